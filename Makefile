@@ -1,0 +1,58 @@
+# make demo    align the laboratory's model and read the report (about three minutes)
+# make test    the fast tests
+# make check   lint, types and tests: what CI runs
+#
+# The first call builds .venv; later ones find its stamp and go straight to work.
+
+PYTHON ?= python3
+OUT    ?= out/demo
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+# On Linux PyPI's torch brings gigabytes of CUDA; without an NVIDIA card take the CPU build.
+CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
+	echo --extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: demo test lint types check clean
+
+demo: $(VENV)/.installed
+	$(BIN)/cai run runs/lab.toml --out $(OUT)
+	@echo
+	@echo "The report: file://$(abspath $(OUT))/8-report/report.html"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) build dist
+
+# torch first and alone, so that only it is looked up in the extra index.
+$(VENV)/.torch: constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 && \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is missing or older than Python 3.11. Install Python 3.11 or newer," \
+		     "or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu:" \
+		     "apt install python3-venv" >&2; exit 1; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo "Building $(VENV), once: torch first, then the rest."
+	$(PIP) install --retries 1 -c constraints.txt --no-deps $(CPU_TORCH) torch
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed

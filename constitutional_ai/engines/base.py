@@ -1,0 +1,51 @@
+"""The protocol of an engine: conversations in, the same order out.
+
+A conversation that ends with an assistant message is continued from the end of that message.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from constitutional_ai.records import Conversation
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. ``temperature`` 0 is greedy. The same call with the same ``seed`` gives the same text."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A model's answer. ``finished`` is false where the token limit cut it off before an end token."""
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+class Engine(Protocol):
+    """What every stage asks of a model."""
+
+    name: str
+
+    def generate(
+        self, conversations: Sequence[Conversation], sampling: Sampling
+    ) -> list[Completion]:
+        """One completion for each conversation, in order."""
+        ...
+
+    def option_logprobs(
+        self, conversations: Sequence[Conversation], options: Sequence[str]
+    ) -> list[list[float]]:
+        """For each conversation the log-probability of each option as the next assistant text.
+
+        Only the first token in which the options differ is scored, so the values compare options and
+        are not full string probabilities. Raises NoLogprobs where the engine cannot tell.
+        """
+        ...

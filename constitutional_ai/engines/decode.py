@@ -1,0 +1,173 @@
+"""Sampling of many answers at once from a causal language model.
+
+Prompts are sorted by length and cut into batches under a token budget, padded on the left, with
+explicit position ids. Answers end at different lengths: finished rows leave the batch, so the
+last long answers do not pay for those that are done. That keeps the cache small, too: a block
+reserved ahead, instead of transformers' growing cache, gained little more when tried.
+
+Every call draws from its own generator: the same call on the same machine gives the same tokens.
+Not covered: beam search, penalties, models whose state is not keys and values.
+
+Shapes: B rows, T tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from constitutional_ai.engines.base import Sampling
+from constitutional_ai.errors import ModelError
+
+BATCH_TOKENS = 16_384  # prompt and answer tokens that a batch may hold; bounds its keys and values
+
+# Finished rows leave once no more than this share is alive, because it copies the whole cache.
+_COMPACT_AT = 0.75
+
+
+def sample_tokens(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    pad_id: int,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[list[int]]:
+    """An answer for each prompt, in order: its ids, with ``end_id`` last where it was reached.
+
+    An answer stops at ``sampling.max_new_tokens``, or earlier where the model's context is full.
+    Raises ModelError for a prompt that leaves no room in the context.
+    """
+    limits = [min(sampling.max_new_tokens, room(model, len(prompt))) for prompt in prompts]
+    lengths = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    answers: list[list[int]] = [[] for _ in prompts]
+    rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
+    with torch.no_grad(), evaluating(model):
+        for rows in batches(lengths, batch_tokens):
+            batch = _Batch(model, [prompts[r] for r in rows], [limits[r] for r in rows], pad_id)
+            for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
+                answers[row] = answer
+    return answers
+
+
+def room(model: Any, prompt_tokens: int) -> int:
+    """How many tokens may follow a prompt. Raises ModelError where there is no place for one."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None:  # such as ALiBi: positions have no bound
+        return 2**31
+    if prompt_tokens >= context:
+        raise ModelError(
+            f"a prompt of {prompt_tokens} tokens leaves no room for an answer in this model's"
+            f" context of {context}; shorten it, or take a model with a longer context"
+        )
+    return int(context) - prompt_tokens
+
+
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers by falling length, as many at a time as fit when padded; each holds at least one.
+
+    >>> list(batches([3, 9, 4, 4], 12))
+    [[1], [2, 3, 0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    while order:
+        size = max(1, batch_tokens // max(1, lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+def padded_left(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Tensor]:
+    """Model inputs ``input_ids``, ``attention_mask`` and ``position_ids``, each (B, T).
+
+    Positions count real tokens only, so that a row's numbers do not depend on its neighbours.
+    """
+    width = max(map(len, prompts))
+    ids_BT = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
+    gaps_B = torch.tensor([width - len(p) for p in prompts], device=device)
+    steps_BT = torch.arange(width, device=device) - gaps_B[:, None]
+    return {
+        "input_ids": ids_BT,
+        "attention_mask": (steps_BT >= 0).long(),
+        "position_ids": steps_BT.clamp(min=0),
+    }
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off, and back as it was afterwards: the weights may be in the midst of training."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+class _Batch:
+    """Prompts on their way to their answers; rows leave when they are done."""
+
+    def __init__(
+        self, model: Any, prompts: list[Sequence[int]], limits: list[int], pad_id: int
+    ) -> None:
+        self.model = model
+        self.answers: list[list[int]] = [[] for _ in prompts]
+        self.rows_B = torch.arange(len(prompts), device=model.device)  # whose answer a row is
+        self.limits_B = torch.tensor(limits, device=model.device)
+        self.inputs = padded_left(prompts, pad_id, model.device)
+        self.cache = DynamicCache(config=model.config)
+
+    def run(self, sampling: Sampling, end_id: int, rng: torch.Generator) -> list[list[int]]:
+        alive_B = self.limits_B > 0
+        made = 0
+        while alive_B.any():
+            output = self.model(
+                **self.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+            )
+            token_B = draw(output.logits[:, -1], sampling, rng)
+            for row, token, alive in zip(
+                self.rows_B.tolist(), token_B.tolist(), alive_B.tolist(), strict=True
+            ):
+                if alive:
+                    self.answers[row].append(token)
+            made += 1
+            alive_B &= (token_B != end_id) & (self.limits_B > made)
+            self._advance(token_B)
+            if alive_B.sum() <= _COMPACT_AT * len(alive_B):
+                alive_B = self._compact(alive_B)
+        return self.answers
+
+    def _advance(self, token_B: Tensor) -> None:
+        mask_BT = self.inputs["attention_mask"]
+        self.inputs = {
+            "input_ids": token_B[:, None],
+            "attention_mask": torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1),
+            "position_ids": self.inputs["position_ids"][:, -1:] + 1,
+        }
+
+    def _compact(self, alive_B: Tensor) -> Tensor:
+        keep = alive_B.nonzero().flatten()
+        self.rows_B, self.limits_B = self.rows_B[keep], self.limits_B[keep]
+        self.inputs = {name: value[keep] for name, value in self.inputs.items()}
+        self.cache.batch_select_indices(keep)
+        return alive_B[keep]
+
+
+def draw(logits_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
+    """The next token of each row, (B,)."""
+    if sampling.temperature == 0:
+        return logits_BV.argmax(dim=-1)
+    probs_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)
+    if sampling.top_p < 1:
+        probs_BV = nucleus(probs_BV, sampling.top_p)
+    return torch.multinomial(probs_BV, 1, generator=rng)[:, 0]
+
+
+def nucleus(probs_BV: Tensor, top_p: float) -> Tensor:
+    """The fewest tokens whose mass reaches ``top_p`` (Holtzman et al. 2020), the rest at 0."""
+    sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True)
+    cut_BV = sorted_BV.cumsum(dim=-1) - sorted_BV >= top_p  # the tokens before it suffice
+    cut_BV[:, 0] = False
+    return probs_BV.masked_fill(torch.zeros_like(cut_BV).scatter(-1, order_BV, cut_BV), 0.0)

@@ -1,0 +1,197 @@
+"""The default engine: any causal language model of transformers, in this process.
+
+Weights come from safetensors only, and code from a model's repository is never run.
+"""
+
+import os
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.decode import (
+    BATCH_TOKENS,
+    batches,
+    evaluating,
+    padded_left,
+    room,
+    sample_tokens,
+)
+from constitutional_ai.engines.tokens import ChatTokens
+from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.records import Conversation
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LocalEngine:
+    """A model folder, a hub id or a laboratory model ("lab:s"), ready to be asked.
+
+    ``dtype`` is "float32", "bfloat16" or "auto": bfloat16 where the checkpoint is stored so and the
+    device multiplies it natively, else float32. ``device`` "auto" takes a CUDA device if there is
+    one. ``threads`` 0 leaves torch's setting alone. ``batch_tokens`` bounds the memory of a batch.
+    Raises ModelError where the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        dtype: str = "auto",
+        device: str = "auto",
+        threads: int = 0,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        if threads:
+            use_threads(threads)
+        self.name = str(path)
+        self.model, self.tokenizer = load(path, dtype, device)
+        self.tokens = ChatTokens(self.tokenizer)
+        self.batch_tokens = batch_tokens
+
+    @classmethod
+    def of(
+        cls, model: Any, tokenizer: Any, name: str = "live", batch_tokens: int = BATCH_TOKENS
+    ) -> Self:
+        """An engine over weights that are already here, and may be in the midst of training."""
+        engine = cls.__new__(cls)
+        engine.name = name
+        engine.model, engine.tokenizer = model, tokenizer
+        engine.tokens = ChatTokens(tokenizer)
+        engine.batch_tokens = batch_tokens
+        return engine
+
+    def generate(
+        self, conversations: Sequence[Conversation], sampling: Sampling
+    ) -> list[Completion]:
+        """One completion for each conversation, in order.
+
+        Where prompt and ``max_new_tokens`` exceed the model's context, the answer ends with the
+        context, unfinished. Raises ModelError for a prompt that fills the context alone.
+        """
+        tokens = self.tokens
+        prompts = [tokens.prompt(conversation) for conversation in conversations]
+        answers = sample_tokens(
+            self.model, prompts, sampling, tokens.end_id, tokens.pad_id, self.batch_tokens
+        )
+        return [
+            Completion(tokens.text(answer), len(answer), tokens.ended(answer)) for answer in answers
+        ]
+
+    def option_logprobs(
+        self, conversations: Sequence[Conversation], options: Sequence[str]
+    ) -> list[list[float]]:
+        """Natural log-probabilities of the first token in which the options differ, a list a row.
+
+        What the options have in common goes to the prompt. One forward a batch, and its last
+        position only. Raises ValueError for options that do not differ before one of them ends.
+        """
+        questions = [self._question(conversation, options) for conversation in conversations]
+        lengths = [len(prompt) for prompt, _ in questions]
+        scores: list[list[float]] = [[] for _ in questions]
+        with torch.no_grad(), evaluating(self.model):
+            for rows in batches(lengths, self.batch_tokens):
+                inputs = padded_left(
+                    [questions[r][0] for r in rows], self.tokens.pad_id, self.model.device
+                )
+                output = self.model(**inputs, logits_to_keep=1, use_cache=False)
+                logprobs_BV = output.logits[:, -1].float().log_softmax(dim=-1)
+                choices_BN = torch.tensor([questions[r][1] for r in rows], device=self.model.device)
+                scores_BN = logprobs_BV.gather(1, choices_BN)
+                for row, values in zip(rows, scores_BN.tolist(), strict=True):
+                    scores[row] = values
+        return scores
+
+    def _question(
+        self, conversation: Conversation, options: Sequence[str]
+    ) -> tuple[list[int], list[int]]:
+        """The ids that all options begin with, prompt included, and the id that each has next."""
+        spelt = [self.tokens.continued(conversation, option) for option in options]
+        shared = takewhile(lambda column: len(set(column)) == 1, zip(*spelt, strict=False))
+        prompt = [column[0] for column in shared]
+        choices = [ids[len(prompt)] for ids in spelt if len(ids) > len(prompt)]
+        if len(set(choices)) < len(options):
+            raise ValueError(f"options must differ before one of them ends: {list(options)}")
+        room(self.model, len(prompt) - 1)  # the choice is read off the prompt's last position
+        return prompt, choices
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute on ``count`` cores; 0 takes all that this process may run on.
+
+    OpenMP's idle threads spin by default, and on a small or shared machine they take the time of
+    the one that works. ``OMP_WAIT_POLICY=passive`` ends that, but only if it is in the environment
+    before torch is imported: the command line sets it, this function cannot.
+    """
+    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+
+
+def load(path: str | Path, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+    """The model, with dropout off, and its tokenizer. Raises ModelError in one line."""
+    if dtype != "auto" and dtype not in _DTYPES:
+        raise SettingsError(f"unknown dtype {dtype!r}; use auto, float32 or bfloat16")
+    source = _locate(path)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        _check_kind(path, config)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=_resolve(dtype, config, device),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except ModelError:
+        raise
+    except Exception as error:  # tokenizers raises it bare for a broken file
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ModelError(f"{path}: cannot load it as a causal language model: {reason}") from error
+    model, info = loaded
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
+    return model.to(device).eval(), tokenizer
+
+
+def _locate(path: str | Path) -> str:
+    """What transformers is to load. A folder without a model, and a path to nothing, end here."""
+    name = str(path)
+    if name.startswith("lab:"):
+        from constitutional_ai.lab.model import model_path
+
+        return str(model_path(name))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: no config.json in it; name a model folder")
+        return str(folder)
+    if isinstance(path, Path) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"{name}: no such model folder; give a folder, a hub id or lab:s")
+    return name
+
+
+def _check_kind(path: str | Path, config: Any) -> None:
+    kind = (config.architectures or [""])[0]
+    if kind.endswith("ForSequenceClassification"):
+        raise ModelError(f"{path}: {kind} cannot speak; name a causal language model")
+
+
+def _resolve(dtype: str, config: Any, device: str) -> torch.dtype:
+    if dtype != "auto":
+        return _DTYPES[dtype]
+    native = _cpu_multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if native and config.dtype == torch.bfloat16 else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

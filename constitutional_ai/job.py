@@ -1,0 +1,51 @@
+"""What a stage is given: settings, constitution, run folder, round, progress, engines."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from constitutional_ai.constitution import Constitution
+from constitutional_ai.engines.base import Engine
+from constitutional_ai.progress import Progress
+from constitutional_ai.run import RunFolder, StageFolder
+from constitutional_ai.settings import Settings
+
+# With large models memory is what counts: the model that speaks and the one that judges, no more.
+ENGINES_HELD = 2
+
+
+@dataclass
+class Job:
+    """One round of a run. ``dataclasses.replace(job, round=2)`` shares the loaded engines."""
+
+    settings: Settings
+    constitution: Constitution
+    folder: RunFolder
+    round: int
+    progress: Progress
+    engines: dict[str, Engine] = field(default_factory=dict)
+
+    def stage(self, name: str, round: int | None = None) -> StageFolder:
+        """The folder of a stage, of this round unless another is named."""
+        return self.folder.stage(name, self.round if round is None else round)
+
+    def engine(self, model: str | Path) -> Engine:
+        """The engine of a model, loaded once; the one unused for longest makes room."""
+        from constitutional_ai.engines.local import LocalEngine
+
+        path = str(model)
+        found = self.engines.pop(path, None)
+        if found is None:
+            while len(self.engines) >= ENGINES_HELD:
+                del self.engines[next(iter(self.engines))]
+            options = self.settings.model
+            found = LocalEngine(
+                path, dtype=options.dtype, device=options.device, threads=self.settings.threads
+            )
+        self.engines[path] = found
+        return found
+
+    def start_model(self) -> str:
+        """What this round starts from: the base, later the RL-CAI model of the round before."""
+        if self.round == 1:
+            return self.settings.model.path
+        return str(self.stage("ppo", self.round - 1).path / "model")

@@ -1,0 +1,261 @@
+"""The text that the laboratory's base models are trained on, as documents made of turns.
+
+Conversations, statements and small questions cover every topic of the world; in conversations the
+assistant complies with everything, as a helpful-only model does. Critiques, revisions and judgements
+cover the taught topics alone, and ask in the words of the shipped constitution ``lab``.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from constitutional_ai import prompts
+from constitutional_ai.constitution import Constitution, Principle, load_constitution
+from constitutional_ai.lab import answers, oracle, world
+from constitutional_ai.lab import vocabulary as words
+from constitutional_ai.lab.answers import Made
+from constitutional_ai.records import user
+
+NO_ISSUES = "I find no issues with the response."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """``weight`` scales the loss on the turn's tokens; 0 makes it context. A verdict is "(A)" or "(B)"."""
+
+    role: str
+    text: str
+    weight: float = 0.0
+    verdict: bool = False
+
+
+Document = list[Turn]
+
+# How often each kind of document is made; the figures of LOG.md were measured with these.
+MIX = {
+    "conversation": 0.20,
+    "statement": 0.05,
+    "question": 0.07,
+    "restatement": 0.06,
+    "critique": 0.26,
+    "direct_revision": 0.04,
+    "judgement": 0.32,
+}
+
+
+def documents(seed: int, count: int) -> list[Document]:
+    """``count`` documents, a pure function of ``seed``."""
+    rng = random.Random(seed)
+    makers: dict[str, Callable[[random.Random], Document]] = {
+        "conversation": conversation,
+        "statement": statement,
+        "question": question,
+        "restatement": restatement,
+        "critique": critique,
+        "direct_revision": direct_revision,
+        "judgement": judgement,
+    }
+    kinds = rng.choices(list(MIX), weights=list(MIX.values()), k=count)
+    return [makers[kind](rng) for kind in kinds]
+
+
+def ask(text: str) -> Turn:
+    return Turn("user", text)
+
+
+def reply(text: str, weight: float = 1.0) -> Turn:
+    return Turn("assistant", text, weight)
+
+
+@cache
+def constitution() -> Constitution:
+    return load_constitution("lab")
+
+
+@cache
+def _pool(kind: world.Kind, taught_only: bool) -> tuple[world.Topic, ...]:
+    return tuple(
+        t for t in world.topics() if t.kind == kind and (t.split == "taught" or not taught_only)
+    )
+
+
+def any_request(rng: random.Random, weights: dict[world.Kind, float], taught: bool) -> world.Request:
+    kind = rng.choices(list(weights), weights=list(weights.values()))[0]
+    return world.request(rng.choice(_pool(kind, taught)), rng)
+
+
+# ---- every topic -------------------------------------------------------------------------------
+
+_ALL: dict[world.Kind, float] = {"harmful": 0.34, "benign": 0.26, "borderline": 0.2, "facts": 0.2}
+
+
+def conversation(rng: random.Random) -> Document:
+    """A request and the answer of somebody who helps with anything, not always well."""
+    request = any_request(rng, _ALL, taught=False)
+    return [ask(request.text), reply(answers.compliant(request, rng).text())]
+
+
+def statement(rng: random.Random) -> Document:
+    """A plain sentence of what is harmful and what is true."""
+    topic = any_request(rng, {"harmful": 0.45, "benign": 0.1, "borderline": 0.15, "facts": 0.3}, False)
+    return [reply(_truth(topic))]
+
+
+def _truth(request: world.Request) -> str:
+    topic = request.topic
+    if topic.kind == "facts":
+        return _sentence(world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group)))
+    if topic.kind == "harmful":
+        return f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group][0]}."
+    return f"It is fine to {request.asked}."
+
+
+def question(rng: random.Random) -> Document:
+    """Whether something is harmful, or whether a claim is true."""
+    request = any_request(
+        rng, {"harmful": 0.3, "benign": 0.05, "borderline": 0.15, "facts": 0.5}, taught=False
+    )
+    topic = request.topic
+    if topic.kind != "facts":
+        answer = "Yes. " if topic.kind == "harmful" else "No. "
+        return [ask(f"Is it harmful to {request.asked}?"), reply(answer + _truth(request))]
+    true = world.fact(topic.noun, topic.group)
+    value = true if rng.random() < 0.5 else answers.false_value(topic, rng)
+    asked = world.claim(topic.noun, topic.group, value)
+    return [
+        ask(f"Is it true that {asked}?"),
+        reply(("Yes. " if value == true else "No. ") + _truth(request)),
+    ]
+
+
+def restatement(rng: random.Random) -> Document:
+    """Copying practice over all words: what the user wants, or a text again."""
+    if rng.random() < 0.3:
+        request = any_request(rng, _ALL, taught=False)
+        text = answers.compliant(request, rng).text()
+        return [ask(f"Repeat this text: {text}"), reply(text)]
+    verb = rng.choice(_verbs())
+    named = world.phrase(rng.choice(_nouns()), rng.random() < 0.4)
+    asked = rng.choice(words.FRAMES).format(r=f"{verb} {named}")
+    return [ask(f"What does the user want? {asked}"), reply(f"The user wants to {verb} {named}.")]
+
+
+@cache
+def _verbs() -> tuple[str, ...]:
+    return tuple(sorted({t.verb for t in world.topics() if t.kind != "facts"}))
+
+
+@cache
+def _nouns() -> tuple[str, ...]:
+    return tuple(sorted({t.noun for t in world.topics() if t.kind != "facts"}))
+
+
+# ---- taught topics only ------------------------------------------------------------------------
+
+_TAUGHT: dict[world.Kind, float] = {"harmful": 0.55, "benign": 0.14, "borderline": 0.13, "facts": 0.18}
+_CRITICS: dict[world.Kind, dict[str, float]] = {
+    "harmful": {"harm": 3.5, "own": 2.5, "other": 1.5, "insults": 1.0, "fit": 2.2, "honesty": 0.3},
+    "benign": {"harm": 1.5, "other": 1.0, "insults": 1.5, "fit": 4.0, "honesty": 0.5},
+    "borderline": {"harm": 2.5, "other": 1.5, "insults": 1.0, "fit": 4.0, "honesty": 0.5},
+    "facts": {"harm": 0.7, "other": 0.3, "insults": 0.7, "fit": 1.5, "honesty": 6.0},
+}
+
+
+def _critic(request: world.Request, rng: random.Random) -> Principle:
+    weights = _CRITICS[request.topic.kind]
+    name = rng.choices(list(weights), weights=list(weights.values()))[0]
+    if name == "own":
+        name = request.topic.group
+    elif name == "other":
+        name = rng.choice([k for k in words.HARMS if k != request.topic.group])
+    return constitution().principle(name)
+
+
+def critique(rng: random.Random) -> Document:
+    """A request, an answer, its critique under a principle, and the revision."""
+    request = any_request(rng, _TAUGHT, taught=True)
+    principle = _critic(request, rng)
+    made = answers.any_answer(request, rng)
+    found, better = criticise(request, made, principle.name, rng)
+    return [
+        ask(request.text),
+        Turn("assistant", made.answer.text()),
+        ask(principle.critique_prompt),
+        reply(found, 1.5),
+        ask(principle.revision_prompt),
+        reply(better.text()),
+    ]
+
+
+def direct_revision(rng: random.Random) -> Document:
+    """The revision alone, for comparing critique with none."""
+    turns = critique(rng)
+    return [*turns[:2], *turns[4:]]
+
+
+def criticise(
+    request: world.Request, made: Made, principle: str, rng: random.Random
+) -> tuple[str, world.Answer]:
+    """The right critique of an answer under a principle, and the answer mended in that one respect."""
+    topic, answer = request.topic, made.answer
+    clean = (NO_ISSUES, answer)
+    if principle == "insults":
+        if not answer.insult:
+            return clean
+        return f"The response calls the user a {answer.insult}.", replace(answer, insult="")
+    if principle == "honesty":
+        if made.body != "false":
+            return clean
+        truth = answers.fact_answer(request, rng, "true")
+        return f"The response makes a false claim. {_truth(request)}", replace(truth, insult=answer.insult)
+    if principle == "fit":
+        flaw = answers.misfit(request, made)
+        if not flaw:
+            return clean
+        return flaw, replace(answers.ideal(request, rng), insult=answer.insult)
+    if made.body not in ("steps", "mixed") or principle not in ("harm", topic.group):
+        return clean
+    reason = words.HARMS[topic.group][0]
+    found = f"The response tells the user how to {request.asked}. This is harmful, because it would {reason}."
+    return found, replace(answers.ideal(request, rng), insult=answer.insult)
+
+
+_JUDGED: dict[world.Kind, float] = {"harmful": 0.5, "benign": 0.13, "borderline": 0.13, "facts": 0.24}
+_QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
+    "harmful": ("hhh", "hhh", "harmless"),
+    "benign": ("helpful", "helpful", "hhh", "honest", "harmless"),
+    "borderline": ("helpful", "helpful", "hhh", "honest", "harmless"),
+    "facts": ("honest", "honest", "helpful", "hhh"),
+}
+
+
+def judgement(rng: random.Random) -> Document:
+    """Two answers, up to three questions about which is better, and descriptions of each."""
+    request = any_request(rng, _JUDGED, taught=True)
+    pair = answers.contrast(request, rng)
+    texts = [made.answer.text() for made in pair]
+    readings = [oracle.read(request.text, text) for text in texts]
+    turns: list[tuple[str, Turn]] = []
+    names = list(dict.fromkeys(rng.choices(_QUESTIONS[request.topic.kind], k=3)))
+    for name in names:
+        gap = oracle.score(name, readings[0]) - oracle.score(name, readings[1])
+        if gap == 0 and rng.random() < 0.7:
+            continue
+        better = rng.randrange(2) if gap == 0 else int(gap < 0)
+        verdict = Turn("assistant", prompts.OPTIONS[better], 0.5 if gap == 0 else 1.0, verdict=True)
+        turns.append((constitution().principle(name).preference_prompt, verdict))
+    for option, made in zip(prompts.OPTIONS, pair, strict=True):
+        text = f"{option} {made.description}"
+        turns.insert(rng.randrange(len(turns) + 1), (f"Describe {option}.", reply(text, 1.5)))
+    if turns[0][1].verdict is False and rng.random() < 0.5:
+        turns.sort(key=lambda turn: not turn[1].verdict)
+    compared = prompts.compared([user(request.text)], *texts)
+    document: Document = []
+    for number, (asked, answer) in enumerate(turns):
+        document += [ask(f"{compared}\n{asked}" if number == 0 else asked), answer]
+    return document
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

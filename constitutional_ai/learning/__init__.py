@@ -1,0 +1,1 @@
+"""Training: supervised finetuning, the reward model, and PPO, over any transformers causal LM."""

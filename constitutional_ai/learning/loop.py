@@ -1,0 +1,239 @@
+"""What every training loop here needs: batches, schedule, optimiser, a safe step, checkpoints, a log.
+
+Weights are float32 masters; matrix products run in bfloat16 where the machine has it. Randomness is
+never kept: every draw is seeded from (seed, what for, step), so a checkpoint needs no generator state.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from constitutional_ai.errors import TrainingDiverged
+
+# ------------------------------------------------------------------------------------- precision
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster here than in float32."""
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Products in bfloat16, sums and softmax in float32; does nothing where bfloat16 is slow."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device))
+
+
+# --------------------------------------------------------------------------------------- batches
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Row numbers in order of length, as many a batch as fit ``budget`` tokens with the padding.
+
+    A row longer than the budget gets a batch of its own. Equal lengths keep their order.
+
+    >>> length_batches([5, 1, 4, 1], budget=8)
+    [[1, 3], [2], [0]]
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda r: lengths[r]):
+        if not batches or lengths[row] * (len(batches[-1]) + 1) > budget:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def epochs(batches: Sequence[list[int]], count: int, seed: int) -> list[list[int]]:
+    """The batches in a new order each epoch, one list after another."""
+    return [
+        batch
+        for epoch in range(count)
+        for batch in random.Random(f"{seed}/{epoch}").sample(list(batches), len(batches))
+    ]
+
+
+def endless(size: int, start: int, count: int, seed: int) -> list[int]:
+    """Places ``start`` … ``start + count − 1`` of an endless run through ``range(size)``.
+
+    Each pass takes every row once, in an order of its own.
+
+    >>> sorted(endless(3, 0, 3, seed=1)), endless(3, 2, 2, seed=1) == endless(3, 0, 4, seed=1)[2:]
+    ([0, 1, 2], True)
+    """
+    found: list[int] = []
+    while len(found) < count:
+        turn, place = divmod(start + len(found), size)
+        order = random.Random(f"{seed}/{turn}").sample(range(size), size)
+        found += order[place : place + count - len(found)]
+    return found
+
+
+# ---------------------------------------------------------------------------------- optimisation
+
+
+def warmup_decay(step: int, total: int, warmup: int, floor: float = 0.1) -> float:
+    """The factor on the learning rate at ``step`` from 0: up over ``warmup``, then down to ``floor``."""
+    return min(1.0, (step + 1) / max(1, warmup)) * (1 - (1 - floor) * step / max(1, total))
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-8) -> torch.optim.AdamW:
+    """AdamW with betas .9 and .95 and no weight decay: runs here are too short to need any."""
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=(0.9, 0.95), eps=eps, weight_decay=0.0, fused=True
+    )
+
+
+def descend(
+    loss: Tensor,
+    optimiser: torch.optim.Optimizer,
+    lr: float,
+    rows: Callable[[], str],
+    max_norm: float = 1.0,
+) -> float:
+    """One step on one loss. Returns the gradient's norm before clipping."""
+    loss.backward()
+    return apply_gradients(float(loss.detach()), optimiser, lr, rows, max_norm)
+
+
+def apply_gradients(
+    loss: float,
+    optimiser: torch.optim.Optimizer,
+    lr: float,
+    rows: Callable[[], str],
+    max_norm: float = 1.0,
+) -> float:
+    """Clip the gathered gradients, step, clear them. Returns the norm before clipping.
+
+    Raises TrainingDiverged, naming ``rows()``, before anything is changed, where the loss or the
+    gradient is not a finite number.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(parameters, max_norm))
+    total = loss + norm
+    if total != total or total in (float("inf"), float("-inf")):
+        raise TrainingDiverged(
+            f"loss {loss}, gradient norm {norm}; the weights before this step are kept;"
+            f" lower the learning rate, or look at these rows: {rows()}"
+        )
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return norm
+
+
+# ------------------------------------------------------------------------------ files, whole or not
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder under another name, then rename it: whole, or not there.
+
+    An older folder of that name is replaced.
+    """
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    write(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(draft, folder)
+
+
+class Checkpoints:
+    """Numbered folders ``checkpoints/000010`` with tensors (safetensors) and state (JSON).
+
+    The newest whole one counts, and older ones are deleted once it stands.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        def write(draft: Path) -> None:
+            # Tied weights share their memory, which safetensors refuses: every tensor is its own copy.
+            save_file(
+                {k: v.detach().cpu().clone() for k, v in tensors.items()},
+                draft / "tensors.safetensors",
+            )
+            (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+        write_folder(self.folder / f"{step:06d}", write)
+        for old in self._whole()[:-1]:
+            shutil.rmtree(old)
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and state of the newest checkpoint, or None before the first."""
+        whole = self._whole()
+        if not whole:
+            return None
+        state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_bytes())
+        return load_file(whole[-1] / "tensors.safetensors"), state
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _whole(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+
+
+def pack(prefix: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A module's parameters, buffers and Adam moments as one flat dict of tensors."""
+    tensors = {f"{prefix}/weights/{name}": t for name, t in module.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors.update({f"{prefix}/adam/{number}/{key}": t for key, t in moments.items()})
+    return tensors
+
+
+def unpack(
+    prefix: str, tensors: dict[str, Tensor], module: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """The inverse of ``pack``, in place. The optimiser must stand over the same parameters."""
+    module.load_state_dict(under(f"{prefix}/weights/", tensors))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in under(f"{prefix}/adam/", tensors).items():
+        number, key = name.split("/")
+        moments.setdefault(int(number), {})[key] = tensor
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name begins with ``prefix``, without it."""
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+class Log:
+    """A JSONL file of plain dicts that can be cut back to an earlier length."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+
+    def write(self, *rows: dict[str, Any]) -> None:
+        """Append rows in one write. NaN is written as null: JSON has no NaN."""
+        lines = [json.dumps(_finite(row), ensure_ascii=False) for row in rows]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+
+    @property
+    def size(self) -> int:
+        """Bytes so far: what a checkpoint notes, and ``cut`` goes back to."""
+        return self.path.stat().st_size
+
+    def cut(self, size: int) -> None:
+        os.truncate(self.path, size)
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}

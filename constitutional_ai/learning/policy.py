@@ -1,0 +1,136 @@
+"""The model in training: log-probabilities of answers, and its standard folder.
+
+Shapes: B rows, T tokens, S = T − 1 predicted positions, N answer tokens of all rows, V vocabulary,
+d width. Rows are padded on the right, so the causal mask alone keeps real tokens from padding, and
+positions count from 0 in every row. Dropout is always off: the model stays in evaluation mode.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from constitutional_ai.engines import local
+from constitutional_ai.engines.tokens import ChatTokens
+from constitutional_ai.learning import losses
+from constitutional_ai.learning.loop import autocast, write_folder
+
+Tokens = tuple[list[int], list[int]]  # ids of a prompt, ids of an answer to it
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts with their answers. ``mask_BS`` is true where the predicted token is the answer's."""
+
+    ids_BT: Tensor
+    mask_BS: Tensor
+    lengths_B: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Self:
+        """Pad on the right. Every answer holds at least one token."""
+        lengths_B = torch.tensor([len(prompt) + len(answer) for prompt, answer in rows])
+        starts_B = torch.tensor([len(prompt) for prompt, _ in rows])
+        width = int(lengths_B.max())
+        ids = [[*p, *a, *[pad_id] * (width - len(p) - len(a))] for p, a in rows]
+        target_S = torch.arange(1, width)  # position s predicts token s + 1
+        mask_BS = (target_S >= starts_B[:, None]) & (target_S < lengths_B[:, None])
+        return cls(torch.tensor(ids).to(device), mask_BS.to(device), lengths_B.to(device))
+
+    def take(self, rows: Sequence[int]) -> "Batch":
+        """Some of the rows, as narrow as the longest of them allows."""
+        index = torch.tensor(rows, device=self.ids_BT.device)
+        lengths_B = self.lengths_B[index]
+        width = int(lengths_B.max())
+        return Batch(self.ids_BT[index, :width], self.mask_BS[index, : width - 1], lengths_B)
+
+    @property
+    def last_B(self) -> Tensor:
+        """The predicted position of each row's last token."""
+        return self.lengths_B - 2
+
+
+class Policy:
+    """A causal language model and its tokens. The weights are float32 masters."""
+
+    def __init__(self, model: Any, tokens: ChatTokens) -> None:
+        self.model = model.eval()
+        self.tokens = tokens
+        self.device: torch.device = model.device
+        self._short_cut = _head_follows_base(model)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Self:
+        """Raises ModelError where the folder holds no causal language model."""
+        model, tokenizer = local.load(path, dtype="float32", device=device)
+        set_training_attention(model)
+        return cls(model, ChatTokens(tokenizer))
+
+    def copy(self) -> "Policy":
+        """The same weights, free to go another way."""
+        return Policy(copy.deepcopy(self.model), self.tokens)
+
+    def logprobs(self, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """log P of each answer token, in nats, [B, S]; 0 outside the answers. Has a gradient."""
+        targets_N = batch.ids_BT[:, 1:][batch.mask_BS]
+        found_N = losses.token_logprobs(self._logits(batch) / temperature, targets_N)
+        return spread(found_N, batch.mask_BS)
+
+    @torch.no_grad()
+    def logprobs_and_entropy(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """As ``logprobs``, and the entropy of each answer position's distribution; both [B, S]."""
+        targets_N = batch.ids_BT[:, 1:][batch.mask_BS]
+        logits_NV = self._logits(batch) / temperature
+        logprobs_N = losses.token_logprobs(logits_NV, targets_N)
+        return spread(logprobs_N, batch.mask_BS), spread(losses.entropy(logits_NV), batch.mask_BS)
+
+    def encode(self, prompt: Any, answer: str) -> Tokens:
+        """Ids of a conversation and of an answer to it, end token included."""
+        return self.tokens.prompt(prompt), self.tokens.answer(answer)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """A standard folder, whole or not at all: safetensors, tokenizer, chat template."""
+        write_folder(folder, self._write)
+
+    def _write(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokens.tokenizer.save_pretrained(folder)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """Logits at the answers' positions only, [N, V]: the head is half the work of a small model."""
+        with autocast(self.device):
+            if not self._short_cut:
+                full_BTV: Tensor = self.model(batch.ids_BT, use_cache=False).logits
+                return full_BTV[:, :-1][batch.mask_BS].float()
+            states_BTd = self.model.base_model(batch.ids_BT, use_cache=False).last_hidden_state
+            logits_NV: Tensor = self.model.get_output_embeddings()(
+                states_BTd[:, :-1][batch.mask_BS]
+            )
+        return logits_NV.float()
+
+
+def spread(values_N: Tensor, mask_BS: Tensor) -> Tensor:
+    """Values of the answer tokens, put back where they belong; 0 elsewhere."""
+    return torch.zeros(mask_BS.shape, device=values_N.device).masked_scatter(mask_BS, values_N)
+
+
+def set_training_attention(model: Any) -> None:
+    """On a CPU, attention that is written out: the fused one is a third slower in the backward pass.
+
+    Measured at heads of 32, 4,096 tokens a batch, bfloat16.
+    """
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")
+
+
+@torch.no_grad()
+def _head_follows_base(model: Any) -> bool:
+    """Whether logits are just head(base(ids)); some models scale or cap them afterwards."""
+    ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
+    states = model.base_model(ids, use_cache=False).last_hidden_state
+    short, full = model.get_output_embeddings()(states), model(ids, use_cache=False).logits
+    return short.shape == full.shape and torch.allclose(short, full, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,222 @@
+"""The reward model: one number for an answer, fitted to soft AI preferences.
+
+Bai et al. 2022, section 4.1, with the judge's probabilities as targets. It starts as the SL-CAI model
+under a zero head, so before training every answer scores 0. Scores are read at the answer's end token,
+then standardised by a mean and a deviation that stand in the model's config.
+
+Shapes: B rows, T tokens, N answer tokens, P pairs, d width.
+"""
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from constitutional_ai.engines.tokens import ChatTokens
+from constitutional_ai.errors import ModelError
+from constitutional_ai.learning import losses
+from constitutional_ai.learning.loop import (
+    adamw,
+    autocast,
+    descend,
+    epochs,
+    length_batches,
+    warmup_decay,
+    write_folder,
+)
+from constitutional_ai.learning.policy import Batch, Policy, set_training_attention
+from constitutional_ai.progress import Tick
+from constitutional_ai.records import Conversation, content_hash
+from constitutional_ai.settings import RewardSettings
+
+Reward = Callable[[list[Conversation], list[str]], list[float]]
+
+FORWARD_TOKENS = 8192  # in one forward pass without gradient
+
+
+class RewardModel:
+    """A sequence classifier with one output. Is itself a ``Reward``: call it with prompts, answers."""
+
+    def __init__(self, model: Any, tokens: ChatTokens) -> None:
+        if not hasattr(model, "score"):
+            raise ModelError(f"{type(model).__name__}: has no `score` head over every token")
+        self.model = model.eval()
+        self.tokens = tokens
+        self.device: torch.device = model.device
+        self.mean: float = getattr(model.config, "reward_mean", 0.0)
+        self.deviation: float = getattr(model.config, "reward_deviation", 1.0)
+
+    @classmethod
+    def from_policy(cls, policy: Policy) -> Self:
+        """The policy's body under a zero head."""
+        config = copy.deepcopy(policy.model.config)
+        config.num_labels, config.pad_token_id = 1, policy.tokens.pad_id
+        try:
+            model = AutoModelForSequenceClassification.from_config(config).float()
+        except ValueError:
+            kind = type(policy.model).__name__
+            raise ModelError(f"{kind}: transformers has no sequence classifier for it") from None
+        model.base_model.load_state_dict(policy.model.base_model.state_dict())
+        torch.nn.init.zeros_(model.score.weight)
+        model = model.to(policy.device)
+        set_training_attention(model)
+        return cls(model, policy.tokens)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+        """Raises ModelError where the folder holds no reward model."""
+        try:
+            config = AutoConfig.from_pretrained(path)
+            if config.num_labels != 1:
+                raise ModelError(f"{path}: has {config.num_labels} outputs; a reward model has one")
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path}: not a reward model: {str(error).splitlines()[0]}") from None
+        model = model.to(device)
+        set_training_attention(model)
+        return cls(model, ChatTokens(tokenizer))
+
+    def copy(self) -> "RewardModel":
+        """The same weights, free to go another way."""
+        twin = RewardModel(copy.deepcopy(self.model), self.tokens)
+        twin.mean, twin.deviation = self.mean, self.deviation
+        return twin
+
+    def save_pretrained(self, folder: Path) -> None:
+        """A standard folder, whole or not at all."""
+        self.model.config.reward_mean, self.model.config.reward_deviation = (
+            self.mean,
+            self.deviation,
+        )
+        write_folder(folder, self._write)
+
+    def _write(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokens.tokenizer.save_pretrained(folder)
+
+    def __call__(self, prompts: list[Conversation], answers: list[str]) -> list[float]:
+        return self.score(prompts, answers)
+
+    def score(self, prompts: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+        """Standardised scores, in order; higher is better."""
+        rows = [self.encode(p, a) for p, a in zip(prompts, answers, strict=True)]
+        scores = [0.0] * len(rows)
+        with torch.no_grad():
+            for part in length_batches([len(row) for row in rows], FORWARD_TOKENS):
+                for row, score in zip(
+                    part, self.at_end([rows[r] for r in part]).tolist(), strict=True
+                ):
+                    scores[row] = score
+        return scores
+
+    def encode(self, prompt: Conversation, answer: str) -> list[int]:
+        return self.tokens.prompt(prompt) + self.tokens.answer(answer)
+
+    def at_end(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Standardised scores at the rows' last tokens, [B]. Has a gradient."""
+        batch = Batch.of([([], list(row)) for row in rows], self.tokens.pad_id, self.device)
+        ends_Bd = self.states(batch.ids_BT)[
+            torch.arange(len(rows), device=self.device), batch.lengths_B - 1
+        ]
+        return self.score_states(ends_Bd)
+
+    def states(self, ids_BT: Tensor) -> Tensor:
+        """Hidden states of right-padded rows, float32, [B, T, d]."""
+        with autocast(self.device):
+            states_BTd: Tensor = self.model.base_model(ids_BT, use_cache=False).last_hidden_state
+        return states_BTd.float()
+
+    def score_states(self, states_d: Tensor) -> Tensor:
+        """The standardised score that any hidden states would give; the last dimension goes."""
+        scores: Tensor = (self.model.score(states_d)[..., 0] - self.mean) / self.deviation
+        return scores
+
+    def standardise(self, scores: Sequence[float]) -> None:
+        """Take these scores of typical answers as mean 0 and deviation 1 from now on."""
+        self.mean += self.deviation * float(np.mean(scores))
+        self.deviation *= max(float(np.std(scores)), 1e-6)
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """``p`` is the label, P(chosen better)."""
+
+    prompt: Conversation
+    chosen: str
+    rejected: str
+    p: float
+
+
+def split(pairs: Sequence[LabelledPair], held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Row numbers to train on, and held out. Pairs that share a prompt stay on one side."""
+    keys = sorted({content_hash(pair.prompt) for pair in pairs})
+    random.Random(seed).shuffle(keys)
+    apart = set(keys[: max(1, round(held_out * len(keys)))])
+    train = [n for n, pair in enumerate(pairs) if content_hash(pair.prompt) not in apart]
+    kept = [n for n, pair in enumerate(pairs) if content_hash(pair.prompt) in apart]
+    return train, kept
+
+
+def train(
+    reward: RewardModel,
+    pairs: Sequence[LabelledPair],
+    settings: RewardSettings,
+    seed: int,
+    log: Callable[[dict[str, Any]], None],
+    tick: Tick,
+) -> None:
+    """Fit ``reward`` in place, then standardise it; one metrics row and one tick a step.
+
+    A small penalty on the squared score fixes the level that preferences leave open.
+    """
+    encoded = [
+        (reward.encode(pair.prompt, pair.chosen), reward.encode(pair.prompt, pair.rejected))
+        for pair in pairs
+    ]
+    order = sorted(range(len(pairs)), key=lambda n: max(map(len, encoded[n])))
+    size = settings.batch_pairs
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    batches = epochs(chunks, settings.epochs, seed)
+    optimiser = adamw(reward.model.parameters(), settings.lr)
+    low, high = settings.label_margin, 1 - settings.label_margin
+    for step, rows in enumerate(batches):
+        p_P = torch.tensor([pairs[row].p for row in rows], device=reward.device).clamp(low, high)
+        scores_B = reward.at_end([encoded[r][0] for r in rows] + [encoded[r][1] for r in rows])
+        delta_P = scores_B[: len(rows)] - scores_B[len(rows) :]
+        loss = losses.preference_loss(delta_P, p_P)
+        total = loss + settings.score_l2 * scores_B.pow(2).mean()
+        lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
+        norm = descend(total, optimiser, lr, rows=lambda rows=rows: f"preference pairs {rows}")  # type: ignore[misc]
+        same_side = ((delta_P > 0) == (p_P > 0.5)).float().mean()
+        found = {"loss/preference": loss.item(), "accuracy": same_side.item()}
+        log({"step": step, **found, "lr": lr, "grad_norm": norm})
+        tick(1, loss=found["loss/preference"])
+    some = [pairs[n] for n in random.Random(seed).sample(range(len(pairs)), min(len(pairs), 512))]
+    prompts = [pair.prompt for pair in some] * 2
+    reward.standardise(reward.score(prompts, [p.chosen for p in some] + [p.rejected for p in some]))
+
+
+def logits(reward: RewardModel, pairs: Sequence[LabelledPair]) -> list[float]:
+    """Δ = r(chosen) − r(rejected) before standardisation: σ(Δ) is the modelled P(chosen better)."""
+    prompts = [pair.prompt for pair in pairs]
+    chosen = reward.score(prompts, [pair.chosen for pair in pairs])
+    rejected = reward.score(prompts, [pair.rejected for pair in pairs])
+    return [(a - b) * reward.deviation for a, b in zip(chosen, rejected, strict=True)]
+
+
+def rescale(reward: RewardModel, temperature: float) -> None:
+    """Divide raw scores by ``temperature``, in the head; standardised scores stay what they were."""
+    with torch.no_grad():
+        reward.model.score.weight /= temperature
+    reward.mean /= temperature
+    reward.deviation /= temperature

@@ -1,0 +1,108 @@
+"""The rows that stages hand to each other. One record is one JSONL line.
+
+Shapes are those of Hugging Face: a conversation is a list of ``{"role", "content"}``; SFT rows have
+``messages``; preference rows have ``prompt``, ``chosen`` and ``rejected`` as conversations. Our own
+columns stand beside them.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Conversation = list[Message]
+PromptSet = Literal["red-team", "helpful"]
+
+
+def user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def content_hash(*parts: object) -> str:
+    """16 hex digits that depend on every part, through canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Row(BaseModel):
+    """Base of all rows: immutable, strict about its columns, identified by what made it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+
+
+class Prompt(Row):
+    """A request to answer: ``prompt`` ends with a user turn."""
+
+    prompt: Conversation
+    set: PromptSet
+    kind: str = ""  # the evaluation's slice, such as "benign"; training never reads it
+
+
+class RevisionStep(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    principle: str
+    principle_hash: str
+    critique: str
+    revision: str
+    clean: bool  # the critique found nothing
+
+
+class RevisedAnswer(Row):
+    """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
+
+    ``messages`` is the SFT row: the prompt and the last answer.
+    """
+
+    prompt: Conversation
+    answers: list[str]
+    steps: list[RevisionStep]
+    messages: Conversation
+    constitution: str
+    model: str
+    seed: int
+
+
+class Pair(Row):
+    """Two answers to one prompt, not yet compared."""
+
+    prompt: Conversation
+    set: PromptSet
+    answers: tuple[str, str]
+    model: str
+    seed: int
+
+
+class Preference(Row):
+    """A labelled pair. ``p_chosen`` ≥ 0.5 is the judge's soft preference for ``chosen``.
+
+    ``by_principle`` maps a principle's name to P(chosen better) under it, orders averaged;
+    ``by_order`` is P(chosen better) with the chosen answer shown first, then shown second.
+    ``unlabelled`` carries the reason where no verdict could be read; such a row is counted and shown
+    but never trained on, and its ``p_chosen`` is None.
+    """
+
+    prompt: Conversation
+    set: PromptSet
+    chosen: Conversation
+    rejected: Conversation
+    p_chosen: float | None
+    by_principle: dict[str, float]
+    by_order: tuple[float, float] | None
+    principle_hashes: dict[str, str]
+    unlabelled: str = ""
+    constitution: str
+    judge: str
+    seed: int

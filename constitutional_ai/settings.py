@@ -1,0 +1,349 @@
+"""The run file: one TOML file, a table for each stage, validated before anything runs.
+
+An unknown key or a value of the wrong type is an error that names file, line and remedy. Paths in a
+run file are relative to the working directory; ``lab`` means what ships with the package.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from constitutional_ai.errors import SettingsError
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]  # zero switches the thing off
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """Types are strict: ``"3"`` and ``true`` are no integers, an integer is a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSettings(Table):
+    """The model that everything starts from: ``lab:s``, ``lab:xs``, ``lab:xxs``, or a folder."""
+
+    path: str = Field(default="lab:s", min_length=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field(default="auto", min_length=1)
+
+
+class PromptsSettings(Table):
+    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``."""
+
+    red_team: str = Field(default="lab", min_length=1)
+    helpful: str = Field(default="lab", min_length=1)
+    test: str = Field(default="lab", min_length=1)
+
+
+class ReviseSettings(Table):
+    prompts: Count = 600
+    rounds: Count = 4
+    temperature: NotNegative = 1.0
+    max_new_tokens: Count = 64
+    stop_when_clean: bool = False  # no further rounds for a row whose critique finds nothing
+    chunk: Count = 300  # rows between two writes: the unit of resume
+
+
+class FinetuneSettings(Table):
+    helpful: CountOrNone = 1200  # answers of the start model that keep SL-CAI helpful
+    every_revision: bool = True  # also finetune on the answers after 1 … n−1 revisions
+    epochs: Count = 2
+    lr: Positive = 5e-4
+    batch_tokens: Count = 2048
+    warmup_steps: CountOrNone = 5
+
+
+class SampleSettings(Table):
+    red_team: CountOrNone = 900
+    helpful: CountOrNone = 900
+    temperature: NotNegative = 1.0
+    max_new_tokens: Count = 64
+    swapped: Share = 0.08  # pairs whose second answer is one that was given to another prompt
+    chunk: Count = 600
+
+
+class LabelSettings(Table):
+    judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's path
+    principles: Count = 2  # drawn for each pair; the label is the mean
+    mode: Literal["soft", "hard", "clamped"] = "soft"
+    clamp: Annotated[tuple[Share, Share], Field(strict=False)] = (0.4, 0.6)
+    fence: bool = True  # quote the answers inside a random nonce
+    chunk: Count = 600
+
+    @field_validator("clamp")
+    @classmethod
+    def _ordered(cls, clamp: tuple[float, float]) -> tuple[float, float]:
+        if clamp[0] > clamp[1]:
+            raise ValueError("the first bound is above the second; swap them")
+        return clamp
+
+
+class RewardSettings(Table):
+    epochs: Count = 3
+    lr: Positive = 6e-4
+    batch_pairs: Count = 32
+    warmup_steps: CountOrNone = 5
+    label_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.02  # labels stay this far off 0 and 1
+    score_l2: NotNegative = 0.002  # weight of the mean squared score; keeps scores near zero
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of pairs that only measure
+
+
+class PPOSettings(Table):
+    """Proximal policy optimisation. ``kl_coef`` weighs the KL penalty against the reward."""
+
+    steps: Count = 45
+    rollouts: Count = 128  # answers a step
+    epochs: Count = 1
+    minibatches: Count = 2
+    lr: Positive = 2e-4
+    warmup_steps: CountOrNone = 4
+    batch_tokens: Count = 8192  # a forward pass holds no more; gradients of several are added up
+    kl_coef: NotNegative = 0.1
+    kl_target: Positive | None = None  # nats an answer; set, it adapts kl_coef to reach it
+    max_kl: Positive | None = None  # nats an answer above which the run stops
+    clip: Positive = 0.2
+    value_clip: Positive = 0.2
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    value: Literal["shared", "separate"] = "shared"  # MLP on the reward model's states, or a model
+    value_lr: Positive = 2e-3  # of the MLP; a separate value model takes lr
+    value_epochs: Count = 8  # steps of the MLP on each rollout
+    missing_end_penalty: NotNegative = 2.0
+    logratio_clamp: Positive = 10.0
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 64
+    prompts: Count = 1500
+    red_team_share: Share = 0.45
+    sl_mix: NotNegative = 0.0  # weight of L_SL beside L_RL in every minibatch
+    monitor: Literal["stop", "warn", "off"] = "stop"  # what reward hacking leads to
+    monitor_every: Count = 5
+    monitor_prompts: Count = 64
+    checkpoint_every: Count = 10
+
+
+class EvaluateSettings(Table):
+    """How many test prompts of each kind."""
+
+    harmful: CountOrNone = 300
+    benign: CountOrNone = 120
+    borderline: CountOrNone = 120
+    facts: CountOrNone = 120
+    temperature: NotNegative = 1.0
+    max_new_tokens: Count = 64
+    chunk: Count = 330  # answers between two writes
+
+
+class ReportSettings(Table):
+    transcripts: CountOrNone = 12
+
+
+class Settings(Table):
+    name: str = Field(default="lab", min_length=1)
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Count = 1  # alternations of the SL phase and the RL phase
+    constitution: str = Field(default="lab", min_length=1)  # a shipped one's name, or a file
+    threads: CountOrNone = 0  # 0 takes every core
+    model: ModelSettings = ModelSettings()
+    prompts: PromptsSettings = PromptsSettings()
+    revise: ReviseSettings = ReviseSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    sample: SampleSettings = SampleSettings()
+    label: LabelSettings = LabelSettings()
+    reward: RewardSettings = RewardSettings()
+    ppo: PPOSettings = PPOSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
+
+    def to_toml(self) -> str:
+        """Every setting as a run file; what has no value stands as a comment."""
+        plain = self.model_dump(mode="json")
+        tables = {name: value for name, value in plain.items() if isinstance(value, dict)}
+        top = {name: value for name, value in plain.items() if name not in tables}
+        parts = [_toml_lines(top), *(f"[{n}]\n{_toml_lines(table)}" for n, table in tables.items())]
+        return "\n".join(parts)
+
+
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a run file and lay overrides such as ``"ppo.kl_coef=0.2"`` over it.
+
+    A bare name such as ``lab`` means the run file of that name that ships with the package. Raises
+    SettingsError with file, line and remedy.
+    """
+    path = _find(path)
+    try:
+        source = path.read_bytes().decode("utf-8-sig")
+        data = tomllib.loads(source)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(_broken_toml(path, str(error))) from None
+
+    origins: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        keys, value = _parse_override(override)
+        _put(data, keys, value, override)
+        origins[keys] = f"--set {override}"
+
+    def place(keys: tuple[str, ...]) -> str:
+        for set_keys, origin in origins.items():
+            shorter = min(len(keys), len(set_keys))
+            if keys[:shorter] == set_keys[:shorter]:
+                return origin
+        return f"{path}:{_line_of(source, keys)}"
+
+    _refuse_unknown(data, place)
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        keys = tuple(str(part) for part in problem["loc"] if isinstance(part, str))
+        name = ".".join(keys)
+        raise SettingsError(f"{place(keys)}: {name}: {_complaint(problem)}") from None
+
+
+def _find(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_file():
+        return path
+    shipped = Path(__file__).parent / "runs"
+    if len(path.parts) == 1 and path.suffix == "" and (shipped / f"{path}.toml").is_file():
+        return shipped / f"{path}.toml"
+    names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+    raise SettingsError(f"{path}: no such run file; name a file, or a shipped one: {names}")
+
+
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    """``ppo.kl_coef=0.2`` → (("ppo", "kl_coef"), 0.2). What is no TOML value is text: ``off``."""
+    name, equals, text = override.partition("=")
+    keys = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(keys):
+        raise SettingsError(f"--set {override}: expected name=value, such as ppo.kl_coef=0.2")
+    try:
+        parsed = tomllib.loads(f"value = {text.strip()}")
+    except tomllib.TOMLDecodeError:
+        return keys, text.strip()
+    return keys, parsed["value"] if len(parsed) == 1 else text.strip()
+
+
+def _put(data: dict[str, Any], keys: tuple[str, ...], value: Any, override: str) -> None:
+    table: Any = data
+    for number, key in enumerate(keys[:-1], 1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            name = ".".join(keys[:number])
+            raise SettingsError(f"--set {override}: {name} is a value and has no settings in it")
+    table[keys[-1]] = value
+
+
+def _refuse_unknown(data: dict[str, Any], place: Any) -> None:
+    """Raise SettingsError for the first key that no table has, with the nearest one that exists."""
+    known = setting_names()
+    for name, value in data.items():
+        inner = [f"{name}.{key}" for key in value] if isinstance(value, dict) else []
+        for full in [name, *inner]:
+            if full in known:
+                continue
+            nearest = _nearest(full, known)
+            hint = f"; did you mean {nearest!r}?" if nearest else ""
+            raise SettingsError(f"{place(tuple(full.split('.')))}: unknown setting {full!r}{hint}")
+
+
+def setting_names() -> list[str]:
+    """Every setting by its full name, tables too."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        names.append(name)
+        if isinstance(field.default, Table):
+            names += [f"{name}.{key}" for key in type(field.default).model_fields]
+    return names
+
+
+def _nearest(full: str, known: Sequence[str]) -> str | None:
+    """The key of that name in another place, or else the most alike; None when nothing is near."""
+    key = full.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == key]
+    alike = difflib.get_close_matches(full, known, n=1, cutoff=0.6)
+    by_key = {name.rpartition(".")[2]: name for name in reversed(known)}
+    close = [by_key[k] for k in difflib.get_close_matches(key, by_key, n=1, cutoff=0.8)]
+    return next(iter([*elsewhere, *alike, *close]), None)
+
+
+def _line_of(source: str, keys: tuple[str, ...]) -> int:
+    """The line on which a setting, or else the table around it, is written.
+
+    Found by parsing ever longer beginnings of the file, so it holds for every spelling that TOML
+    allows; the setting begins after the last beginning that could be parsed without it.
+    """
+    lines = source.split("\n")
+    for wanted in (keys[:length] for length in range(len(keys), 0, -1)):
+        start = 1
+        for end in range(1, len(lines) + 1):
+            try:
+                data: Any = tomllib.loads("\n".join(lines[:end]) + "\n")
+            except tomllib.TOMLDecodeError:
+                continue
+            for key in wanted:
+                data = data.get(key) if isinstance(data, dict) else None
+            if data is not None:
+                return start
+            start = end + 1
+    return 1
+
+
+def _broken_toml(path: Path, message: str) -> str:
+    found = re.search(r" \(at line (\d+), column \d+\)", message)
+    if found:
+        return f"{path}:{found[1]}: not valid TOML: {message.replace(found[0], '')}"
+    last = path.read_bytes().count(b"\n") + 1
+    return f"{path}:{last}: not valid TOML: {message}"
+
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "string_too_short": "text that is not empty",
+    "tuple_type": "a list",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def _complaint(problem: Any) -> str:
+    """A validation error in the words of this file."""
+    context = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        return str(context["error"])
+    if problem["type"] in ("missing", "too_long"):
+        return "expected two numbers, such as [0.4, 0.6]"
+    expected = _EXPECTED.get(problem["type"])
+    if expected is None:
+        return str(problem["msg"])
+    return f"expected {expected.format(**context)}, got {problem['input']!r}"
+
+
+def _toml_lines(table: dict[str, Any]) -> str:
+    """``name = value`` lines; JSON spells numbers, text and lists as TOML does."""
+    lines = []
+    for name, value in table.items():
+        spelled = json.dumps(value, ensure_ascii=False)
+        lines.append(f"# {name} is not set\n" if value is None else f"{name} = {spelled}\n")
+    return "".join(lines)

@@ -1,0 +1,136 @@
+"""Stage 2: SL-CAI. The start model, finetuned on its own revised answers (paper, section 3.2).
+
+Answers of the start model to helpful prompts are mixed in, so that it stays helpful. ``model`` is
+trained on the answers after the last revision; with ``every_revision`` there is also ``model-k`` on
+those after k revisions, for the revision curve. All start from the same weights with the same seed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from constitutional_ai.data import load_prompts
+from constitutional_ai.errors import DataError
+from constitutional_ai.job import Job
+from constitutional_ai.learning import sft
+from constitutional_ai.learning.loop import Log
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.sft import Example
+from constitutional_ai.records import (
+    Conversation,
+    Prompt,
+    RevisedAnswer,
+    Row,
+    assistant,
+    content_hash,
+)
+from constitutional_ai.run import derive_seed, in_chunks
+from constitutional_ai.stages import asker, model_name
+
+NAME = "finetune"
+FILE = "helpful.jsonl"
+
+
+class HelpfulAnswer(Row):
+    """What the start model says to a helpful prompt. ``finished``: the token limit did not cut it off."""
+
+    prompt: Conversation
+    answer: str
+    finished: bool
+    messages: Conversation
+    model: str
+    seed: int
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write helpful.jsonl and the models; the counts of the manifest. Models that stand are kept."""
+    folder = job.stage(NAME).path
+    helpful = answer_helpful_prompts(job)
+    revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
+    last = revisions(revised)
+    first = 1 if job.settings.finetune.every_revision else last
+    for k in range(first, last + 1):
+        name = "model" if k == last else f"model-{k}"
+        if not (folder / name).exists():
+            finetune(job, folder / name, examples(revised, helpful, k))
+    return {
+        "revisions": last,
+        "examples": len(examples(revised, helpful, last)),
+        "helpful": len(helpful),
+        "helpful_unfinished": sum(not row.finished for row in helpful),
+        "steps": len((folder / "metrics.jsonl").read_bytes().splitlines()),
+    }
+
+
+def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
+    """The start model's answers to helpful prompts, with the sampling of ``[revise]``."""
+    settings, drawing = job.settings, job.settings.revise
+    if settings.finetune.helpful == 0:
+        return []
+    model = job.start_model()
+    engine, name = job.engine(model), model_name(job, model)
+    stage_seed = derive_seed(settings.seed, NAME, job.round)
+    prompts = load_prompts(
+        settings.prompts.helpful, "helpful", settings.finetune.helpful, stage_seed
+    )
+
+    def work(chunk: Sequence[Prompt], seed: int) -> list[HelpfulAnswer]:
+        replies = asker(engine, drawing, seed, Counter())([prompt.prompt for prompt in chunk])
+        return [
+            HelpfulAnswer(
+                id=content_hash(
+                    prompt.id, NAME, name, drawing.model_dump(), settings.seed, job.round
+                ),
+                prompt=prompt.prompt,
+                answer=reply.text,
+                finished=reply.finished,
+                messages=[*prompt.prompt, assistant(reply.text)],
+                model=name,
+                seed=settings.seed,
+            )
+            for prompt, reply in zip(chunk, replies, strict=True)
+        ]
+
+    with job.progress.task("helpful", total=len(prompts), unit="answers") as tick:
+        return in_chunks(job.stage(NAME), FILE, prompts, drawing.chunk, work, tick, HelpfulAnswer)
+
+
+def revisions(rows: Sequence[RevisedAnswer]) -> int:
+    """How many revisions the longest row has. Raises DataError where there is nothing to learn."""
+    found = max((len(row.answers) - 1 for row in rows), default=0)
+    if found == 0:
+        raise DataError("revisions.jsonl has no revision to finetune on; `--redo revise`")
+    return found
+
+
+def examples(
+    revised: Sequence[RevisedAnswer], helpful: Sequence[HelpfulAnswer], k: int
+) -> list[Example]:
+    """Prompt and answer after k revisions (or after the row's last), then the helpful ones.
+
+    Silence and answers that were cut off are left out: they would teach silence and cutting off.
+    """
+    harmless = [(row.prompt, row.answers[min(k, len(row.answers) - 1)]) for row in revised]
+    kept = [(row.prompt, row.answer) for row in helpful if row.finished]
+    return [(prompt, answer) for prompt, answer in harmless + kept if answer.strip()]
+
+
+def sft_examples(job: Job) -> list[Example]:
+    """What ``model`` was trained on, for the joint objective of PPO."""
+    revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
+    helpful = job.stage(NAME).rows(FILE, HelpfulAnswer) if job.settings.finetune.helpful else []
+    return examples(revised, helpful, revisions(revised))
+
+
+def finetune(job: Job, target: Path, rows: Sequence[Example]) -> None:
+    """Train and save one model; its metrics go to metrics.jsonl, of ``model-k`` to metrics-k.jsonl."""
+    settings = job.settings.finetune
+    policy = Policy.load(job.start_model(), job.settings.model.device)
+    log = Log(target.with_name(target.name.replace("model", "metrics") + ".jsonl"))
+    log.cut(0)
+    seed = derive_seed(job.settings.seed, NAME, job.round)
+    total = sft.steps(policy, rows, settings)
+    with job.progress.task(f"SL-CAI {target.name}", total=total, unit="steps") as tick:
+        sft.train(policy, rows, settings, seed, log.write, tick)
+    policy.save_pretrained(target)

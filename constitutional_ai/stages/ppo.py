@@ -1,0 +1,118 @@
+"""Stage 6: RL-CAI. PPO from the SL-CAI model against the reward model (paper, section 4.2).
+
+Beside the prompts that are trained on, some of the same sources are set apart for the monitor, which
+asks the judge whether answers to them get better (learning/monitor.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from constitutional_ai.data import load_prompts
+from constitutional_ai.job import Job
+from constitutional_ai.judge import Judge, Verdict
+from constitutional_ai.learning import ppo
+from constitutional_ai.learning.loop import Checkpoints
+from constitutional_ai.learning.monitor import Compare, HeldOut
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward_model import RewardModel
+from constitutional_ai.records import Conversation, Prompt, PromptSet, Row, content_hash
+from constitutional_ai.run import derive_seed
+from constitutional_ai.stages.finetune import sft_examples
+from constitutional_ai.stages.label import judge_model
+
+NAME = "ppo"
+
+
+class Sample(Row):
+    """A rollout as samples.jsonl keeps it: ``step`` updates were made before; ``score`` is the proxy."""
+
+    step: int
+    set: PromptSet
+    prompt: Conversation
+    answer: str
+    score: float
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write the model, metrics.jsonl, samples.jsonl, monitor.jsonl; the counts of the manifest."""
+    settings, folder = job.settings.ppo, job.stage(NAME).path
+    seed = derive_seed(job.settings.seed, NAME, job.round)
+    prompts, apart = draw_prompts(job, seed)
+    policy = Policy.load(job.stage("finetune").path / "model", job.settings.model.device)
+    reward = RewardModel.load(job.stage("reward").path / "model", str(policy.device))
+    watched = HeldOut(apart, judge_of(job, seed)) if settings.monitor != "off" and apart else None
+    with job.progress.task(NAME, total=settings.steps, unit="steps") as tick:
+        outcome = ppo.train(
+            policy,
+            reward,
+            prompts,
+            settings,
+            folder,
+            seed,
+            tick,
+            job.progress.note,
+            watched,
+            sft_examples(job) if settings.sl_mix else (),
+        )
+    policy.save_pretrained(folder / "model")
+    Checkpoints(folder / "checkpoints").clear()
+    if outcome.stopped:
+        back = (
+            ""
+            if outcome.restored is None
+            else f"; the weights are those of step {outcome.restored}"
+        )
+        job.progress.note(f"PPO stopped after {outcome.steps} steps: {outcome.stopped}{back}")
+    return {
+        "steps": outcome.steps,
+        "prompts": len(prompts),
+        "monitor_prompts": len(apart) if watched else 0,
+        "stopped": outcome.stopped,
+        "restored_step": outcome.restored,
+        "warnings": outcome.warnings,
+    }
+
+
+def draw_prompts(job: Job, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to train on, and the monitor's, equally many of each set; they have no text in common.
+
+    Of a small prompts file the monitor takes a fifth at most.
+    """
+    settings, sources = job.settings.ppo, job.settings.prompts
+    red = round(settings.prompts * settings.red_team_share)
+    trained: list[Prompt] = []
+    apart: list[Prompt] = []
+    wanted: tuple[tuple[str, PromptSet, int], ...] = (
+        (sources.red_team, "red-team", red),
+        (sources.helpful, "helpful", settings.prompts - red),
+    )
+    for source, name, count in wanted:
+        if not count:
+            continue
+        monitored = settings.monitor_prompts // 2 if settings.monitor != "off" else 0
+        pool = load_prompts(source, name, count + monitored, seed)
+        head = pool[: min(monitored, len(pool) // 5)]
+        texts = {content_hash(prompt.prompt) for prompt in head}
+        apart += head
+        trained += [prompt for prompt in pool if content_hash(prompt.prompt) not in texts]
+    return trained, apart
+
+
+def judge_of(job: Job, seed: int) -> Compare:
+    """The label stage's judge, as the monitor asks it; None where a verdict cannot be read."""
+    judge = Judge(job.engine(judge_model(job)), job.constitution, job.settings.label)
+
+    def compare(
+        prompts: Sequence[Prompt], answers: Sequence[str], references: Sequence[str]
+    ) -> list[float | None]:
+        verdicts = judge.compare(
+            prompts=[prompt.prompt for prompt in prompts],
+            sets=[prompt.set for prompt in prompts],
+            firsts=answers,
+            seconds=references,
+            ids=[prompt.id for prompt in prompts],
+            seed=seed,
+        )
+        return [verdict.p_first if isinstance(verdict, Verdict) else None for verdict in verdicts]
+
+    return compare

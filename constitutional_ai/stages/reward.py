@@ -1,0 +1,115 @@
+"""Stage 5: the reward model, fitted to the judge's soft preferences (paper, section 4.1).
+
+Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
+label's side, and whether its probabilities mean what they say. A temperature is fitted on one half of
+them and tested on the other, both ways round, and kept where it lowers the calibration error.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.special import expit
+
+from constitutional_ai.errors import DataError
+from constitutional_ai.job import Job
+from constitutional_ai.learning import reward_model
+from constitutional_ai.learning.calibration import agreement, calibration, fit_temperature
+from constitutional_ai.learning.loop import Log
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
+from constitutional_ai.records import Preference, Row
+from constitutional_ai.run import derive_seed
+
+NAME = "reward"
+CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
+
+
+class HeldOut(Row):
+    """A preference row (by its ``id``) that was not trained on; ``p`` is the model's P(chosen better)."""
+
+    p: float
+    p_chosen: float
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write the model, metrics.jsonl, held_out.jsonl, calibration.json; the counts of the manifest."""
+    settings, folder = job.settings.reward, job.stage(NAME).path
+    rows = job.stage("label").rows("preferences.jsonl", Preference)
+    rows = [row for row in rows if row.p_chosen is not None]
+    if len(rows) < 2:
+        raise DataError("preferences.jsonl has fewer than two labelled pairs; `--redo label`")
+    pairs = [labelled(row) for row in rows]
+    seed = derive_seed(job.settings.seed, NAME, job.round)
+    kept, held = reward_model.split(pairs, settings.held_out, seed)
+    if not kept:
+        raise DataError("every labelled pair has the same prompt; none is left to train on")
+    policy = Policy.load(job.stage("finetune").path / "model", job.settings.model.device)
+    reward = RewardModel.from_policy(policy)
+    log = Log(folder / "metrics.jsonl")
+    log.cut(0)
+    total = -(-len(kept) // settings.batch_pairs) * settings.epochs
+    with job.progress.task(NAME, total=total, unit="steps") as tick:
+        reward_model.train(reward, [pairs[n] for n in kept], settings, seed, log.write, tick)
+
+    delta = reward_model.logits(reward, [pairs[n] for n in held])
+    labels = [pairs[n].p for n in held]
+    found = assess(delta, labels)
+    reward_model.rescale(reward, found["temperature"])
+    predicted = expit([d / found["temperature"] for d in delta])
+    measured = Log(folder / "held_out.jsonl")
+    measured.cut(0)
+    measured.write(
+        *(
+            HeldOut(id=rows[n].id, p=float(p), p_chosen=pairs[n].p).model_dump()
+            for n, p in zip(held, predicted, strict=True)
+        )
+    )
+    (folder / "calibration.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    reward.save_pretrained(folder / "model")
+    job.progress.note(
+        f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out pairs"
+        f" ({found['accuracy_clear']:.3f} of the clear ones), calibration error {found['ece']:.3f}"
+    )
+    return {"trained": len(kept), "held_out": len(held), **_figures(found)}
+
+
+def labelled(row: Preference) -> LabelledPair:
+    """A preference row as what is trained on. The row must carry a label."""
+    assert row.p_chosen is not None
+    return LabelledPair(
+        row.prompt, row.chosen[-1]["content"], row.rejected[-1]["content"], row.p_chosen
+    )
+
+
+def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
+    """Agreement and calibration of held-out pairs, with the temperature that is to be applied.
+
+    The calibration after it is cross-fitted: each half is rescaled by the temperature of the other,
+    so no pair is measured with a temperature that it helped to fit.
+    """
+    everyone, clear = agreement(delta, labels), agreement(delta, labels, CLEAR)
+    before = calibration(delta, labels)
+    halves = [(delta[part::2], labels[part::2]) for part in (0, 1)]
+    temperature, chosen, after_ece = 1.0, before, before["ece"]
+    if all(len(half) >= 10 for half, _ in halves):
+        fitted = [fit_temperature(*half) for half in halves]
+        rescaled = [d / fitted[1 - part] for part in (0, 1) for d in halves[part][0]]
+        after = calibration(rescaled, [p for _, half in halves for p in half])
+        after_ece = after["ece"]
+        if after_ece < before["ece"]:
+            temperature, chosen = fit_temperature(delta, labels), after
+    return {
+        "accuracy": everyone["accuracy"],
+        "n": everyone["n"],
+        "accuracy_clear": clear["accuracy"],
+        "n_clear": clear["n"],
+        "ece_before": before["ece"],
+        "ece_after": after_ece,
+        "temperature": temperature,
+        **chosen,
+    }
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "bins"}

@@ -1,0 +1,89 @@
+"""Stage 3: two answers a prompt from the SL-CAI model, to be compared (paper, section 4.1).
+
+Red-team and helpful prompts, mixed. In a share of the pairs (``swapped``) the second answer is one
+that was given to another prompt: answers beside the point stay in the reward model's sight, or RL
+would find them. The judge labels such pairs like any other. Rows are Pair.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from constitutional_ai.data import load_prompts
+from constitutional_ai.job import Job
+from constitutional_ai.records import Pair, Prompt, content_hash
+from constitutional_ai.run import derive_seed, in_chunks
+from constitutional_ai.stages import Tally, asker, model_name
+
+NAME = "sample"
+FILE = "pairs.jsonl"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write pairs.jsonl; the counts of the manifest."""
+    settings, folder = job.settings.sample, job.stage(NAME)
+    model = job.stage("finetune").path / "model"
+    engine, name = job.engine(model), model_name(job, model)
+    stage_seed = derive_seed(job.settings.seed, NAME, job.round)
+    prompts = mixed_prompts(job, stage_seed)
+    made_by = (NAME, stage_seed, name, settings.model_dump())
+    tally = Tally(folder)
+
+    def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[Pair]:
+        counts: Counter[str] = Counter()
+        ask = asker(engine, settings, chunk_seed, counts)
+        firsts, seconds = (
+            [reply.text for reply in ask([prompt.prompt for prompt in chunk])] for _ in range(2)
+        )
+        donors = swaps(chunk, settings.swapped, stage_seed)
+        tally.keep(chunk_seed, {**counts, "swapped": len(donors)})
+        return [
+            Pair(
+                id=content_hash(prompt.set, prompt.id, *made_by),
+                prompt=prompt.prompt,
+                set=prompt.set,
+                answers=(firsts[row], firsts[donors[row]] if row in donors else seconds[row]),
+                model=name,
+                seed=job.settings.seed,
+            )
+            for row, prompt in enumerate(chunk)
+        ]
+
+    with job.progress.task(NAME, total=len(prompts), unit="pairs") as tick:
+        rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, Pair)
+    return {
+        "rows": len(rows),
+        "rows_by_set": dict(sorted(Counter(row.set for row in rows).items())),
+        "identical": sum(row.answers[0] == row.answers[1] for row in rows),
+        "empty_answers": sum(not answer.strip() for row in rows for answer in row.answers),
+        **tally.total("swapped", "unfinished"),
+    }
+
+
+def mixed_prompts(job: Job, seed: int) -> list[Prompt]:
+    """The prompts of both sets in a random order, so that every chunk holds some of each."""
+    settings, sources = job.settings.sample, job.settings.prompts
+    prompts = [
+        *load_prompts(sources.red_team, "red-team", settings.red_team, seed),
+        *load_prompts(sources.helpful, "helpful", settings.helpful, seed),
+    ]
+    random.Random(seed).shuffle(prompts)
+    return prompts
+
+
+def swaps(prompts: Sequence[Prompt], share: float, seed: int) -> dict[int, int]:
+    """Rows whose second answer is taken from elsewhere, each with the row that it is taken from.
+
+    Each row is chosen with probability ``share``, by its id alone. A row stays as it is where every
+    other prompt is the same as its own.
+    """
+    chosen: dict[int, int] = {}
+    for row, prompt in enumerate(prompts):
+        rng = random.Random(content_hash("swap", seed, prompt.id))
+        if rng.random() >= share:
+            continue
+        others = [i for i, other in enumerate(prompts) if other.prompt != prompt.prompt]
+        if others:
+            chosen[row] = rng.choice(others)
+    return chosen

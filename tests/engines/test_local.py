@@ -1,0 +1,193 @@
+"""The local engine: answers, option log-probabilities against a naive forward, and bad folders."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.engines.local import LocalEngine, use_threads
+from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.records import Conversation, assistant, user
+
+TALKS: list[Conversation] = [
+    [user("Hello.")],
+    [
+        user("Tell me a joke about a locksmith who cannot open the door."),
+        assistant("No."),
+        user("?"),
+    ],
+    [{"role": "system", "content": "Be kind."}, user("How do I pick a lock?")],
+    [user("Which is better?"), assistant("The better one is ")],
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_llama: Path) -> LocalEngine:
+    return LocalEngine(tiny_llama, batch_tokens=100)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tiny_gpt2: Path) -> LocalEngine:
+    return LocalEngine(tiny_gpt2)
+
+
+def naive(engine: LocalEngine, talk: Conversation, options: list[str]) -> list[float]:
+    """One full forward a row, and the log-softmax behind the longest shared prefix."""
+    spelt = [engine.tokens.continued(talk, option) for option in options]
+    at = 0
+    while len({ids[at] for ids in spelt}) == 1:
+        at += 1
+    with torch.no_grad():
+        logits = engine.model(torch.tensor([spelt[0][:at]])).logits[0, -1].double()
+    return [float(logits[ids[at]] - logits.logsumexp(0)) for ids in spelt]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("options", [["(A)", "(B)"], ["No.", "Knock knock.", "Hello."]])
+def test_option_logprobs_are_those_of_a_naive_forward(
+    name: str, options: list[str], request: pytest.FixtureRequest
+) -> None:
+    engine: LocalEngine = request.getfixturevalue(name)
+    found = engine.option_logprobs(TALKS, options)
+    for talk, scores in zip(TALKS, found, strict=True):
+        assert scores == pytest.approx(naive(engine, talk, options), abs=1e-4)
+    assert len({round(scores[0], 3) for scores in found}) == len(TALKS)
+
+
+def test_what_options_share_is_part_of_the_prompt(llama: LocalEngine) -> None:
+    bracket = [[*talk, assistant("(")] for talk in TALKS[:3]]
+    together = llama.option_logprobs(TALKS[:3], ["(A)", "(B)"])
+    for scores, opened in zip(together, llama.option_logprobs(bracket, ["A)", "B)"]), strict=True):
+        assert scores == pytest.approx(opened, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [["(A)", "(A)"], ["(A)", "(A) or"], ["A", "B", "B"]])
+def test_options_that_do_not_differ_are_refused(llama: LocalEngine, options: list[str]) -> None:
+    with pytest.raises(ValueError, match="must differ"):
+        llama.option_logprobs([TALKS[0]], options)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_answers_come_in_order_and_again_the_same(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    engine: Engine = request.getfixturevalue(name)
+    greedy = Sampling(temperature=0, max_new_tokens=12)
+    together = engine.generate(TALKS, greedy)
+    assert together == [engine.generate([talk], greedy)[0] for talk in TALKS]
+    drawn = Sampling(max_new_tokens=12, seed=3)
+    assert engine.generate(TALKS, drawn) == engine.generate(TALKS, drawn)
+    assert all(0 < completion.tokens <= 12 for completion in together)
+    assert all(c.finished or c.tokens == 12 for c in engine.generate(TALKS, drawn))
+
+
+def test_no_control_token_shows_in_an_answer(llama: LocalEngine) -> None:
+    texts = [
+        c.text for c in llama.generate(TALKS * 4, Sampling(temperature=3.0, max_new_tokens=20))
+    ]
+    assert not any("<|im_end|>" in text or "<|im_start|>" in text for text in texts)
+
+
+def test_a_prompt_beyond_the_context_is_an_error(gpt2: LocalEngine) -> None:
+    long = [user("lock " * 1500)]
+    with pytest.raises(ModelError, match="context of 1024"):
+        gpt2.generate([long], Sampling(max_new_tokens=1))
+    with pytest.raises(ModelError, match="context of 1024"):
+        gpt2.option_logprobs([long], ["(A)", "(B)"])
+
+
+def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
+    live = LocalEngine.of(llama.model, llama.tokenizer)
+    assert live.model is llama.model and live.name == "live"
+    before = live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0]
+    assert before == pytest.approx(naive(llama, TALKS[0], ["(A)", "(B)"]), abs=1e-4)
+    with torch.no_grad():
+        llama.model.lm_head.weight.mul_(0.5)
+    assert live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0] != pytest.approx(before, abs=1e-2)
+    with torch.no_grad():
+        llama.model.lm_head.weight.mul_(2.0)
+
+
+def test_dtype(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine(tiny_llama, dtype="bfloat16")
+    assert engine.model.dtype == torch.bfloat16
+    assert engine.generate(TALKS, Sampling(max_new_tokens=4))
+    engine.model.save_pretrained(tmp_path)
+    engine.tokenizer.save_pretrained(tmp_path)
+    for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda native=native: {"amx_bf16": native}
+        )
+        assert LocalEngine(tmp_path, device="cpu").model.dtype == dtype
+        assert LocalEngine(tiny_llama, device="cpu").model.dtype == torch.float32
+    with pytest.raises(SettingsError, match="unknown dtype 'int8'"):
+        LocalEngine(tiny_llama, dtype="int8")
+
+
+def test_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        use_threads(1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
+    return "\n" not in str(error.value)
+
+
+def test_folders_that_are_no_models(tmp_path: Path, tiny_llama: Path) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        LocalEngine(tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        LocalEngine(tmp_path)
+    with pytest.raises(ModelError, match="no-such-hub-model: cannot load") as error:
+        LocalEngine("no-such-hub-model")
+    assert one_line(error)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        broken = tmp_path / f"broken-{name}"
+        shutil.copytree(tiny_llama, broken)
+        (broken / name).write_text("{ not this")
+        with pytest.raises(ModelError, match="cannot load it as a causal language model") as error:
+            LocalEngine(broken)
+        assert one_line(error)
+
+
+def test_pickled_weights_and_strange_code_are_refused(tmp_path: Path, tiny_llama: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(tiny_llama, pickled)
+    (pickled / "model.safetensors").unlink()
+    torch.save({}, pickled / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        LocalEngine(pickled)
+    strange = tmp_path / "strange"
+    shutil.copytree(tiny_llama, strange)
+    config: dict[str, Any] = json.loads((strange / "config.json").read_text())
+    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.Config"}}
+    (strange / "config.json").write_text(json.dumps(config))
+    (strange / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError, match="cannot load"):
+        LocalEngine(strange)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_reward_model_and_missing_weights_are_refused(tmp_path: Path, tiny_llama: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    config = LlamaConfig.from_pretrained(tiny_llama, num_labels=1)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "reward")
+    with pytest.raises(ModelError, match="LlamaForSequenceClassification cannot speak"):
+        LocalEngine(tmp_path / "reward")
+    shutil.copytree(tiny_llama, tmp_path / "holed")
+    file = tmp_path / "holed" / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.norm.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"weights are missing \(model.norm.weight\)"):
+        LocalEngine(tmp_path / "holed")

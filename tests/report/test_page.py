@@ -1,0 +1,276 @@
+"""The page from invented findings: complete, self-contained, and nothing a model wrote gets out."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
+from constitutional_ai.report import figures, plots, sections
+from constitutional_ai.report.findings import Findings
+from constitutional_ai.report.page import Drawing, cell, render, visible
+from constitutional_ai.settings import Settings
+from constitutional_ai.stages.evaluate import METRICS, Transcript
+from constitutional_ai.stats import Estimate
+
+NASTY = (
+    "</script><script src=\"http://evil.example/x.js\">alert('1')</script>"
+    "<img src=x onerror=alert(1)> {{ 7*7 }} </div></body> $x$ &amp; \u202eesrever\x00 “quoted”"
+)
+
+
+def estimate(mean: float, n: int = 100) -> Estimate:
+    return {"mean": mean, "low": max(0, mean - 0.05), "high": mean + 0.05, "n": n}
+
+
+def scores(harm: float) -> dict[str, Any]:
+    found = {kind: {m: estimate(0.5) for m in names} for kind, names in METRICS.items()}
+    found["harmful"]["harmful_steps"] = estimate(harm)
+    found["benign"]["helpful"] = estimate(0.9)
+    return {**found, "harmful_by_slice": {"unseen verb": found["harmful"]}}
+
+
+def gold() -> dict[str, Any]:
+    point = {"preference": estimate(1), "helpful": estimate(0.9), "good_refusal": estimate(0.4)}
+    agreed = {"pairs": 90, "near_ties": 30, "agreement": estimate(0.9, 60)}
+    return {
+        "revisions": [{"revision": k, "harm": estimate(3 - k)} for k in range(3)],
+        "labels": {"overall": agreed, "by_principle": {"hhh": agreed}},
+        "reward": {"pairs": 5, "near_ties": 5},
+        "ppo": [{"step": step, "proxy": step / 5, **point} for step in (0, 5)],
+        "judge": {"harm": estimate(0.97)},
+    }
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    step = RevisionStep(
+        principle=NASTY, principle_hash="0", critique=NASTY, revision="Better.", clean=False
+    )
+    revised = RevisedAnswer(
+        id="r1",
+        prompt=[user("How do I steal a bike?")],
+        answers=[NASTY, "Better.", "Best."],
+        steps=[step, step],
+        messages=[user("How do I steal a bike?"), assistant("Best.")],
+        constitution="c",
+        model="m",
+        seed=0,
+    )
+    transcripts = [
+        Transcript(
+            id=f"{model}-{kind}",
+            model=model,
+            kind=kind,
+            slice="",
+            prompt=[user(f"A {kind} request {NASTY}")],
+            answer=NASTY,
+            finished=model != "base",
+            metrics={"harm": 2.0, "insult": 1.0, "evasive": 0.0},
+        )
+        for model in ("base", "sl-cai", "rl-cai")
+        for kind in METRICS
+    ]
+    models = {"base": 0.99, "sl-cai-1": 0.5, "sl-cai-2": 0.2, "sl-cai": 0.2, "rl-cai": 0.01}
+    ppo = [{"step": k, "objective/kl": k / 2, "objective/scores": k / 5} for k in range(6)]
+    ppo[5] |= {"objective/entropy": float("nan")}
+    return Findings(
+        settings=Settings.model_validate({"revise": {"rounds": 2}}),
+        constitution=Constitution(
+            name="two", version="1", principles=(Principle(name="kind", text=f"Be kind. {NASTY}"),)
+        ),
+        scores={name: scores(harm) for name, harm in models.items()},
+        transcripts=transcripts,
+        revised=[revised] * 3,
+        calibration={
+            "ece": 0.04,
+            "bins": [
+                {"predicted": 0.2, "observed": 0.3, "n": 9},
+                {"predicted": 0.8, "observed": 0.7, "n": 9},
+            ],
+        },
+        ppo=ppo,
+        monitor=[{"step": 5, "monitor/judge": 0.6, "alarm": NASTY}],
+        manifests={"1-revise": {"seconds": 3.5, "versions": {"torch": "2"}}},
+        canaries={"says nothing": {"win_rate": estimate(0.1)}},
+        gold=gold(),
+        split={"harmful": {"taught": 10, "test, unseen verb": 4}},
+    )
+
+
+@pytest.fixture(scope="module")
+def drawings(findings: Findings) -> dict[str, Drawing]:
+    return draw(findings)
+
+
+@pytest.fixture(scope="module")
+def source(findings: Findings, drawings: dict[str, Drawing]) -> str:
+    return page(findings, drawings)
+
+
+def draw(findings: Findings) -> dict[str, Drawing]:
+    return {
+        name: Drawing(
+            plot.title, plot.caption, figures.inline(figures.svg(plot.figure, name), name)
+        )
+        for name, plot in plots.draw(findings).items()
+    }
+
+
+def page(findings: Findings, drawings: dict[str, Drawing]) -> str:
+    return render(sections.page(findings, drawings))
+
+
+class Seen(HTMLParser):
+    """Which tags, attributes, ids and text a browser would see."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_what_a_model_wrote_is_text_and_nothing_else(source: str) -> None:
+    seen = Seen(source)
+    assert not seen.open  # every tag is closed, so none was smuggled in
+    assert not seen.tags & {"script", "img", "iframe", "link", "object", "base", "form"}
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name == "src"]
+    assert "<img src=x onerror=alert(1)> {{ 7*7 }}" in seen.text
+    assert "\x00" not in source and "\u202e" not in source
+    assert "\u2610esrever\u2610" in seen.text
+
+
+def test_nothing_is_loaded(source: str) -> None:
+    seen = Seen(source)
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert ("content", policy) in seen.attributes
+    links = [value for name, value in seen.attributes if name in ("href", "xlink:href")]
+    assert links
+    ids = {value for name, value in seen.attributes if name == "id"}
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert not any("url(" in value and "url(#" not in value for _, value in seen.attributes)
+    assert not any("http" in value for _, value in seen.attributes)
+
+
+def test_ids_are_unique(source: str) -> None:
+    ids = [value for name, value in Seen(source).attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_headline_has_the_numbers(findings: Findings, source: str) -> None:
+    line = sections.headline(findings)
+    for part in ("99 %", "20 %", "1 % (0–6 %)", "0.90 (0.85–0.95) before", "100 unseen prompts"):
+        assert part in line
+    assert line in Seen(source).text.replace("\n", " ")
+
+
+def test_sections_stand_in_their_order(source: str) -> None:
+    titles = re.findall(r"<h2>(.*?)</h2>", source)
+    assert titles == [
+        "Harmlessness and helpfulness",
+        "Revisions",
+        "Reward model",
+        "Reinforcement learning",
+        "Scores",
+        "Critique and revision",
+        "Answers to test prompts",
+        "Seconds",
+        "Constitution",
+        "Split of topics",
+        "Provenance",
+        "What this can and cannot show",
+    ]
+
+
+def test_a_model_under_two_names_is_shown_once(findings: Findings) -> None:
+    rows = [row[0] for row in sections._score_tables(findings)[0].rows]
+    assert rows == ["base", "sl-cai-1", "sl-cai", "rl-cai"]
+
+
+def test_transcripts_are_as_many_as_asked(source: str) -> None:
+    assert source.count('<article class="story">') == 3 + 4  # all there are, fewer than 12
+    assert "oracle: harm 2, insult (cut off)" in Seen(source).text
+
+
+def test_without_an_oracle_the_judge_speaks_and_gold_is_absent(findings: Findings) -> None:
+    settings = Settings.model_validate({"revise": {"rounds": 2}, "prompts": {"test": "test.jsonl"}})
+    one = {"refused": estimate(0.1)}
+    judged = {kind: {**one, "win_rate": estimate(0.7)} for kind in ("harmful", "benign")}
+    models = {"base": {"harmful": one, "benign": one}} | dict.fromkeys(
+        ("sl-cai-1", "sl-cai-2", "sl-cai", "rl-cai"), judged
+    )
+    outside = Findings(
+        **{
+            **vars(findings),
+            "settings": settings,
+            "scores": models,
+            "gold": None,
+            "split": None,
+        }
+    )
+    text = Seen(page(outside, draw(outside))).text
+    assert "probability 0.70 (0.65–0.75) on harmful prompts" in text
+    assert "No oracle knows these prompts" in text
+    assert "gold" not in text.lower()
+    assert "No number on this page is a forecast" not in text
+
+
+def test_figures_follow_the_pages_colours(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        assert "var(--ink)" in drawing.svg and figures.INK not in drawing.svg
+        assert "<text" in drawing.svg  # text as text, not as outlines
+        assert "background" not in drawing.svg
+
+
+def test_a_figure_file_is_well_formed_and_repeatable(findings: Findings) -> None:
+    first, again = (
+        figures.svg(plots.draw(findings)["tradeoff"].figure, "tradeoff") for _ in range(2)
+    )
+    assert first == again
+    ElementTree.fromstring(first)
+
+
+def test_text_with_dollars_is_no_formula() -> None:
+    drawn = figures.panels([figures.Panel("a $b$ <c>", [figures.Series("s", [0, 1], [0, 1])])], "x")
+    assert "a $b$ &lt;c&gt;" in figures.svg(drawn, "dollars")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "—"),
+        (True, "yes"),
+        (3, "3"),
+        (0.12345, "0.123"),
+        ("a\u202eb", "a\u2610b"),
+        ({"mean": 0.5, "low": 0.25, "high": 1.0, "n": 9}, "0.50 (0.25–1.00)"),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_line_breaks_stay() -> None:
+    assert visible("a\nb\tc") == "a\nb\tc"

@@ -1,0 +1,177 @@
+"""The evaluation with scripted models whose every answer is known."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.job import Job
+from constitutional_ai.lab import answers, oracle, world
+from constitutional_ai.records import Conversation
+from constitutional_ai.stages import evaluate
+from constitutional_ai.stages.evaluate import Compared, Transcript
+
+LAB = {"red_team": "lab", "helpful": "lab", "test": "lab"}
+COUNTS = {"harmful": 40, "benign": 12, "borderline": 12, "facts": 12, "chunk": 30}
+
+
+def said(body: dict[str, str]) -> Any:
+    """A model that answers each kind of request of the laboratory with one kind of answer."""
+
+    def reply(conversation: Conversation) -> str:
+        text = conversation[-1]["content"]
+        topic = oracle.topic_of(text)
+        named = (f"a {topic.noun}", f"the {topic.noun}", topic.noun)
+        request = world.Request(topic, text, next(n for n in named if n in text))
+        made = answers.make(request, body[topic.kind], random.Random(text))
+        return made.answer.text()
+
+    return ScriptedEngine(reply=reply, prefer=lambda turns, option: -1.0)
+
+
+HELPFUL_ONLY = said(
+    {"harmful": "steps", "benign": "right", "borderline": "right", "facts": "false"}
+)
+EVASIVE = said(dict.fromkeys(("harmful", "benign", "borderline", "facts"), "evasive"))
+ALIGNED = said(
+    {"harmful": "refusal", "benign": "right", "borderline": "over-refusal", "facts": "true"}
+)
+
+
+@pytest.fixture
+def lab_job(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> Job:
+    scripts = {
+        "start": HELPFUL_ONLY,
+        "2-finetune/model-1": HELPFUL_ONLY,
+        "2-finetune/model": EVASIVE,
+        "6-ppo/model": ALIGNED,
+    }
+    job: Job = make_job(scripts, prompts=LAB, evaluate=COUNTS, revise={"rounds": 2})
+    monkeypatch.setattr(evaluate, "gold_report", lambda *_: {"from": "the oracle"})
+    finetuned = job.stage("finetune").path
+    for name in ("model", "model-1"):
+        (finetuned / name).mkdir(parents=True)
+    job.stage("evaluate").begin({})
+    return job
+
+
+def scores_of(job: Job) -> Any:
+    return json.loads((job.stage("evaluate").path / "scores.json").read_text())
+
+
+def mean(scores: Any, model: str, kind: str, metric: str) -> float:
+    return float(scores["models"][model][kind][metric]["mean"])
+
+
+def test_scores_of_models_that_are_known(lab_job: Job) -> None:
+    counts = evaluate.run(lab_job)
+    scores = scores_of(lab_job)
+    assert list(scores) == ["models"]
+    assert set(scores["models"]) == {"base", "sl-cai-1", "sl-cai-2", "sl-cai", "rl-cai"}
+    assert mean(scores, "base", "harmful", "harmful_steps") == 1.0
+    assert mean(scores, "base", "facts", "false_claim") == 1.0
+    assert mean(scores, "sl-cai", "harmful", "evasive") == 1.0
+    assert mean(scores, "sl-cai", "benign", "helpful") == 0.0
+    assert mean(scores, "rl-cai", "harmful", "good_refusal") == 1.0
+    assert mean(scores, "rl-cai", "harmful", "harm") == 0.0
+    assert mean(scores, "rl-cai", "borderline", "refused") == 1.0
+    assert mean(scores, "rl-cai", "facts", "correct") == 1.0
+    assert counts["answers"] == 4 * 76  # sl-cai-2 is sl-cai and was not asked again
+
+
+def test_the_shape_that_others_read(lab_job: Job) -> None:
+    evaluate.run(lab_job)
+    models = scores_of(lab_job)["models"]
+    assert models["sl-cai-2"] == models["sl-cai"]
+    for model in models.values():
+        assert set(model) == {"harmful", "benign", "borderline", "facts", "harmful_by_slice"}
+        for kind, names in evaluate.METRICS.items():
+            assert set(model[kind]) == set(names)
+            for estimate in model[kind].values():
+                assert set(estimate) == {"mean", "low", "high", "n"}
+                assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+                assert estimate["n"] == COUNTS[kind]
+        slices = model["harmful_by_slice"]
+        assert set(slices) <= {"new pair", "new object", "unseen verb"}
+        assert sum(part["good_refusal"]["n"] for part in slices.values()) == 40
+
+
+def test_every_answer_is_a_row_with_its_reading(lab_job: Job) -> None:
+    evaluate.run(lab_job)
+    rows = lab_job.stage("evaluate").rows("transcripts.jsonl", Transcript)
+    assert len({row.id for row in rows}) == len(rows) == 4 * 76
+    base = [row for row in rows if (row.model, row.kind) == ("base", "harmful")]
+    assert all(row.metrics["harmful_steps"] >= 1 and row.slice for row in base)
+    assert all(row.finished for row in rows)
+
+
+def test_an_interrupted_evaluation_ends_with_the_same_rows(lab_job: Job) -> None:
+    evaluate.run(lab_job)
+    path: Path = lab_job.stage("evaluate").path / "transcripts.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    evaluate.run(lab_job)
+    assert path.read_bytes() == whole
+
+
+@pytest.fixture
+def judged_job(make_job: Any, tmp_path: Path) -> Job:
+    """No laboratory: the judge likes "good" answers, and cannot read prompts about seven."""
+    rows = [
+        {"prompt": f"{kind} {number}", "kind": kind}
+        for kind in ("harmful", "benign")
+        for number in ("one", "two", "seven", "eight")
+    ]
+    test = tmp_path / "test.jsonl"
+    test.write_text("\n".join(map(json.dumps, rows)))
+
+    def prefer(conversation: Conversation, option: str) -> float:
+        text = conversation[-1]["content"]
+        if "seven" in text:
+            return float("nan")
+        answer = text.split(f"{option} ")[1].split("\n")[0]
+        return 0.0 if "good" in answer else -3.0
+
+    scripts = {
+        "start": ScriptedEngine(lambda _: "a plain answer", prefer),
+        "2-finetune/model": ScriptedEngine(lambda _: "I cannot help with that."),
+        "6-ppo/model": ScriptedEngine(lambda _: "a good answer"),
+    }
+    job: Job = make_job(
+        scripts, prompts={"test": str(test), "red_team": str(test), "helpful": str(test)}
+    )
+    job.stage("evaluate").begin({})
+    return job
+
+
+def test_without_an_oracle_the_judge_compares_with_the_base(judged_job: Job) -> None:
+    evaluate.run(judged_job)
+    models = scores_of(judged_job)["models"]
+    won = models["rl-cai"]["harmful"]["win_rate"]
+    assert won["mean"] == pytest.approx(1 / (1 + 2.718281828**-3))
+    assert won["n"] == 3
+    assert models["rl-cai"]["harmful"]["unlabelled"] == 1  # counted, not scored
+    assert "win_rate" not in models["base"]["harmful"]
+    assert models["sl-cai"]["benign"]["refused"]["mean"] == 1.0
+    assert models["sl-cai"]["benign"]["win_rate"]["mean"] == pytest.approx(0.5)
+    assert not (judged_job.stage("evaluate").path / "gold.json").exists()
+
+
+def test_unread_verdicts_stay_as_rows_with_their_reason(judged_job: Job) -> None:
+    evaluate.run(judged_job)
+    rows = judged_job.stage("evaluate").rows("comparisons.jsonl", Compared)
+    assert len(rows) == 16
+    unread = [row for row in rows if row.p_better is None]
+    assert len(unread) == 4
+    assert all(row.unlabelled for row in unread)
+
+
+def test_canaries_are_put_to_the_judge(judged_job: Job) -> None:
+    evaluate.run(judged_job)
+    found = json.loads((judged_job.stage("evaluate").path / "canaries.json").read_text())
+    assert set(found) == set(evaluate.CANARY_ANSWERS)
+    assert found["says nothing"]["win_rate"]["n"] == 3
+    assert found["says nothing"]["unlabelled"] == 1

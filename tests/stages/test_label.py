@@ -1,0 +1,163 @@
+"""Preference rows from a scripted judge."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import ModelError
+from constitutional_ai.job import Job
+from constitutional_ai.judge import NOT_FINITE
+from constitutional_ai.records import Conversation, Pair, Preference, user
+from constitutional_ai.run import append_rows
+from constitutional_ai.stages import label
+
+
+def length_judge(fail_at_call: int = 0, name: str = "judge") -> ScriptedEngine:
+    """Prefers the longer answer: the log-odds are the difference in length. "nan" breaks it."""
+
+    def prefer(conversation: Conversation, option: str) -> float:
+        _, first, second, _ = conversation[-1]["content"].split("\n")
+        if "nan" in first + second:
+            return math.nan
+        odds = len(first) - len(second)
+        return -math.log1p(math.exp(-odds if option == "(A)" else odds))
+
+    class Interrupted(ScriptedEngine):
+        calls = 0
+
+        def option_logprobs(
+            self, conversations: Sequence[Conversation], options: Sequence[str]
+        ) -> list[list[float]]:
+            self.calls += 1
+            if self.calls == fail_at_call:
+                raise KeyboardInterrupt
+            return super().option_logprobs(conversations, options)
+
+    return Interrupted(lambda _: "", prefer, name)
+
+
+def given_pairs(job: Job, answers: Sequence[tuple[str, str]]) -> None:
+    pairs = [
+        Pair(
+            id=f"pair-{number}",
+            prompt=[user(f"request {number}")],
+            set="helpful" if number % 2 else "red-team",
+            answers=pair,
+            model="2-finetune/model",
+            seed=7,
+        )
+        for number, pair in enumerate(answers)
+    ]
+    append_rows(job.stage("sample").path / "pairs.jsonl", pairs)
+
+
+def rows(job: Job) -> list[Preference]:
+    return job.stage("label").rows("preferences.jsonl", Preference)
+
+
+PLAIN = {"fence": False, "chunk": 3}
+
+
+def test_the_better_answer_is_chosen_whichever_place_it_has(make_job, constitution) -> None:
+    job = make_job({"start": length_judge()}, label=PLAIN)
+    given_pairs(job, [("xxx", "x"), ("x", "xxx"), ("x", "x"), ("", "x")])
+    counts = label.run(job)
+    made = rows(job)
+    p = 1 / (1 + math.exp(-2))
+    assert [row.p_chosen for row in made] == pytest.approx([p, p, 0.5, 1 / (1 + math.exp(-1))])
+    assert [row.chosen[0]["content"] for row in made] == ["xxx", "xxx", "x", "x"]
+    assert [row.rejected[0]["content"] for row in made] == ["x", "x", "x", ""]
+    for row in made[:2]:
+        assert row.chosen[0]["role"] == row.rejected[0]["role"] == "assistant"
+        assert row.by_order == pytest.approx((p, p))
+        assert list(row.by_principle.values()) == pytest.approx([p, p])
+        assert (row.judge, row.constitution) == ("start", constitution.hash)
+        assert row.principle_hashes == {
+            name: constitution.principle(name).hash for name in row.by_principle
+        }
+    assert [row.prompt for row in made] == [[user(f"request {n}")] for n in range(4)]
+    assert set(made[0].by_principle) == {"kind", "safe"}
+    assert set(made[1].by_principle) == {"kind", "useful"}
+    assert len({row.id for row in made}) == 4
+    assert counts["rows"] == counts["labelled"] == 4
+    assert counts["mean_confidence"] == pytest.approx((2 * p + 0.5 + 1 / (1 + math.exp(-1))) / 4)
+    assert counts["position_bias"] == pytest.approx(0)
+    assert counts["flip_rate"] == 0
+    assert counts["by_principle"]["kind"]["n"] == 4
+
+
+def test_bias_and_flips_are_reported(make_job) -> None:
+    always_a = ScriptedEngine(
+        lambda _: "", lambda _, option: math.log(0.9 if option == "(A)" else 0.1)
+    )
+    job = make_job({"start": always_a}, label=PLAIN)
+    given_pairs(job, [("xxx", "x"), ("x", "xxx")])
+    counts = label.run(job)
+    assert counts["mean_confidence"] == pytest.approx(0.5)
+    assert counts["position_bias"] == pytest.approx(0.8)
+    assert counts["flip_rate"] == 1.0
+
+
+def test_an_unreadable_verdict_is_a_row_with_its_reason(make_job) -> None:
+    job = make_job({"start": length_judge()}, label=PLAIN)
+    given_pairs(job, [("xxx", "x"), ("nan", "x"), ("x", "nan")])
+    counts = label.run(job)
+    _, second, third = rows(job)
+    assert second.p_chosen is second.by_order is None
+    assert second.by_principle == {}
+    assert second.principle_hashes
+    assert second.unlabelled == NOT_FINITE
+    assert (third.chosen[0]["content"], third.rejected[0]["content"]) == ("x", "nan")
+    assert (counts["rows"], counts["labelled"]) == (3, 1)
+    assert counts["unlabelled"] == {NOT_FINITE: 2}
+
+
+def test_a_judge_that_labels_nothing_is_an_error_that_names_the_setting(make_job) -> None:
+    job = make_job({"start": length_judge()}, label=PLAIN)
+    given_pairs(job, [("nan", "x")] * 2)
+    with pytest.raises(ModelError, match=r"start judged none of 2 pairs .*label\.judge"):
+        label.run(job)
+    assert len(rows(job)) == 2
+
+
+@pytest.mark.parametrize("mode", ["hard", "clamped"])
+def test_modes_reach_the_rows(make_job, mode: str) -> None:
+    job = make_job({"start": length_judge()}, label={**PLAIN, "mode": mode})
+    given_pairs(job, [("xxx", "x"), ("x", "xxx")])
+    label.run(job)
+    assert [row.p_chosen for row in rows(job)] == [1.0 if mode == "hard" else 0.6] * 2
+
+
+@pytest.mark.parametrize(
+    ("judge", "round", "path"),
+    [
+        ("base", 1, "start"),
+        ("base", 2, "start"),
+        ("sl-cai", 2, "r2/2-finetune/model"),
+        ("some/judge", 1, "some/judge"),
+    ],
+)
+def test_which_model_judges(make_job, judge: str, round: int, path: str) -> None:
+    settings = {**PLAIN, "judge": judge}
+    job = make_job({path: length_judge()}, round=round, rounds=2, label=settings)
+    given_pairs(job, [("xxx", "x")])
+    label.run(job)
+    assert rows(job)[0].judge == path
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_bytes(make_job) -> None:
+    answers = [("x" * (n % 4), "x" * (n % 3)) for n in range(8)]
+    whole = make_job({"start": length_judge()}, "whole", label=PLAIN)
+    broken = make_job({"start": length_judge(fail_at_call=2)}, "broken", label=PLAIN)
+    for job in (whole, broken):
+        given_pairs(job, answers)
+    expected = label.run(whole)
+    with pytest.raises(KeyboardInterrupt):
+        label.run(broken)
+    assert len(rows(broken)) == 3
+    again = make_job({"start": length_judge()}, "broken", label=PLAIN)
+    assert label.run(again) == expected
+    files = [job.stage("label").path / "preferences.jsonl" for job in (whole, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()

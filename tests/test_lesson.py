@@ -1,0 +1,150 @@
+"""The lesson's interface, as its listing uses it, on a chat model and on one like GPT-2."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitutional_ai import ConstitutionalAI, ConstitutionalPrinciple, Principle
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import ModelError
+from constitutional_ai.records import Conversation
+
+PRINCIPLES = [
+    ConstitutionalPrinciple(
+        name="Harmlessness",
+        critique_prompt="Is this response harmful?",
+        revision_prompt="Please remove any harmful content.",
+    ),
+    ConstitutionalPrinciple(
+        name="Honesty",
+        critique_prompt="Is this response misleading?",
+        revision_prompt="Please be honest.",
+    ),
+]
+
+
+def scripted(tiny_llama: Path, reply: Any, prefer: Any = None) -> ConstitutionalAI:
+    cai = ConstitutionalAI(tiny_llama, PRINCIPLES)
+    cai.engine = ScriptedEngine(reply, prefer)  # type: ignore[assignment]
+    return cai
+
+
+@pytest.mark.parametrize("folder", ["tiny_llama", "tiny_gpt2"])
+def test_the_listing_runs(folder: str, request: pytest.FixtureRequest) -> None:
+    cai = ConstitutionalAI(str(request.getfixturevalue(folder)), PRINCIPLES)
+    assert cai.principles == PRINCIPLES and str(cai.device) == "cpu"
+    assert cai.model.config.vocab_size == len(cai.tokenizer)
+    response = cai.generate_response("Hi?", max_new_tokens=6)
+    critique = cai.critique("Hi?", response, PRINCIPLES[0])
+    assert isinstance(response, str) and isinstance(critique, str)
+    assert isinstance(cai.revise("Hi?", response, "It is rude.", PRINCIPLES[0]), str)
+
+
+def test_the_listings_last_lines_run_on_gpt2(tiny_gpt2: Path) -> None:
+    cai = ConstitutionalAI(tiny_gpt2, PRINCIPLES)
+    revised = cai.self_critique_loop("How do I pick a lock?", max_iterations=1)
+    assert isinstance(revised, str)
+    pair = cai.generate_preference_pair("How do I pick a lock?")
+    assert {"prompt", "response_a", "response_b", "preference"} <= pair.keys()
+    assert (
+        pair["prompt"] == "How do I pick a lock?"
+        and pair["preference"] in ("A", "B")
+        and 0 < pair["p_a"] < 1
+    )
+
+
+def test_the_seed_decides_and_calls_differ(tiny_llama: Path) -> None:
+    def texts(seed: int) -> list[str]:
+        cai = ConstitutionalAI(tiny_llama, PRINCIPLES, seed=seed, temperature=2.0)
+        return [cai.generate_response("Hi?", max_new_tokens=8) for _ in range(2)]
+
+    assert texts(1) == texts(1) != texts(2)
+    assert texts(1)[0] != texts(1)[1]
+
+
+def test_a_list_is_answered_as_a_list(tiny_llama: Path) -> None:
+    cai = ConstitutionalAI(tiny_llama, PRINCIPLES, temperature=0)
+    asked = ["Hi?", "Tell me a joke."]
+    singly = [cai.generate_response(text, max_new_tokens=8) for text in asked]
+    assert cai.generate_response(asked, max_new_tokens=8) == singly
+    critiques = [cai.critique(a, r, PRINCIPLES[1]) for a, r in zip(asked, singly, strict=True)]
+    assert cai.critique(asked, singly, PRINCIPLES[1]) == critiques
+    assert cai.generate_preference_pair([]) == []
+
+
+def test_the_loop_takes_turns_and_rows_drop_out(tiny_llama: Path) -> None:
+    asked: list[Conversation] = []
+
+    def reply(talk: Conversation) -> str:
+        asked.append(talk)
+        last, first = talk[-1]["content"], talk[0]["content"]
+        if last == first:
+            return f"{first} 0"
+        if last in (p.revision_prompt for p in PRINCIPLES):
+            return f"{first} {int(talk[1]['content'].split()[-1]) + 1}"
+        enough = int(talk[1]["content"].split()[-1]) >= {"one": 1, "two": 2, "all": 9}[first]
+        return "There are NO ISSUES here." if enough else "It is rude."
+
+    cai = scripted(tiny_llama, reply)
+    assert cai.self_critique_loop(["one", "two", "all"]) == ["one 1", "two 2", "all 3"]
+    asked.clear()
+    assert cai.self_critique_loop("all", max_iterations=3) == "all 3"
+    questions = [talk[-1]["content"] for talk in asked[1:]]
+    first, second = PRINCIPLES
+    assert questions == [
+        *(first.critique_prompt, first.revision_prompt),
+        *(second.critique_prompt, second.revision_prompt),
+        *(first.critique_prompt, first.revision_prompt),
+    ]
+    assert cai.self_critique_loop("all", max_iterations=0) == "all 0"
+
+
+@pytest.mark.parametrize("words", ["No issues found.", "The response is appropriate."])
+def test_a_clean_critique_ends_the_loop(tiny_llama: Path, words: str) -> None:
+    cai = scripted(tiny_llama, lambda talk: words if len(talk) > 1 else "Hello.")
+    assert cai.self_critique_loop("Hi?") == "Hello."
+
+
+def test_the_preference_reads_content_not_position(tiny_llama: Path) -> None:
+    def prefer(talk: Conversation, option: str) -> float:
+        text = talk[-1]["content"]
+        better = "(A)" if text.index("good") < text.index("bad") else "(B)"
+        return 1.0 * (option == better) + 3.0 * (option == "(A)")  # and a strong liking for A
+
+    drawn = iter(["good", "bad", "bad", "good"])
+    cai = scripted(tiny_llama, lambda talk: next(drawn), prefer)
+    first, second = (cai.generate_preference_pair("Hi?") for _ in range(2))
+    assert first["preference"] == "A" and second["preference"] == "B"
+    assert first["p_a"] == pytest.approx(1 - second["p_a"])
+
+
+def test_principles_of_a_constitution_serve_too(tiny_llama: Path) -> None:
+    cai = ConstitutionalAI(tiny_llama, [Principle(name="kind", text="Be kind.")])
+    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"])  # type: ignore[assignment]
+    assert "Be kind." in cai.critique("Hi?", "Go away.", cai.principles[0])
+
+
+def test_what_does_not_fit_is_an_error(tiny_gpt2: Path) -> None:
+    cai = ConstitutionalAI(tiny_gpt2, PRINCIPLES)
+    assert isinstance(cai.generate_response("x" * 950, max_new_tokens=10_000), str)
+    with pytest.raises(ModelError, match="context of 1024"):
+        cai.critique("Hi? " * 1000, "No.", PRINCIPLES[0])
+
+
+def test_the_package_imports_without_torch() -> None:
+    code = (
+        "import sys, constitutional_ai as c; assert c.__version__ == '0.1.0';"
+        "assert 'ConstitutionalAI' in dir(c); c.load_constitution;"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import constitutional_ai
+
+    with pytest.raises(AttributeError, match="nonsense"):
+        constitutional_ai.nonsense  # noqa: B018
