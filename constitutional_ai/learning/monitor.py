@@ -5,9 +5,10 @@ A reward model is a proxy, and pressed hard it parts from what it stood for (Gao
 says how probably each answer is better than the reference's to the same prompt: the held-out signal.
 The run is stopped, or the user warned,
 
-- when that signal, over all prompts or over the helpful ones, stands below its best by more than twice
-  the standard error of the paired difference, in two checks running, while the proxy is at least what
-  it was at that best;
+- when that signal, over all prompts or over the helpful ones, stands below its best by more than
+  2 + √ln k standard errors of the paired difference, in two checks running, while the proxy is at
+  least what it was at that best. The best of k noisy means is too high by about √(2 ln k) of their
+  standard errors, which is √ln k of a difference's;
 - or when the text itself falls apart: word pairs repeat, answers do not end, helpful requests are refused.
 
 It reads the judge and the text, never the laboratory's oracle.
@@ -74,27 +75,28 @@ class Check:
         pairs = zip(self.wins, self.helpful, strict=True)
         return [win for win, is_helpful in pairs if on_helpful in (None, is_helpful)]
 
-    def fell_below(self, best: "Check", on_helpful: bool | None) -> bool:
-        """Whether the signal is below ``best``'s beyond noise, and the proxy is not."""
+    def fell_below(self, best: "Check", of: int, on_helpful: bool | None) -> bool:
+        """Whether the signal is below ``best``'s, the best ``of`` so many, and the proxy is not."""
         drops = [
             before - now
             for before, now in zip(best._wins(on_helpful), self._wins(on_helpful), strict=True)
             if before is not None and now is not None
         ]
-        return self.proxy >= best.proxy and _beyond_noise(drops)
+        errors = STANDARD_ERRORS + math.sqrt(math.log(of))
+        return self.proxy >= best.proxy and _beyond_noise(drops, errors)
 
 
 def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def _beyond_noise(differences: Sequence[float], least: float = 0.0) -> bool:
-    """Whether the mean is above ``least`` and above two of its standard errors."""
+def _beyond_noise(differences: Sequence[float], errors: float) -> bool:
+    """Whether the mean is above so many of its standard errors."""
     if len(differences) < 2:
         return False
     mean = float(np.mean(differences))
     error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
-    return mean > max(least, STANDARD_ERRORS * error)
+    return mean > errors * error
 
 
 def hard_sign(check: Check, first: Check) -> str:
@@ -110,7 +112,7 @@ def hard_sign(check: Check, first: Check) -> str:
         for now, before, helpful in zip(check.refused, first.refused, check.helpful, strict=True)
         if helpful
     ]
-    if _beyond_noise(rises, REFUSAL_RISE):
+    if _mean(rises) > REFUSAL_RISE and _beyond_noise(rises, STANDARD_ERRORS):
         before, now = first.refusal_rate(), check.refusal_rate()
         return f"helpful requests are refused: {before:.2f} → {now:.2f}"
     return ""
@@ -122,7 +124,7 @@ def turned(check: Check, earlier: Sequence[Check]) -> str:
         if math.isnan(check.signal(on_helpful)):
             continue
         best = max(earlier, key=lambda c: c.signal(on_helpful))
-        if check.fell_below(best, on_helpful):
+        if check.fell_below(best, len(earlier), on_helpful):
             return (
                 f"on {name} the judge's preference fell from {best.signal(on_helpful):.3f} (step"
                 f" {best.step}) to {check.signal(on_helpful):.3f}, while the reward rose from"
