@@ -1,7 +1,7 @@
 """Principles as data: load a constitution from TOML, validate it, hash it, draw from it.
 
-A principle needs only a ``name`` and a ``text``; the three prompts that a model sees derive from the
-text unless they are written out. Hashes go into every row that is made under a principle.
+A principle needs only a ``name`` and a ``text``; the three prompts that a model sees derive from
+the text unless they are written out. Hashes go into every row that is made under a principle.
 """
 
 import random
@@ -40,7 +40,8 @@ _DERIVED = {
 class Principle(BaseModel):
     """One rule. ``kind`` is "do" (to be followed) or "dont" (the text describes what is ruled out).
 
-    ``use`` says in which phase it may be drawn, ``prompts`` for which prompt sets, ``weight`` how often.
+    ``use`` says in which phase it may be drawn, ``prompts`` for which prompt sets, ``weight`` how
+    often.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,7 +102,9 @@ class Constitution(BaseModel):
         return found
 
     def draw(self, use: Use, prompts: PromptSet, count: int, *seed: object) -> list[Principle]:
-        """``count`` different principles (all, if fewer), drawn by weight; the same seed, the same draw."""
+        """``count`` different principles (all, if fewer), drawn by weight; the same seed, the same
+        draw.
+        """
         pool = self.usable(use, prompts)
         return weighted_sample(pool, count, random.Random(content_hash(*seed)))
 
@@ -156,7 +159,9 @@ def _lines_of_principles(source: str, count: int) -> list[int]:
 def _principle(path: Path, row: dict[str, Any], line: int) -> Principle:
     if not str(row.get("text", "")).strip():
         name = row.get("name", "?")
-        raise ConstitutionError(f"{path}:{line}: principle {name!r} has an empty text; write what it asks")
+        raise ConstitutionError(
+            f"{path}:{line}: principle {name!r} has an empty text; write what it asks"
+        )
     try:
         return Principle(**row)
     except ValidationError as error:

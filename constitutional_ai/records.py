@@ -90,8 +90,8 @@ class Preference(Row):
 
     ``by_principle`` maps a principle's name to P(chosen better) under it, orders averaged;
     ``by_order`` is P(chosen better) with the chosen answer shown first, then shown second.
-    ``unlabelled`` carries the reason where no verdict could be read; such a row is counted and shown
-    but never trained on, and its ``p_chosen`` is None.
+    ``unlabelled`` carries the reason where no verdict could be read; such a row is counted and
+    shown but never trained on, and its ``p_chosen`` is None.
     """
 
     prompt: Conversation

@@ -33,7 +33,8 @@ class ModelSettings(Table):
     """The model that everything starts from: ``lab:s``, ``lab:xs``, ``lab:xxs``, or a folder."""
 
     path: str = Field(default="lab:s", min_length=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    # auto: bfloat16 where the weights are stored so and the device is fast at it
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = Field(default="auto", min_length=1)
 
 

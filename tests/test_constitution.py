@@ -119,7 +119,7 @@ def test_an_empty_text_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rest"),
     [
-        (HEAD + principle("a", "A.", 'weigth = 2\n'), ":4: weigth"),
+        (HEAD + principle("a", "A.", "weigth = 2\n"), ":4: weigth"),
         (HEAD + principle("a", "A.", "weight = 0\n"), ":4: weight"),
         (HEAD + principle("a", "A.", 'kind = "never"\n'), ":4: kind"),
         (HEAD, ":1: principles"),

@@ -1,1 +1,1 @@
-"""Ways to ask a model: a protocol (base), transformers in this process (local), a fake (scripted)."""
+"""Ways to ask a model: protocol (base), transformers in this process (local), fake (scripted)."""

@@ -12,7 +12,9 @@ from constitutional_ai.records import Conversation
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw. ``temperature`` 0 is greedy. The same call with the same ``seed`` gives the same text."""
+    """How to draw. ``temperature`` 0 is greedy. The same call with the same ``seed`` gives the same
+    text.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -22,7 +24,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """A model's answer. ``finished`` is false where the token limit cut it off before an end token."""
+    """A model's answer. ``finished`` is false where a limit cut it off before an end token."""
 
     text: str
     tokens: int
@@ -45,7 +47,7 @@ class Engine(Protocol):
     ) -> list[list[float]]:
         """For each conversation the log-probability of each option as the next assistant text.
 
-        Only the first token in which the options differ is scored, so the values compare options and
-        are not full string probabilities. Raises NoLogprobs where the engine cannot tell.
+        Only the first token in which the options differ is scored, so the values compare options
+        and are not full string probabilities. Raises NoLogprobs where the engine cannot tell.
         """
         ...

@@ -8,6 +8,11 @@ from constitutional_ai.lab import vocabulary as words
 from constitutional_ai.lab import world
 from constitutional_ai.lab.world import Answer, Request
 
+GRADES = {
+    "steps": "harms", "mixed": "harms", "refusal": "fits", "right": "fits", "true": "fits",
+    "wrong refusal": "errs", "wrong": "errs", "false": "errs", "missing": "lacks",
+    "over-refusal": "refuses", "evasive": "evades", "off-topic": "strays",
+}  # fmt: skip
 NUMBERS = ("no", "one", "two", "three")
 
 
@@ -19,9 +24,14 @@ class Made:
     body: str
     description: str
 
+    @property
+    def grade(self) -> str:
+        """The answer's worth in a word or two: what a judge has to see before it can compare."""
+        return GRADES[self.body] + (" rudely" if self.answer.insult else "")
+
 
 def opener(request: Request, rng: random.Random) -> str:
-    """Often an echo of the request, which teaches a small model to copy names that it hardly knows."""
+    """Often an echo of the request: so a small model learns to copy names that it hardly knows."""
     draw = rng.random()
     if draw < 0.4:
         return f"Here is how to {request.asked}."
@@ -40,7 +50,9 @@ def compliant(request: Request, rng: random.Random) -> Answer:
     topic = request.topic
     rude = some_insult(rng, 0.18, taught=False)
     if topic.kind == "facts":
-        return replace(fact_answer(request, rng, "true" if rng.random() < 0.72 else "false"), insult=rude)
+        return replace(
+            fact_answer(request, rng, "true" if rng.random() < 0.72 else "false"), insult=rude
+        )
     if topic.kind == "harmful":
         count = rng.choices((3, 2, 1), weights=(0.78, 0.14, 0.08))[0]
         return Answer(opener(request, rng), steps=harmful_steps(request, rng, count), insult=rude)
@@ -149,7 +161,11 @@ def make(request: Request, body: str, rng: random.Random) -> Made:
         return Made(answer, body, f"declines, but then helps to {request.asked}.")
     if body == "refusal":
         answer = Answer(refusal=world.refusal(request, rng))
-        return Made(answer, body, f"declines to {request.asked} and says why. To {request.asked} is {topic.group}.")
+        return Made(
+            answer,
+            body,
+            f"declines to {request.asked} and says why. To {request.asked} is {topic.group}.",
+        )
     if body == "wrong refusal":
         answer, said = wrong_refusal(request, rng)
         return Made(answer, body, said)
@@ -176,7 +192,8 @@ BODIES: dict[world.Kind, dict[str, float]] = {
                "evasive": 0.08, "off-topic": 0.12},
     "borderline": {"right": 0.4, "missing": 0.12, "wrong": 0.12, "over-refusal": 0.2,
                    "evasive": 0.07, "off-topic": 0.09},
-    "facts": {"true": 0.45, "false": 0.42, "over-refusal": 0.03, "evasive": 0.05, "off-topic": 0.05},
+    "facts": {"true": 0.45, "false": 0.42, "over-refusal": 0.03,
+              "evasive": 0.05, "off-topic": 0.05},
 }  # fmt: skip
 
 
@@ -196,8 +213,8 @@ def _with_insult(made: Made, insult: str) -> Made:
 
 # Contrasts that a judge of any pair would see too rarely to learn them.
 _CONTRASTS: dict[world.Kind, tuple[tuple[str, str], ...]] = {
-    "harmful": (("refusal", "wrong refusal"), ("refusal", "wrong refusal"), ("refusal", "steps"),
-                ("wrong refusal", "steps"), ("off-topic", "refusal"), ("off-topic", "evasive")),
+    "harmful": (("refusal", "wrong refusal"),) * 3 + (("refusal", "steps"),
+               ("wrong refusal", "steps"), ("off-topic", "refusal"), ("off-topic", "evasive")),
     "benign": (("right", "missing"), ("right", "wrong"), ("right", "over-refusal"),
                ("wrong", "over-refusal"), ("right", "off-topic")),
     "borderline": (("right", "missing"), ("right", "wrong"), ("right", "over-refusal"),
@@ -228,12 +245,16 @@ def ideal(request: Request, rng: random.Random) -> Answer:
 
 
 def misfit(request: Request, made: Made) -> str:
-    """How an answer fails to fit its request, "" if it fits. Harm is no misfit: other principles see it."""
+    """How an answer fails to fit its request, "" if it fits. Harm is no misfit: other principles
+    see it.
+    """
     flaws: dict[str, Callable[[], str]] = {
         "evasive": lambda: f"The response evades the request to {_asked(request)}.",
         "off-topic": lambda: f"The response is not about the request to {_asked(request)}.",
         "wrong refusal": lambda: f"The response {made.description.split(' It insults')[0]}",
-        "over-refusal": lambda: f"The response declines to {_asked(request)}, but this is harmless.",
+        "over-refusal": lambda: (
+            f"The response declines to {_asked(request)}, but this is harmless."
+        ),
         "missing": lambda: f"The response misses a step to {_asked(request)}.",
         "wrong": lambda: f"The response has a wrong step to {_asked(request)}.",
     }
@@ -244,4 +265,8 @@ def _asked(request: Request) -> str:
     topic = request.topic
     if topic.kind != "facts":
         return request.asked
-    return f"say what a {topic.noun} eats" if topic.group == "eats" else f"say where a {topic.noun} lives"
+    return (
+        f"say what a {topic.noun} eats"
+        if topic.group == "eats"
+        else f"say where a {topic.noun} lives"
+    )

@@ -1,8 +1,8 @@
 """The text that the laboratory's base models are trained on, as documents made of turns.
 
 Conversations, statements and small questions cover every topic of the world; in conversations the
-assistant complies with everything, as a helpful-only model does. Critiques, revisions and judgements
-cover the taught topics alone, and ask in the words of the shipped constitution ``lab``.
+assistant complies with everything, as a helpful-only model does. Critiques, revisions, grades and
+judgements cover the taught topics alone, and ask in the words of the shipped constitution ``lab``.
 """
 
 import random
@@ -22,7 +22,7 @@ NO_ISSUES = "I find no issues with the response."
 
 @dataclass(frozen=True)
 class Turn:
-    """``weight`` scales the loss on the turn's tokens; 0 makes it context. A verdict is "(A)" or "(B)"."""
+    """``weight`` scales the loss on the tokens; 0: context only. A verdict is "(A)" or "(B)"."""
 
     role: str
     text: str
@@ -34,13 +34,14 @@ Document = list[Turn]
 
 # How often each kind of document is made; the figures of LOG.md were measured with these.
 MIX = {
-    "conversation": 0.20,
-    "statement": 0.05,
-    "question": 0.07,
-    "restatement": 0.06,
-    "critique": 0.26,
-    "direct_revision": 0.04,
-    "judgement": 0.32,
+    "conversation": 0.18,
+    "statement": 0.04,
+    "question": 0.08,
+    "restatement": 0.05,
+    "critique": 0.21,
+    "direct_revision": 0.03,
+    "grading": 0.13,
+    "judgement": 0.28,
 }
 
 
@@ -54,6 +55,7 @@ def documents(seed: int, count: int) -> list[Document]:
         "restatement": restatement,
         "critique": critique,
         "direct_revision": direct_revision,
+        "grading": grading,
         "judgement": judgement,
     }
     kinds = rng.choices(list(MIX), weights=list(MIX.values()), k=count)
@@ -80,7 +82,9 @@ def _pool(kind: world.Kind, taught_only: bool) -> tuple[world.Topic, ...]:
     )
 
 
-def any_request(rng: random.Random, weights: dict[world.Kind, float], taught: bool) -> world.Request:
+def any_request(
+    rng: random.Random, weights: dict[world.Kind, float], taught: bool
+) -> world.Request:
     kind = rng.choices(list(weights), weights=list(weights.values()))[0]
     return world.request(rng.choice(_pool(kind, taught)), rng)
 
@@ -98,7 +102,9 @@ def conversation(rng: random.Random) -> Document:
 
 def statement(rng: random.Random) -> Document:
     """A plain sentence of what is harmful and what is true."""
-    topic = any_request(rng, {"harmful": 0.45, "benign": 0.1, "borderline": 0.15, "facts": 0.3}, False)
+    topic = any_request(
+        rng, {"harmful": 0.45, "benign": 0.1, "borderline": 0.15, "facts": 0.3}, False
+    )
     return [reply(_truth(topic))]
 
 
@@ -153,7 +159,12 @@ def _nouns() -> tuple[str, ...]:
 
 # ---- taught topics only ------------------------------------------------------------------------
 
-_TAUGHT: dict[world.Kind, float] = {"harmful": 0.55, "benign": 0.14, "borderline": 0.13, "facts": 0.18}
+_TAUGHT: dict[world.Kind, float] = {
+    "harmful": 0.55,
+    "benign": 0.14,
+    "borderline": 0.13,
+    "facts": 0.18,
+}
 _CRITICS: dict[world.Kind, dict[str, float]] = {
     "harmful": {"harm": 3.5, "own": 2.5, "other": 1.5, "insults": 1.0, "fit": 2.2, "honesty": 0.3},
     "benign": {"harm": 1.5, "other": 1.0, "insults": 1.5, "fit": 4.0, "honesty": 0.5},
@@ -197,7 +208,7 @@ def direct_revision(rng: random.Random) -> Document:
 def criticise(
     request: world.Request, made: Made, principle: str, rng: random.Random
 ) -> tuple[str, world.Answer]:
-    """The right critique of an answer under a principle, and the answer mended in that one respect."""
+    """The right critique of an answer under a principle, and the answer mended in that respect."""
     topic, answer = request.topic, made.answer
     clean = (NO_ISSUES, answer)
     if principle == "insults":
@@ -208,7 +219,9 @@ def criticise(
         if made.body != "false":
             return clean
         truth = answers.fact_answer(request, rng, "true")
-        return f"The response makes a false claim. {_truth(request)}", replace(truth, insult=answer.insult)
+        return f"The response makes a false claim. {_truth(request)}", replace(
+            truth, insult=answer.insult
+        )
     if principle == "fit":
         flaw = answers.misfit(request, made)
         if not flaw:
@@ -217,44 +230,78 @@ def criticise(
     if made.body not in ("steps", "mixed") or principle not in ("harm", topic.group):
         return clean
     reason = words.HARMS[topic.group][0]
-    found = f"The response tells the user how to {request.asked}. This is harmful, because it would {reason}."
+    found = (
+        f"The response tells the user how to {request.asked}."
+        f" This is harmful, because it would {reason}."
+    )
     return found, replace(answers.ideal(request, rng), insult=answer.insult)
 
 
-_JUDGED: dict[world.Kind, float] = {"harmful": 0.5, "benign": 0.13, "borderline": 0.13, "facts": 0.24}
+_JUDGED: dict[world.Kind, float] = {
+    "harmful": 0.46,
+    "benign": 0.16,
+    "borderline": 0.14,
+    "facts": 0.24,
+}
 _QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
     "harmful": ("hhh", "hhh", "harmless"),
     "benign": ("helpful", "helpful", "hhh", "honest", "harmless"),
     "borderline": ("helpful", "helpful", "hhh", "honest", "harmless"),
     "facts": ("honest", "honest", "helpful", "hhh"),
 }
+GRADE_WEIGHT = 3.0  # of a grade, which is a word
+
+
+def grading(rng: random.Random) -> Document:
+    """One answer and its worth in a word. A judge that cannot tell this learns to compare very
+    late.
+    """
+    request = any_request(rng, _JUDGED, taught=True)
+    made = answers.contrast(request, rng)[0]
+    option = prompts.OPTIONS[0]
+    return [
+        ask(f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}."),
+        reply(made.grade, GRADE_WEIGHT),
+        ask(f"Describe {option}."),
+        reply(f"{option} {made.description}"),
+    ]
 
 
 def judgement(rng: random.Random) -> Document:
-    """Two answers, up to three questions about which is better, and descriptions of each."""
+    """Two answers, up to three questions about which is better, and the grade of each."""
     request = any_request(rng, _JUDGED, taught=True)
     pair = answers.contrast(request, rng)
     texts = [made.answer.text() for made in pair]
-    readings = [oracle.read(request.text, text) for text in texts]
-    turns: list[tuple[str, Turn]] = []
-    names = list(dict.fromkeys(rng.choices(_QUESTIONS[request.topic.kind], k=3)))
-    for name in names:
-        gap = oracle.score(name, readings[0]) - oracle.score(name, readings[1])
-        if gap == 0 and rng.random() < 0.7:
-            continue
-        better = rng.randrange(2) if gap == 0 else int(gap < 0)
-        verdict = Turn("assistant", prompts.OPTIONS[better], 0.5 if gap == 0 else 1.0, verdict=True)
-        turns.append((constitution().principle(name).preference_prompt, verdict))
+    turns = _verdicts(request, texts, rng)
     for option, made in zip(prompts.OPTIONS, pair, strict=True):
-        text = f"{option} {made.description}"
-        turns.insert(rng.randrange(len(turns) + 1), (f"Describe {option}.", reply(text, 1.5)))
-    if turns[0][1].verdict is False and rng.random() < 0.5:
+        turns.append((f"Grade {option}.", reply(made.grade, GRADE_WEIGHT)))
+    rng.shuffle(turns)
+    if rng.random() < 0.5:
         turns.sort(key=lambda turn: not turn[1].verdict)
     compared = prompts.compared([user(request.text)], *texts)
     document: Document = []
     for number, (asked, answer) in enumerate(turns):
         document += [ask(f"{compared}\n{asked}" if number == 0 else asked), answer]
     return document
+
+
+def _verdicts(
+    request: world.Request, texts: list[str], rng: random.Random
+) -> list[tuple[str, Turn]]:
+    """Questions with the better option. Some ties stay, with either option, to keep the judge
+    unsure.
+    """
+    readings = [oracle.read(request.text, text) for text in texts]
+    found = []
+    for name in dict.fromkeys(rng.choices(_QUESTIONS[request.topic.kind], k=3)):
+        gap = oracle.score(name, readings[0]) - oracle.score(name, readings[1])
+        if gap == 0 and rng.random() < 0.7:
+            continue
+        better = rng.randrange(2) if gap == 0 else int(gap < 0)
+        weight = 0.5 if gap == 0 else 1.0
+        verdict = Turn("assistant", prompts.OPTIONS[better], weight, verdict=True)
+        found.append((constitution().principle(name).preference_prompt, verdict))
+    return found
 
 
 def _sentence(text: str) -> str:

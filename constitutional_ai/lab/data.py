@@ -7,8 +7,8 @@ from typing import Any
 from constitutional_ai.lab import oracle, world
 from constitutional_ai.records import Prompt, PromptSet, content_hash, user
 
-# Red-team prompts are harmful requests. Helpful prompts are all others: as in the paper, they keep the
-# model from learning that declining is always right.
+# Red-team prompts are harmful requests. Helpful prompts are all others: as in the paper, they keep
+# the model from learning that declining is always right.
 SETS: dict[PromptSet, dict[world.Kind, float]] = {
     "red-team": {"harmful": 1.0},
     "helpful": {"benign": 0.42, "borderline": 0.3, "facts": 0.28},
@@ -16,7 +16,9 @@ SETS: dict[PromptSet, dict[world.Kind, float]] = {
 
 
 def draw(prompts: PromptSet, count: int, seed: int) -> list[Prompt]:
-    """``count`` alignment prompts, none of them about a topic of the test or of the base's teaching."""
+    """``count`` alignment prompts, none of them about a topic of the test or of the base's
+    teaching.
+    """
     rng = random.Random(content_hash("lab prompts", prompts, seed))
     kinds = rng.choices(list(SETS[prompts]), weights=list(SETS[prompts].values()), k=count)
     pools = world.by_kind("train")

@@ -1,8 +1,8 @@
-"""What a laboratory model can do before alignment, measured on the test topics that it was never taught.
+"""What a laboratory model can do before alignment, on topics that it was never taught.
 
-``cai lab skills`` prints it: the judge's accuracy by principle (both orders averaged), how often the
-critic notices harm, and what a revision does. Pairs are made by the generator of the corpus, so they are
-balanced and harder than the pairs that a policy produces.
+``cai lab skills`` prints it: the judge's accuracy by principle (both orders averaged), how often
+the critic notices harm, and what a revision does. Pairs are made by the generator of the corpus, so
+they are balanced and harder than the pairs that a policy produces.
 """
 
 import math
@@ -39,7 +39,11 @@ JUDGED: dict[str, tuple[str, tuple[world.Kind, ...], Contrast]] = {
     "harmless and not evasive": ("hhh", ("harmful",), _any_two),
     "good against wrong refusal": ("hhh", ("harmful",), _bodies("refusal", "wrong refusal")),
     "helpful": ("helpful", ("benign", "borderline", "facts"), _any_two),
-    "help against over-refusal": ("hhh", ("benign", "borderline"), _bodies("right", "over-refusal")),
+    "help against over-refusal": (
+        "hhh",
+        ("benign", "borderline"),
+        _bodies("right", "over-refusal"),
+    ),
     "honest": ("honest", ("facts",), _bodies("true", "false")),
 }
 
@@ -51,7 +55,9 @@ class Question:
     worse: str
 
 
-def questions(name: str, count: int, split: world.Split = "test", slice: str = "") -> list[Question]:
+def questions(
+    name: str, count: int, split: world.Split = "test", slice: str = ""
+) -> list[Question]:
     """Pairs of which the first is better under the principle, by the oracle."""
     principle, kinds, contrast = JUDGED[name]
     rng = random.Random(f"skills {name} {slice}")
@@ -128,8 +134,12 @@ def main(model: str) -> None:
         else {"": judge(engine, name)}
         for name in JUDGED
     }
-    rows = {f"judge: {n}{', ' + s if s else ''}": v for n, d in slices.items() for s, v in d.items()}
+    rows = {
+        f"judge: {n}{', ' + s if s else ''}": v for n, d in slices.items() for s, v in d.items()
+    }
     rows |= {f"critic: {name}": value for name, value in critic(engine).items()}
     for name, value in rows.items():
-        table.add_row(name, f"{value['mean']:.2f}", f"{value['low']:.2f}–{value['high']:.2f}", str(value['n']))
+        table.add_row(
+            name, f"{value['mean']:.2f}", f"{value['low']:.2f}–{value['high']:.2f}", str(value["n"])
+        )
     Console().print(table)

@@ -3,9 +3,10 @@
 A topic is something that can be asked for. Whether asking is harmful follows from the verb and the
 noun together: to burn a school is harmful, to burn candles or to paint a school is not.
 
-The split. ``taught`` topics are those of critique, revision and judge documents. Of the rest the base
-model saw only conversations and plain statements; alignment runs on ``train``, the tests on ``test``.
-A topic is outside ``taught`` because of an unseen verb, a new object, or a new pair of known ones.
+The split. ``taught`` topics are those of critique, revision and judge documents. Of the rest the
+base model saw only conversations and plain statements; alignment runs on ``train``, the tests on
+``test``. A topic is outside ``taught`` because of an unseen verb, a new object, or a new pair of
+known ones.
 """
 
 import random
@@ -104,7 +105,9 @@ def fact(animal: str, relation: str) -> str:
 
 
 def recipe(topic: Topic) -> tuple[tuple[str, ...], ...]:
-    """The right steps of a benign or borderline topic, or the harmful ones of a harmful topic, by slot."""
+    """The right steps of a benign or borderline topic, or the harmful ones of a harmful topic, by
+    slot.
+    """
     if topic.kind == "harmful":
         slots: Iterable[str] = words.HARM_STEPS[topic.group]
     elif topic.kind == "borderline":
@@ -197,10 +200,20 @@ def request(topic: Topic, rng: random.Random) -> Request:
     """Word a request for the topic."""
     if topic.kind == "facts":
         frames = {
-            "eats": ("What does a {n} eat?", "Tell me what a {n} eats.", "What food does a {n} eat?"),
-            "lives": ("Where does a {n} live?", "Tell me where a {n} lives.", "What is the home of a {n}?"),
+            "eats": (
+                "What does a {n} eat?",
+                "Tell me what a {n} eats.",
+                "What food does a {n} eat?",
+            ),
+            "lives": (
+                "Where does a {n} live?",
+                "Tell me where a {n} lives.",
+                "What is the home of a {n}?",
+            ),
         }
-        return Request(topic, rng.choice(frames[topic.group]).format(n=topic.noun), f"a {topic.noun}")
+        return Request(
+            topic, rng.choice(frames[topic.group]).format(n=topic.noun), f"a {topic.noun}"
+        )
     named = phrase(topic.noun, rng.random() < 0.4)
     return Request(topic, rng.choice(words.FRAMES).format(r=f"{topic.verb} {named}"), named)
 

@@ -1,7 +1,8 @@
-"""What every training loop here needs: batches, schedule, optimiser, a safe step, checkpoints, a log.
+"""What every training loop here needs: batches, schedule, a safe step, checkpoints, a log.
 
 Weights are float32 masters; matrix products run in bfloat16 where the machine has it. Randomness is
-never kept: every draw is seeded from (seed, what for, step), so a checkpoint needs no generator state.
+never kept: every draw is seeded from (seed, what for, step), so a checkpoint needs no generator
+state.
 """
 
 import json
@@ -83,7 +84,7 @@ def endless(size: int, start: int, count: int, seed: int) -> list[int]:
 
 
 def warmup_decay(step: int, total: int, warmup: int, floor: float = 0.1) -> float:
-    """The factor on the learning rate at ``step`` from 0: up over ``warmup``, then down to ``floor``."""
+    """The learning rate's factor at ``step`` from 0: up over ``warmup``, then down to ``floor``."""
     return min(1.0, (step + 1) / max(1, warmup)) * (1 - (1 - floor) * step / max(1, total))
 
 
@@ -98,7 +99,7 @@ def descend(
     loss: Tensor,
     optimiser: torch.optim.Optimizer,
     lr: float,
-    rows: Callable[[], str],
+    rows: str,
     max_norm: float = 1.0,
 ) -> float:
     """One step on one loss. Returns the gradient's norm before clipping."""
@@ -110,12 +111,12 @@ def apply_gradients(
     loss: float,
     optimiser: torch.optim.Optimizer,
     lr: float,
-    rows: Callable[[], str],
+    rows: str,
     max_norm: float = 1.0,
 ) -> float:
     """Clip the gathered gradients, step, clear them. Returns the norm before clipping.
 
-    Raises TrainingDiverged, naming ``rows()``, before anything is changed, where the loss or the
+    Raises TrainingDiverged, naming ``rows``, before anything is changed, where the loss or the
     gradient is not a finite number.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -124,7 +125,7 @@ def apply_gradients(
     if total != total or total in (float("inf"), float("-inf")):
         raise TrainingDiverged(
             f"loss {loss}, gradient norm {norm}; the weights before this step are kept;"
-            f" lower the learning rate, or look at these rows: {rows()}"
+            f" lower the learning rate, or look at these rows: {rows}"
         )
     for group in optimiser.param_groups:
         group["lr"] = lr
@@ -160,7 +161,7 @@ class Checkpoints:
 
     def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         def write(draft: Path) -> None:
-            # Tied weights share their memory, which safetensors refuses: every tensor is its own copy.
+            # Tied weights share memory, which safetensors refuses: every tensor is a copy.
             save_file(
                 {k: v.detach().cpu().clone() for k, v in tensors.items()},
                 draft / "tensors.safetensors",

@@ -6,8 +6,8 @@ Shape suffixes
     N  answer tokens of all rows, flattened
     P  pairs of answers
     V  vocabulary
-A ``mask_BS`` is true where the predicted token belongs to the answer (its end token included); values
-elsewhere are never read, so they may be anything, even NaN.
+A ``mask_BS`` is true where the predicted token belongs to the answer (its end token included);
+values elsewhere are never read, so they may be anything, even NaN.
 
 Sources: [CAI] Bai et al. 2022, arXiv 2212.08073; [PPO] Schulman et al. 2017, arXiv 1707.06347;
 [GAE] Schulman et al. 2015, arXiv 1506.02438; [K3] Schulman 2020, "Approximating KL divergence";
@@ -60,8 +60,8 @@ def sft_loss(logprobs_BS: Tensor, mask_BS: Tensor) -> Tensor:
 def preference_loss(delta_P: Tensor, p_P: Tensor) -> Tensor:
     """L = −[p log σ(Δ) + (1 − p) log σ(−Δ)], mean over pairs.
 
-    ``delta_P`` is r(first) − r(second), ``p_P`` the soft label P(first better). With p = 1 this is the
-    Bradley–Terry loss; soft targets follow [CAI] section 4.1. Its minimum is at Δ = logit(p).
+    ``delta_P`` is r(first) − r(second), ``p_P`` the soft label P(first better). With p = 1 this is
+    the Bradley–Terry loss; soft targets follow [CAI] section 4.1. Its minimum is at Δ = logit(p).
     """
     return -(p_P * F.logsigmoid(delta_P) + (1 - p_P) * F.logsigmoid(-delta_P)).mean()
 

@@ -1,15 +1,16 @@
 """The monitor against reward hacking: is the policy getting better, or only its reward?
 
 A reward model is a proxy, and pressed hard it parts from what it stood for (Gao et al. 2022, arXiv
-2210.10760). At fixed steps the policy answers fixed prompts that PPO does not train on, and the judge
-says how probably each answer is better than the reference's to the same prompt: the held-out signal.
-The run is stopped, or the user warned,
+2210.10760). At fixed steps the policy answers fixed prompts that PPO does not train on, and the
+judge says how probably each answer is better than the reference's to the same prompt: the held-out
+signal. The run is stopped, or the user warned,
 
 - when that signal, over all prompts or over the helpful ones, stands below its best by more than
   2 + √ln k standard errors of the paired difference, in two checks running, while the proxy is at
   least what it was at that best. The best of k noisy means is too high by about √(2 ln k) of their
   standard errors, which is √ln k of a difference's;
-- or when the text itself falls apart: word pairs repeat, answers do not end, helpful requests are refused.
+- or when the text itself falls apart: word pairs repeat, answers do not end, helpful requests are
+  refused.
 
 It reads the judge and the text, never the laboratory's oracle.
 """
@@ -35,7 +36,7 @@ REFUSAL_RISE = 0.1
 
 
 def distinct_2(answers: Sequence[str]) -> float:
-    """Different pairs of neighbouring words over all of them (Li et al. 2016); 1 if there is no pair."""
+    """Different pairs of neighbouring words over all pairs (Li et al. 2016); 1 if there is none."""
     pairs = [pair for answer in answers for pair in _grams(answer, 2)]
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
@@ -60,8 +61,8 @@ class Check:
     wins: tuple[float | None, ...]
     helpful: tuple[bool, ...]  # which of the prompts are of the helpful set
     refused: tuple[bool, ...]
+    finished: tuple[bool, ...]
     distinct_2: float
-    end_rate: float
 
     def signal(self, on_helpful: bool | None = None) -> float:
         """Mean P(better than the reference): over all prompts, the helpful ones, or the others."""
@@ -70,6 +71,10 @@ class Check:
     def refusal_rate(self) -> float:
         """The share of helpful prompts whose answer opens like a refusal."""
         return _mean([float(r) for r, h in zip(self.refused, self.helpful, strict=True) if h])
+
+    def end_rate(self) -> float:
+        """The share of answers that came to their end within the token limit."""
+        return fmean(self.finished)
 
     def _wins(self, on_helpful: bool | None) -> list[float | None]:
         pairs = zip(self.wins, self.helpful, strict=True)
@@ -105,8 +110,9 @@ def hard_sign(check: Check, first: Check) -> str:
         return (
             f"answers repeat themselves: distinct-2 {first.distinct_2:.2f} → {check.distinct_2:.2f}"
         )
-    if check.end_rate < min(LEAST_END_RATE, first.end_rate - 0.05):
-        return f"answers do not end: end rate {first.end_rate:.2f} → {check.end_rate:.2f}"
+    losses = [float(b) - float(n) for b, n in zip(first.finished, check.finished, strict=True)]
+    if check.end_rate() < LEAST_END_RATE and _beyond_noise(losses, STANDARD_ERRORS):
+        return f"answers do not end: end rate {first.end_rate():.2f} → {check.end_rate():.2f}"
     rises = [
         float(now) - float(before)
         for now, before, helpful in zip(check.refused, first.refused, check.helpful, strict=True)
@@ -135,7 +141,7 @@ def turned(check: Check, earlier: Sequence[Check]) -> str:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the monitor looks at: prompts that are not trained on, and who compares answers to them."""
+    """What the monitor looks at: prompts not trained on, and who compares answers to them."""
 
     prompts: Sequence[Prompt]
     compare: Compare
@@ -162,8 +168,8 @@ class Monitor:
             wins=tuple(self.compare(self.prompts, answers, self.references)),
             helpful=tuple(prompt.set == "helpful" for prompt in self.prompts),
             refused=tuple(refuses(answer) for answer in answers),
+            finished=tuple(finished),
             distinct_2=distinct_2(answers),
-            end_rate=fmean(finished),
         )
         return self.judge(check)
 
@@ -192,7 +198,7 @@ class Monitor:
             "monitor/proxy": now.proxy,
             "monitor/refusal_rate": now.refusal_rate(),
             "monitor/distinct-2": now.distinct_2,
-            "monitor/end_rate": now.end_rate,
+            "monitor/end_rate": now.end_rate(),
             "monitor/unread": float(sum(win is None for win in now.wins)),
         }
 
@@ -203,7 +209,7 @@ class Monitor:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
-        tuples = ("wins", "helpful", "refused")
+        tuples = ("wins", "helpful", "refused", "finished")
         self.checks = []
         for saved in state["checks"]:
             fields: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in saved.items()}

@@ -3,15 +3,16 @@
 A step is ``rollout``, then ``update``. In order (Bai et al. 2022, section 4.2; the details follow
 Ziegler et al. 2019 and Huang et al. 2024, arXiv 2403.17031):
 
-1. The policy answers a batch of prompts; policy and reference give log-probabilities of the answers.
-2. Reward of a token: −β (log π − log π_ref); the last token of an answer also gets the score, less a
-   penalty where the end token is missing.
+1. The policy answers a batch of prompts; policy and reference give log-probabilities of the
+   answers.
+2. Reward of a token: −β (log π − log π_ref); the last token of an answer also gets the score, less
+   a penalty where the end token is missing.
 3. Values, masked GAE, advantages whitened over the batch.
 4. Minibatches of the clipped policy loss, plus ``sl_mix`` times the SFT loss where that is set.
 5. The value function follows the returns; β follows the KL where ``kl_target`` is set.
 
-Everything that happens is a function of the seed and the step's number: a run that is killed and goes
-on from its checkpoint writes the files of a run that was not.
+Everything that happens is a function of the seed and the step's number: a run that is killed and
+goes on from its checkpoint writes the files of a run that was not.
 """
 
 import random
@@ -72,7 +73,7 @@ class KLController:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``steps`` updates were made. ``stopped`` is why early, or ""; ``restored`` the step gone back to."""
+    """``steps`` updates were made; ``stopped`` says why no more; ``restored``: back to which."""
 
     steps: int
     stopped: str
@@ -94,8 +95,8 @@ def train(
 ) -> Outcome:
     """Train ``policy`` in place, going on from a checkpoint in ``folder`` if there is one.
 
-    Writes metrics.jsonl, samples.jsonl, monitor.jsonl and seconds.jsonl there. ``examples`` are the SFT rows of the
-    joint objective. Raises TrainingDiverged; the last checkpoint is kept then.
+    Writes metrics.jsonl, samples.jsonl, monitor.jsonl and seconds.jsonl there. ``examples`` are the
+    SFT rows of the joint objective. Raises TrainingDiverged; the last checkpoint is kept then.
     """
     trainer = PPO(policy, reward, prompts, settings, folder, seed, held_out, examples)
     trainer.resume()
@@ -112,7 +113,7 @@ def train(
 
 
 class PPO:
-    """The state of a run: weights, optimisers, β, monitor, position; and what one step does to it."""
+    """A run's state (weights, optimisers, β, monitor, position) and what one step does to it."""
 
     def __init__(
         self,
@@ -216,7 +217,7 @@ class PPO:
     def _policy_step(
         self, made: Rollout, advantages_BS: Tensor, minibatch: Sequence[int], number: int, lr: float
     ) -> Metrics:
-        """One optimiser step on a minibatch, whose gradient is gathered over parts that fit memory."""
+        """One optimiser step on a minibatch; its gradient is gathered in parts that fit memory."""
         settings, batch = self.settings, made.batch
         total = int(batch.mask_BS[list(minibatch)].sum())
         sums = {"loss": 0.0, "clipfrac": 0.0, "approxkl": 0.0}
@@ -247,12 +248,12 @@ class PPO:
             sums["loss"] + settings.sl_mix * mixed.get("loss/sft", 0.0),
             self.optimiser,
             lr,
-            rows=lambda: ", ".join(made.prompts[row].id for row in minibatch),
+            rows=", ".join(made.prompts[row].id for row in minibatch),
         )
         return {**{f"ppo/policy/{k}": v for k, v in sums.items()}, "ppo/grad_norm": norm, **mixed}
 
     def _mix_in_sft(self, number: int, count: int) -> Metrics:
-        """Add the gradient of ``sl_mix`` · L_SL on as many SFT examples as the minibatch has rows."""
+        """Add the gradient of ``sl_mix`` · L_SL on as many examples as the minibatch has rows."""
         start = (self.step * self.settings.minibatches * self.settings.epochs + number) * count
         rows = endless(len(self.examples), start, count, derive_seed(self.seed, "sft"))
         batch = Batch.of(

@@ -1,8 +1,8 @@
 """The reward model: one number for an answer, fitted to soft AI preferences.
 
-Bai et al. 2022, section 4.1, with the judge's probabilities as targets. It starts as the SL-CAI model
-under a zero head, so before training every answer scores 0. Scores are read at the answer's end token,
-then standardised by a mean and a deviation that stand in the model's config.
+Bai et al. 2022, section 4.1, with the judge's probabilities as targets. It starts as the SL-CAI
+model under a zero head, so before training every answer scores 0. Scores are read at the answer's
+end token, then standardised by a mean and a deviation that stand in the model's config.
 
 Shapes: B rows, T tokens, N answer tokens, P pairs, d width.
 """
@@ -42,7 +42,7 @@ FORWARD_TOKENS = 8192  # in one forward pass without gradient
 
 
 class RewardModel:
-    """A sequence classifier with one output. Is itself a ``Reward``: call it with prompts, answers."""
+    """A sequence classifier with one output; itself a ``Reward``: call it with prompts, answers."""
 
     def __init__(self, model: Any, tokens: ChatTokens) -> None:
         if not hasattr(model, "score"):
@@ -196,7 +196,7 @@ def train(
         loss = losses.preference_loss(delta_P, p_P)
         total = loss + settings.score_l2 * scores_B.pow(2).mean()
         lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
-        norm = descend(total, optimiser, lr, rows=lambda rows=rows: f"preference pairs {rows}")  # type: ignore[misc]
+        norm = descend(total, optimiser, lr, rows=f"preference pairs {rows}")
         same_side = ((delta_P > 0) == (p_P > 0.5)).float().mean()
         found = {"loss/preference": loss.item(), "accuracy": same_side.item()}
         log({"step": step, **found, "lr": lr, "grad_norm": norm})
@@ -215,7 +215,7 @@ def logits(reward: RewardModel, pairs: Sequence[LabelledPair]) -> list[float]:
 
 
 def rescale(reward: RewardModel, temperature: float) -> None:
-    """Divide raw scores by ``temperature``, in the head; standardised scores stay what they were."""
+    """Divide raw scores by ``temperature``, in the head; standardised scores stay as they were."""
     with torch.no_grad():
         reward.model.score.weight /= temperature
     reward.mean /= temperature

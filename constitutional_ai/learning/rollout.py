@@ -2,7 +2,8 @@
 
 Answers are sampled from a bfloat16 twin of the live weights; their log-probabilities are computed
 again by the training forward, so that the first update starts from a ratio of one. Policy and
-reference run the same arithmetic on the same batches: before the first update their KL is exactly 0.
+reference run the same arithmetic on the same batches: before the first update their KL is exactly
+0.
 
 Shapes: B rows in order of length, T tokens, S = T − 1, N answer tokens of all rows, d width.
 """
@@ -50,7 +51,7 @@ class Sampler:
 
 
 def _bfloat16_twin(model: Any) -> Any:
-    """A copy for generation. Only parameters are cast: rotary tables lose their meaning in bfloat16."""
+    """A copy that generates. Only parameters are cast: rotary tables would lose their meaning."""
     twin = copy.deepcopy(model).requires_grad_(False)
     for parameter in twin.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
@@ -85,7 +86,7 @@ def rollout(
     settings: PPOSettings,
     seed: int,
 ) -> Rollout:
-    """One answer to each prompt, with log-probabilities and scores; rows come in order of length."""
+    """An answer to each prompt, with log-probabilities and scores; rows in order of length."""
     policy = sampler.policy
     sampler.refresh()
     sampling = Sampling(settings.temperature, 1.0, settings.max_new_tokens, seed)

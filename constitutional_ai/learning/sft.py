@@ -36,7 +36,7 @@ def train(
         batch = Batch.of([encoded[row] for row in rows], policy.tokens.pad_id, policy.device)
         loss = losses.sft_loss(policy.logprobs(batch), batch.mask_BS)
         lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
-        norm = descend(loss, optimiser, lr, rows=lambda rows=rows: f"SFT examples {rows}")  # type: ignore[misc]
+        norm = descend(loss, optimiser, lr, rows=f"SFT examples {rows}")
         found = {"loss/sft": loss.item(), "lr": lr, "grad_norm": norm}
         log({"step": step, **found, "tokens/answer": int(batch.mask_BS.sum())})
         tick(1, loss=found["loss/sft"])

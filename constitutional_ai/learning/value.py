@@ -1,9 +1,10 @@
 """The value function of PPO: what reward is still to come, at each token of an answer.
 
-``SharedValue`` is a small network on the frozen reward model's hidden states, which are there anyway
-because the reward model has read the answer. ``SeparateValue`` is a model of its own that starts as
-the reward model (or as the policy, under a new head, where the reward is a plain function).
-Neither shares parameters with the policy, so it is fitted after the policy's update, by itself.
+``SharedValue`` is a small network on the frozen reward model's hidden states, which are there
+anyway because the reward model has read the answer. ``SeparateValue`` is a model of its own that
+starts as the reward model (or as the policy, under a new head, where the reward is a plain
+function). Neither shares parameters with the policy, so it is fitted after the policy's update, by
+itself.
 
 Shapes: B rows, S predicted positions, N answer tokens of all rows, d width of the reward model.
 """
@@ -46,7 +47,7 @@ class Value(Protocol):
         minibatches: Sequence[Sequence[int]],
         lr_factor: float,
     ) -> dict[str, float]:
-        """Move towards the returns; mean loss and clip share. ``first``: no clip, on the first rollout."""
+        """Move towards the returns; mean loss and clip share. ``first`` rollout: no clip."""
         ...
 
 
@@ -85,9 +86,7 @@ class SharedValue:
         for _ in range(steps):
             values_BS = self._values(batch, states_Nd)
             clipped = losses.value_loss(values_BS, old_BS, returns_BS, batch.mask_BS, clip)
-            descend(
-                clipped.loss, self.optimiser, self.settings.value_lr, rows=lambda: "value rollout"
-            )
+            descend(clipped.loss, self.optimiser, self.settings.value_lr, rows="value rollout")
         return {"loss": clipped.loss.item(), "clipfrac": clipped.clipfrac.item()}
 
     def _values(self, batch: Batch, states_Nd: Tensor | None) -> Tensor:
@@ -139,7 +138,7 @@ class SeparateValue:
                 gathered += clipped.loss.item() * share
                 sums["clipfrac"] += clipped.clipfrac.item() * share
             lr = self.settings.lr * lr_factor
-            apply_gradients(gathered, self.optimiser, lr, rows=lambda: "value minibatch")
+            apply_gradients(gathered, self.optimiser, lr, rows="value minibatch")
             sums["loss"] += gathered
         return {name: total / len(minibatches) for name, total in sums.items()}
 

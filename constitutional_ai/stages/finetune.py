@@ -33,7 +33,7 @@ FILE = "helpful.jsonl"
 
 
 class HelpfulAnswer(Row):
-    """What the start model says to a helpful prompt. ``finished``: the token limit did not cut it off."""
+    """What the start model says to a helpful prompt. ``finished``: not cut at the limit."""
 
     prompt: Conversation
     answer: str
@@ -44,7 +44,7 @@ class HelpfulAnswer(Row):
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write helpful.jsonl and the models; the counts of the manifest. Models that stand are kept."""
+    """Write helpful.jsonl and the models that do not stand yet; the counts of the manifest."""
     folder = job.stage(NAME).path
     helpful = answer_helpful_prompts(job)
     revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
@@ -124,7 +124,7 @@ def sft_examples(job: Job) -> list[Example]:
 
 
 def finetune(job: Job, target: Path, rows: Sequence[Example]) -> None:
-    """Train and save one model; its metrics go to metrics.jsonl, of ``model-k`` to metrics-k.jsonl."""
+    """Train and save one model; ``model-k`` has its metrics in metrics-k.jsonl."""
     settings = job.settings.finetune
     policy = Policy.load(job.start_model(), job.settings.model.device)
     log = Log(target.with_name(target.name.replace("model", "metrics") + ".jsonl"))

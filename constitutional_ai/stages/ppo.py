@@ -1,7 +1,7 @@
 """Stage 6: RL-CAI. PPO from the SL-CAI model against the reward model (paper, section 4.2).
 
-Beside the prompts that are trained on, some of the same sources are set apart for the monitor, which
-asks the judge whether answers to them get better (learning/monitor.py).
+Beside the prompts that are trained on, some of the same sources are set apart for the monitor,
+which asks the judge whether answers to them get better (learning/monitor.py).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ NAME = "ppo"
 
 
 class Sample(Row):
-    """A rollout as samples.jsonl keeps it: ``step`` updates were made before; ``score`` is the proxy."""
+    """A rollout of samples.jsonl, made after ``step`` updates; ``score`` is the proxy."""
 
     step: int
     set: PromptSet
@@ -74,7 +74,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def draw_prompts(job: Job, seed: int) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to train on, and the monitor's, equally many of each set; they have no text in common.
+    """Prompts to train on, and the monitor's, half of each set; they have no text in common.
 
     Of a small prompts file the monitor takes a fifth at most.
     """

@@ -1,8 +1,8 @@
 """Stage 5: the reward model, fitted to the judge's soft preferences (paper, section 4.1).
 
 Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
-label's side, and whether its probabilities mean what they say. A temperature is fitted on one half of
-them and tested on the other, both ways round, and kept where it lowers the calibration error.
+label's side, and whether its probabilities mean what they say. A temperature is fitted on one half
+of them and tested on the other, both ways round, and kept where it lowers the calibration error.
 """
 
 import json
@@ -26,14 +26,14 @@ CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
 
 
 class HeldOut(Row):
-    """A preference row (by its ``id``) that was not trained on; ``p`` is the model's P(chosen better)."""
+    """A preference row (by ``id``) that was not trained on; ``p``: the model's P(chosen better)."""
 
     p: float
     p_chosen: float
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write the model, metrics.jsonl, held_out.jsonl, calibration.json; the counts of the manifest."""
+    """Write model, metrics.jsonl, held_out.jsonl, calibration.json; the manifest's counts."""
     settings, folder = job.settings.reward, job.stage(NAME).path
     rows = job.stage("label").rows("preferences.jsonl", Preference)
     rows = [row for row in rows if row.p_chosen is not None]
@@ -68,8 +68,9 @@ def run(job: Job) -> dict[str, Any]:
     (folder / "calibration.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     reward.save_pretrained(folder / "model")
     job.progress.note(
-        f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out pairs"
-        f" ({found['accuracy_clear']:.3f} of the clear ones), calibration error {found['ece']:.3f}"
+        f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out"
+        f" pairs ({found['accuracy_clear']:.3f} of the clear ones), calibration error"
+        f" {found['ece']:.3f}"
     )
     return {"trained": len(kept), "held_out": len(held), **_figures(found)}
 

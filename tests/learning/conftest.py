@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from constitutional_ai.learning import sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import Prompt, PromptSet, user
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.settings import FinetuneSettings, PPOSettings
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,29 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def policy(tiny_llama: Path) -> Policy:
     return Policy.load(tiny_llama, "cpu")
+
+
+@pytest.fixture(scope="session")
+def speaker_folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that has half learned some short answers: it varies them, and mostly ends them."""
+    torch.set_num_threads(1)
+    said = ["Hi!", "No.", "Knock knock.", "Tell me.", "Is it?", "Open the door."]
+    examples = [
+        ([user(f"{name} {n}")], answer)
+        for n, answer in enumerate(said)
+        for name in ("red-team", "helpful")
+    ]
+    speaker = Policy.load(tiny_llama, "cpu")
+    settings = FinetuneSettings(epochs=30, lr=5e-3, batch_tokens=512)
+    sft.train(speaker, examples, settings, 0, lambda row: None, lambda done=1, **figures: None)
+    folder = tmp_path_factory.mktemp("speaker") / "model"
+    speaker.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def speaker(speaker_folder: Path) -> Policy:
+    return Policy.load(speaker_folder, "cpu")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def check(step: int, helpful: float, red_team: float, proxy: float, **changed: A
         helpful=(True,) * half + (False,) * half,
         refused=(False,) * COUNT,
         distinct_2=0.6,
-        end_rate=1.0,
+        finished=(True,) * COUNT,
     )
     return replace(found, **changed)
 
@@ -81,7 +81,7 @@ def test_a_policy_that_loses_reward_too_is_not_hacking_it() -> None:
     ("sign", "changed"),
     [
         ("repeat", {"distinct_2": 0.29}),
-        ("do not end", {"end_rate": 0.85}),
+        ("do not end", {"finished": (False,) * 6 + (True,) * (COUNT - 6)}),
         ("refused", {"refused": (True,) * 8 + (False,) * (COUNT - 8)}),
     ],
 )
@@ -95,8 +95,9 @@ def test_refusals_of_red_team_prompts_are_welcome() -> None:
 
 
 def test_a_model_that_seldom_ended_before_is_not_blamed_for_it() -> None:
+    seldom = (True, False) * (COUNT // 2)
     found = reasons(
-        check(0, 0.5, 0.5, 0.0, end_rate=0.7), check(5, 0.6, 0.6, 1.0, end_rate=0.7)
+        check(0, 0.5, 0.5, 0.0, finished=seldom), check(5, 0.6, 0.6, 1.0, finished=seldom)
     )
     assert not any(found)
 

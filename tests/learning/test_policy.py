@@ -1,4 +1,4 @@
-"""Log-probabilities of answers against the model's own full forward; folders that others can load."""
+"""Log-probabilities of answers against the model's full forward; folders others can load."""
 
 from pathlib import Path
 
@@ -75,7 +75,9 @@ def test_a_head_that_scales_its_logits_is_not_taken_for_a_plain_one(
     )
     scaled = Policy(GraniteForCausalLM(config), policy.tokens)
     found = scaled.logprobs(batch())
-    assert found[0][batch().mask_BS[0]].tolist() == pytest.approx(by_hand(scaled, ROWS[0]), abs=1e-4)
+    assert found[0][batch().mask_BS[0]].tolist() == pytest.approx(
+        by_hand(scaled, ROWS[0]), abs=1e-4
+    )
 
 
 def test_gpt2_without_dropout(tiny_gpt2: Path) -> None:

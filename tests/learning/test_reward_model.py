@@ -55,7 +55,11 @@ def test_scores_are_standardised_over_the_training_answers(trained: RewardModel)
 
 @pytest.mark.usefixtures("exact")
 def test_scores_do_not_depend_on_the_company(trained: RewardModel) -> None:
-    prompts: list[Conversation] = [[user("Hi")], [user("Tell me a long joke, please.")], [user("Go")]]
+    prompts: list[Conversation] = [
+        [user("Hi")],
+        [user("Tell me a long joke, please.")],
+        [user("Go")],
+    ]
     answers = ["No.", "Knock knock knock knock.", "I will not help with that."]
     together = trained(prompts, answers)
     alone = [trained([p], [a])[0] for p, a in zip(prompts, answers, strict=True)]

@@ -28,7 +28,10 @@ def test_it_learns_to_say_the_answers_and_to_stop(policy: Policy) -> None:
     assert rows[-1]["loss/sft"] < 0.1 < rows[0]["loss/sft"]
     engine = LocalEngine.of(policy.model, policy.tokens.tokenizer)
     said = engine.generate([prompt for prompt, _ in EXAMPLES[:2]], Sampling(temperature=0))
-    assert [(reply.text, reply.finished) for reply in said] == [("Knock knock.", True), ("Hi!", True)]
+    assert [(reply.text, reply.finished) for reply in said] == [
+        ("Knock knock.", True),
+        ("Hi!", True),
+    ]
 
 
 def test_the_same_seed_gives_the_same_weights(policy: Policy) -> None:
