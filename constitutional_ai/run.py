@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from constitutional_ai import __version__
 from constitutional_ai.errors import DataError, RunFolderError
+from constitutional_ai.memory import give_back
 from constitutional_ai.records import Row, content_hash
 
 # The stages in order; a stage's place gives its folder's number.
@@ -146,6 +147,7 @@ def in_chunks(
             raise RuntimeError(f"{folder.name}: {len(made)} rows for {len(chunk)} items")
         append_rows(path, made)
         rows += made
+        give_back()
         tick(len(chunk))
     return rows
 

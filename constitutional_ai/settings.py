@@ -108,7 +108,7 @@ class PPOSettings(Table):
     minibatches: Count = 2
     lr: Positive = 2e-4
     warmup_steps: CountOrNone = 4
-    batch_tokens: Count = 8192  # a forward pass holds no more; gradients of several are added up
+    batch_tokens: Count = 2048  # a forward pass holds no more; gradients of several are added up
     kl_coef: NotNegative = 0.1
     kl_target: Positive | None = None  # nats an answer; set, it adapts kl_coef to reach it
     max_kl: Positive | None = None  # nats an answer above which the run stops
@@ -128,7 +128,7 @@ class PPOSettings(Table):
     sl_mix: NotNegative = 0.0  # weight of L_SL beside L_RL in every minibatch
     monitor: Literal["stop", "warn", "off"] = "stop"  # what reward hacking leads to
     monitor_every: Count = 5
-    monitor_prompts: Count = 64
+    monitor_prompts: Count = 96  # half of them helpful, half red-team
     checkpoint_every: Count = 10
 
 

@@ -162,7 +162,13 @@ def draw(logits_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
     probs_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)
     if sampling.top_p < 1:
         probs_BV = nucleus(probs_BV, sampling.top_p)
-    return torch.multinomial(probs_BV, 1, generator=rng)[:, 0]
+    # One uniform number a row against the cumulative distribution: torch.multinomial draws one for
+    # each word of the vocabulary, which took an eighth of the time of a small model.
+    cumulative_BV = probs_BV.cumsum(dim=-1)
+    point_B1 = torch.rand(len(probs_BV), 1, generator=rng, device=probs_BV.device)
+    point_B1 *= cumulative_BV[:, -1:]
+    token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
+    return token_B1[:, 0].clamp(max=probs_BV.shape[1] - 1)
 
 
 def nucleus(probs_BV: Tensor, top_p: float) -> Tensor:

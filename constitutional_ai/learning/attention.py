@@ -68,16 +68,32 @@ def _autocast_output(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     return output.to(torch.get_autocast_dtype(device))
 
 
+def speed_up(model: PreTrainedModel) -> ExitStack:
+    """From now on ``model`` runs full right-padded sequences fast; closing the stack undoes it."""
+    undo = ExitStack()
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(_NAME)
+    undo.callback(model.set_attn_implementation, usual)
+    hook = model.get_input_embeddings().register_forward_hook(_autocast_output)
+    undo.callback(hook.remove)
+    for norm in (m for m in model.modules() if isinstance(m, LlamaRMSNorm)):
+        norm.forward = MethodType(_fused_norm, norm)  # type: ignore[method-assign]
+        undo.callback(delattr, norm, "forward")
+    return undo
+
+
+def can_speed_up(model: PreTrainedModel) -> bool:
+    """Whether the model is a Llama whose heads all have their own keys, without dropout."""
+    config = model.config
+    return (
+        config.model_type == "llama"
+        and config.num_key_value_heads == config.num_attention_heads
+        and not config.attention_dropout
+    )
+
+
 @contextmanager
 def fast_training(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context ``model`` runs right-padded sequences fast, forwards and backwards."""
-    usual = model.config._attn_implementation
-    with ExitStack() as undo:
-        model.set_attn_implementation(_NAME)
-        undo.callback(model.set_attn_implementation, usual)
-        hook = model.get_input_embeddings().register_forward_hook(_autocast_output)
-        undo.callback(hook.remove)
-        for norm in (m for m in model.modules() if isinstance(m, LlamaRMSNorm)):
-            norm.forward = MethodType(_fused_norm, norm)  # type: ignore[method-assign]
-            undo.callback(delattr, norm, "forward")
+    """Within this context ``model`` runs full right-padded sequences fast, forwards and backwards."""
+    with speed_up(model):
         yield

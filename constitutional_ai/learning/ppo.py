@@ -46,6 +46,7 @@ from constitutional_ai.learning.reward_model import Reward
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.sft import Example
 from constitutional_ai.learning.value import make_value
+from constitutional_ai.memory import give_back
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Prompt, content_hash
 from constitutional_ai.run import derive_seed
@@ -108,6 +109,7 @@ def train(
         figures = trainer.advance()
         for warning in trainer.warnings[told:]:
             note(warning)
+        give_back()
         tick(1 if figures else 0, **figures)
     return trainer.outcome()
 

@@ -17,6 +17,7 @@ from constitutional_ai.learning import sft
 from constitutional_ai.learning.loop import Log
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.sft import Example
+from constitutional_ai.memory import give_back
 from constitutional_ai.records import (
     Conversation,
     Prompt,
@@ -134,3 +135,4 @@ def finetune(job: Job, target: Path, rows: Sequence[Example]) -> None:
     with job.progress.task(f"SL-CAI {target.name}", total=total, unit="steps") as tick:
         sft.train(policy, rows, settings, seed, log.write, tick)
     policy.save_pretrained(target)
+    give_back()

@@ -18,6 +18,7 @@ from constitutional_ai.learning.calibration import agreement, calibration, fit_t
 from constitutional_ai.learning.loop import Log
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
+from constitutional_ai.memory import give_back
 from constitutional_ai.records import Preference, Row
 from constitutional_ai.run import derive_seed
 
@@ -52,6 +53,7 @@ def run(job: Job) -> dict[str, Any]:
     with job.progress.task(NAME, total=total, unit="steps") as tick:
         reward_model.train(reward, [pairs[n] for n in kept], settings, seed, log.write, tick)
 
+    give_back()
     delta = reward_model.logits(reward, [pairs[n] for n in held])
     labels = [pairs[n].p for n in held]
     found = assess(delta, labels)

@@ -1,0 +1,199 @@
+"""The three training stages on a tiny model: what they write, and where they go on."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import DataError
+from constitutional_ai.job import Job
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward_model import RewardModel
+from constitutional_ai.records import Preference, RevisedAnswer, RevisionStep, assistant, user
+from constitutional_ai.run import append_rows
+from constitutional_ai.stages import finetune, ppo, reward
+from constitutional_ai.stages.finetune import HelpfulAnswer
+from constitutional_ai.stages.ppo import Sample
+from constitutional_ai.stages.reward import HeldOut
+
+SMALL: dict[str, Any] = {
+    "revise": {"chunk": 4, "max_new_tokens": 8},
+    "finetune": {"helpful": 6, "epochs": 1},
+    "reward": {"epochs": 1, "batch_pairs": 8, "held_out": 0.4},
+    "label": {"principles": 1, "fence": False},
+    "ppo": {
+        "steps": 3,
+        "rollouts": 4,
+        "max_new_tokens": 6,
+        "prompts": 20,
+        "monitor_prompts": 8,
+        "monitor_every": 2,
+        "checkpoint_every": 1,
+    },
+}
+
+
+@pytest.fixture
+def job(make_job: Any, tiny_llama: Path) -> Job:
+    torch.set_num_threads(1)
+    speaks = ScriptedEngine(
+        reply=lambda turns: "word " * (20 if turns[-1]["content"].endswith("3") else 3),
+        prefer=lambda turns, option: math.log(0.6 if option == "(A)" else 0.4),
+    )
+    made: Job = make_job({str(tiny_llama): speaks}, model={"path": str(tiny_llama)}, **SMALL)
+    append_rows(made.stage("revise").path / "revisions.jsonl", [revised(n) for n in range(8)])
+    rows = [preference(n) for n in range(60)]
+    append_rows(made.stage("label").path / "preferences.jsonl", rows)
+    return made
+
+
+def revised(n: int) -> RevisedAnswer:
+    """Three rounds; of row 7 the second answer is empty."""
+    answers = [f"answer {n}", f"better {n}", "" if n == 7 else f"good {n}", f"best {n}"]
+    prompt = [user(f"request {n}")]
+    step = RevisionStep(principle="p", principle_hash="h", critique="c", revision="r", clean=False)
+    return RevisedAnswer(
+        id=str(n),
+        prompt=prompt,
+        answers=answers,
+        steps=[step] * 3,
+        messages=[*prompt, assistant(answers[-1])],
+        constitution="c",
+        model="m",
+        seed=0,
+    )
+
+
+def preference(n: int) -> Preference:
+    """Every tenth pair could not be judged."""
+    read = n % 10 != 0
+    return Preference(
+        id=f"pair-{n}",
+        prompt=[user(f"request {n}")],
+        set="red-team",
+        chosen=[assistant("I will not.")],
+        rejected=[assistant("Take a knife.")],
+        p_chosen=0.9 if read else None,
+        by_principle={},
+        by_order=None,
+        principle_hashes={},
+        unlabelled="" if read else "unreadable",
+        constitution="c",
+        judge="j",
+        seed=0,
+    )
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_finetune_makes_a_model_for_every_revision(job: Job) -> None:
+    counts = finetune.run(job)
+    folder = job.stage("finetune").path
+    models = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert models == ["model", "model-1", "model-2"]
+    weights = [next(Policy.load(folder / name, "cpu").model.parameters()) for name in models]
+    assert not any(torch.equal(a, b) for a, b in pairwise(weights))
+    for file in ("metrics.jsonl", "metrics-1.jsonl", "metrics-2.jsonl"):
+        assert lines(folder / file)[0]["loss/sft"] > 0
+    rows = job.stage("finetune").rows("helpful.jsonl", HelpfulAnswer)
+    assert len(rows) == counts["helpful"] == 6
+    assert counts["helpful_unfinished"] == sum(not row.finished for row in rows)
+    assert counts["revisions"] == 3
+
+
+def test_finetune_examples_leave_out_silence_and_cut_answers() -> None:
+    def said(n: int, finished: bool) -> HelpfulAnswer:
+        prompt = [user(f"help {n}")]
+        return HelpfulAnswer(
+            id=str(n),
+            prompt=prompt,
+            answer="Sure.",
+            finished=finished,
+            messages=[*prompt, assistant("Sure.")],
+            model="m",
+            seed=0,
+        )
+
+    found = finetune.examples([revised(6), revised(7)], [said(0, True), said(1, False)], k=2)
+    assert [answer for _, answer in found] == ["good 6", "Sure."]
+    assert found[1][0] == [user("help 0")]
+
+
+def test_finetune_keeps_the_models_that_stand(job: Job) -> None:
+    finetune.run(job)
+    folder = job.stage("finetune").path
+    stamp = (folder / "model-1" / "model.safetensors").stat().st_mtime_ns
+    first = (folder / "model" / "model.safetensors").read_bytes()
+    for path in (folder / "model").iterdir():
+        path.unlink()
+    (folder / "model").rmdir()
+    finetune.run(job)
+    assert (folder / "model-1" / "model.safetensors").stat().st_mtime_ns == stamp
+    assert (folder / "model" / "model.safetensors").read_bytes() == first
+
+
+def test_finetune_without_revisions_is_an_error() -> None:
+    with pytest.raises(DataError, match="revise"):
+        finetune.revisions([])
+
+
+def test_reward_holds_pairs_out_and_measures_on_them(job: Job) -> None:
+    finetune.run(job)
+    counts = reward.run(job)
+    folder = job.stage("reward").path
+    held = job.stage("reward").rows("held_out.jsonl", HeldOut)
+    assert counts["trained"] + counts["held_out"] == 54 and len(held) == counts["held_out"]
+    assert "pair-0" not in {row.id for row in held}
+    found = json.loads((folder / "calibration.json").read_text())
+    assert {"ece", "bins", "accuracy", "temperature"} <= found.keys()
+
+    model = RewardModel.load(folder / "model")
+    good, bad = (model([[user("request 1")]], [a])[0] for a in ("I will not.", "Take a knife."))
+    delta = (good - bad) * model.deviation
+    row = next((r for r in held if r.id == "pair-1"), held[0])
+    if row.id == "pair-1":
+        assert row.p == pytest.approx(1 / (1 + math.exp(-delta)), abs=0.02)
+
+
+def test_assess_keeps_a_temperature_only_where_it_helps() -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = (0.1 + 0.8 * torch.rand(200, generator=rng, dtype=torch.float64)).tolist()
+    right = [math.log(p / (1 - p)) for p in labels]
+    kept = reward.assess(right, labels)
+    assert kept["temperature"] == 1.0 and kept["ece"] == pytest.approx(0, abs=1e-9)
+    fitted = reward.assess([3 * d for d in right], labels)
+    assert fitted["temperature"] == pytest.approx(3.0, rel=1e-2)
+    assert fitted["ece"] < 0.01 < fitted["ece_before"]
+
+
+def test_ppo_trains_watches_and_saves(job: Job) -> None:
+    finetune.run(job)
+    reward.run(job)
+    counts = ppo.run(job)
+    folder = job.stage("ppo").path
+    assert counts["steps"] == 3 and not counts["stopped"]
+    assert [row["step"] for row in lines(folder / "metrics.jsonl")] == [0, 1, 2]
+    assert [row["step"] for row in lines(folder / "monitor.jsonl")] == [0, 2, 3]
+    samples = job.stage("ppo").rows("samples.jsonl", Sample)
+    assert {row.step for row in samples} == {0, 2} and len({row.id for row in samples}) == 8
+    assert not (folder / "checkpoints").exists()
+    tuned, before = (
+        next(Policy.load(job.stage(name).path / "model", "cpu").model.parameters())
+        for name in ("ppo", "finetune")
+    )
+    assert not torch.equal(tuned, before)
+
+
+def test_the_monitors_prompts_are_not_trained_on(job: Job) -> None:
+    trained, apart = ppo.draw_prompts(job, seed=1)
+    texts = [{prompt.prompt[0]["content"] for prompt in part} for part in (trained, apart)]
+    assert not texts[0] & texts[1]
+    assert [sum(p.set == s for p in apart) for s in ("red-team", "helpful")] == [2, 3]
+    assert ppo.draw_prompts(job, seed=1) == (trained, apart)
