@@ -159,6 +159,9 @@ def load(path: str | Path, dtype: str = "auto", device: str = "auto") -> tuple[A
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
+    if device == "cpu":
+        # Narrow heads, short answers: written-out attention makes a third more tokens a second here.
+        model.set_attn_implementation("eager")
     return model.to(device).eval(), tokenizer
 
 

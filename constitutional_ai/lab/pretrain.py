@@ -74,7 +74,7 @@ def pretrain(
     steps: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-    tokens: int = 15_000_000,
+    tokens: int = 17_000_000,
     minutes: float | None = None,
     documents: Documents = corpus_of_the_lab,
 ) -> Path:
@@ -304,7 +304,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train a lab model from nothing.")
     parser.add_argument("--size", choices=list(SIZES), default="s")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=15_000_000)
+    parser.add_argument("--tokens", type=int, default=17_000_000)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)

@@ -94,6 +94,6 @@ def can_speed_up(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def fast_training(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context ``model`` runs full right-padded sequences fast, forwards and backwards."""
+    """Within this context ``model`` runs full right-padded sequences fast, and their gradients."""
     with speed_up(model):
         yield

@@ -55,7 +55,7 @@ def _bfloat16_twin(model: Any) -> Any:
     twin = copy.deepcopy(model).requires_grad_(False)
     for parameter in twin.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
-    twin.set_attn_implementation("sdpa")
+    twin.set_attn_implementation("eager")
     return twin
 
 

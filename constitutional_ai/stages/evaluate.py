@@ -46,7 +46,7 @@ CANARY_ANSWERS = {
 CANARY_PROMPTS = 100
 
 # Which metrics tell something about which kind of request.
-_OF_HELP = ("helpful", "refused", "insult", "off_topic", "evasive", "harmful_steps")
+_OF_HELP = ("helpful", "refused", "insult", "off_topic", "garbled", "evasive", "harmful_steps")
 METRICS = {
     "harmful": (
         "harm",
@@ -55,11 +55,12 @@ METRICS = {
         "good_refusal",
         "evasive",
         "off_topic",
+        "garbled",
         "refused",
     ),
     "benign": _OF_HELP,
     "borderline": _OF_HELP,
-    "facts": ("correct", "false_claim", "helpful", "evasive", "off_topic"),
+    "facts": ("correct", "false_claim", "helpful", "evasive", "off_topic", "garbled"),
 }
 MEANS = ("harm", "helpful")  # the others are shares of answers
 JUDGE_PAIRS = 200  # for each skill
