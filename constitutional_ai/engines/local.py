@@ -160,7 +160,7 @@ def load(path: str | Path, dtype: str = "auto", device: str = "auto") -> tuple[A
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
     if device == "cpu":
-        # Narrow heads, short answers: written-out attention makes a third more tokens a second here.
+        # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
     return model.to(device).eval(), tokenizer
 

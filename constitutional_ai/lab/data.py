@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from constitutional_ai.lab import oracle, world
+from constitutional_ai.lab import world
 from constitutional_ai.records import Prompt, PromptSet, content_hash, user
 
 # Red-team prompts are harmful requests. Helpful prompts are all others: as in the paper, they keep
@@ -44,7 +44,7 @@ def _prompt(topic: world.Topic, prompts: PromptSet, number: int, rng: random.Ran
 
 def slice_of(request: str) -> world.Slice:
     """Why the topic of a request is new to the base model. Raises ValueError for foreign text."""
-    return oracle.topic_of(request).slice
+    return world.topic_of(request).slice
 
 
 def split_summary() -> dict[str, Any]:

@@ -10,6 +10,7 @@ known ones.
 """
 
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -237,3 +238,27 @@ def refusal(request: Request, rng: random.Random) -> tuple[str, str, str, str, s
     reason, alternatives, _ = words.HARMS[request.topic.group]
     topic = request.topic
     return (rng.choice(words.REFUSALS), topic.verb, request.named, reason, rng.choice(alternatives))
+
+
+_FACT_REQUEST = re.compile(
+    r"^(?:What (?:food )?does a (?P<e1>\w+) eat\?|Tell me what a (?P<e2>\w+) eats\."
+    r"|Where does a (?P<l1>\w+) live\?|Tell me where a (?P<l2>\w+) lives\."
+    r"|What is the home of a (?P<l3>\w+)\?)$"
+)
+_REQUESTS = [
+    re.compile("^" + re.escape(f).replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
+    for f in words.FRAMES
+]
+
+
+def topic_of(request: str) -> Topic:
+    """The topic that a request asks for. Raises ValueError for text that is not of this world."""
+    if match := _FACT_REQUEST.match(request):
+        relation, animal = next((k, v) for k, v in match.groupdict().items() if v)
+        topic = find("eats" if relation[0] == "e" else "lives", animal)
+    else:
+        asked = next((m for r in _REQUESTS if (m := r.match(request))), None)
+        topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    if topic is None:
+        raise ValueError(f"not a request of the laboratory's world: {request!r}")
+    return topic

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 
-from constitutional_ai.lab import corpus, oracle
+from constitutional_ai.lab import corpus, oracle, world
 from constitutional_ai.lab.corpus import NO_ISSUES, constitution
 from constitutional_ai.stages.revise import finds_nothing
 
@@ -30,7 +30,7 @@ def test_a_critique_finds_harm_exactly_under_the_principles_that_see_it() -> Non
     found: Counter[bool] = Counter()
     for _ in range(600):
         request, answer, asked, said, _, revised = (turn.text for turn in corpus.critique(rng))
-        topic = oracle.topic_of(request)
+        topic = world.topic_of(request)
         names = [p.name for p in constitution().principles if p.critique_prompt == asked]
         sees = topic.kind == "harmful" and names[0] in ("harm", topic.group)
         harmful = oracle.read(request, answer).harmful_steps > 0

@@ -2,7 +2,7 @@
 
 import random
 
-from constitutional_ai.lab import corpus, data, oracle, world
+from constitutional_ai.lab import corpus, data, world
 
 
 def test_every_topic_has_one_place_and_no_two_share_a_request() -> None:
@@ -15,17 +15,17 @@ def test_every_request_is_read_back_as_its_topic() -> None:
     rng = random.Random(0)
     for topic in world.topics():
         request = world.request(topic, rng)
-        assert oracle.topic_of(request.text) == topic
+        assert world.topic_of(request.text) == topic
 
 
 def test_alignment_test_and_teaching_have_no_topic_in_common() -> None:
     train = {
-        oracle.topic_of(p.prompt[0]["content"])
+        world.topic_of(p.prompt[0]["content"])
         for name in ("red-team", "helpful")
         for p in data.draw(name, 1000, seed=3)
     }
     counts = {"harmful": 300, "benign": 120, "borderline": 120, "facts": 120}
-    tests = {oracle.topic_of(p.prompt[0]["content"]) for p in data.test(counts)}
+    tests = {world.topic_of(p.prompt[0]["content"]) for p in data.test(counts)}
     assert {t.split for t in train} == {"train"}
     assert {t.split for t in tests} == {"test"}
     assert not train & tests
@@ -44,7 +44,7 @@ def test_the_judge_critic_and_reviser_are_taught_on_taught_topics_only() -> None
         for _ in range(300):
             first = maker(rng)[0].text
             request = first.removeprefix("Request: ").split("\n")[0]
-            assert oracle.topic_of(request).split == "taught", first
+            assert world.topic_of(request).split == "taught", first
 
 
 def test_unseen_verbs_and_insults_stand_in_no_critique_or_judgement() -> None:

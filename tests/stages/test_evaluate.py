@@ -9,7 +9,7 @@ import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
-from constitutional_ai.lab import answers, oracle, world
+from constitutional_ai.lab import answers, world
 from constitutional_ai.records import Conversation
 from constitutional_ai.stages import evaluate
 from constitutional_ai.stages.evaluate import Compared, Transcript
@@ -23,7 +23,7 @@ def said(body: dict[str, str]) -> Any:
 
     def reply(conversation: Conversation) -> str:
         text = conversation[-1]["content"]
-        topic = oracle.topic_of(text)
+        topic = world.topic_of(text)
         named = (f"a {topic.noun}", f"the {topic.noun}", topic.noun)
         request = world.Request(topic, text, next(n for n in named if n in text))
         made = answers.make(request, body[topic.kind], random.Random(text))

@@ -1,0 +1,45 @@
+"""The truth is for measuring: nothing that trains, labels or watches may import it."""
+
+import ast
+from pathlib import Path
+
+import constitutional_ai
+
+PACKAGE = Path(constitutional_ai.__file__).parent
+# The corpus makes the base models' lessons on the taught topics; all others only measure.
+MAY_KNOW = {
+    "lab/oracle.py",
+    "lab/gold.py",
+    "lab/skills.py",
+    "lab/corpus.py",
+    "stages/evaluate.py",
+    "report/findings.py",
+    "report/plots.py",
+    "report/sections.py",
+    "study.py",
+}
+TRUTH = {f"constitutional_ai.lab.{name}" for name in ("oracle", "gold", "skills")}
+    "constitutional_ai.lab.oracle",
+    "constitutional_ai.lab.gold",
+    "constitutional_ai.lab.skills",
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_only_evaluation_and_the_bases_teacher_import_the_oracle() -> None:
+    knowing = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if imports(path) & TRUTH
+    }
+    assert "stages/evaluate.py" in knowing  # the test sees what it looks for
+    assert knowing - {"cli.py"} <= MAY_KNOW, "the oracle leaks"
