@@ -19,10 +19,6 @@ MAY_KNOW = {
     "study.py",
 }
 TRUTH = {f"constitutional_ai.lab.{name}" for name in ("oracle", "gold", "skills")}
-    "constitutional_ai.lab.oracle",
-    "constitutional_ai.lab.gold",
-    "constitutional_ai.lab.skills",
-}
 
 
 def imports(path: Path) -> set[str]:
