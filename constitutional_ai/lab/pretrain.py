@@ -50,6 +50,7 @@ from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 
+TOKENS = {"xxs": 6_000_000, "xs": 8_000_000, "s": 17_000_000}
 BATCH_TOKENS = 4_096
 MATRIX_LR = 0.003
 OTHER_LR = 0.003
@@ -74,13 +75,14 @@ def pretrain(
     steps: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-    tokens: int = 17_000_000,
+    tokens: int | None = None,
     minutes: float | None = None,
     documents: Documents = corpus_of_the_lab,
 ) -> Path:
     """Train a model of a size in ``SIZES`` into the folder ``out``, and return that folder.
 
-    ``tokens`` is the length of the corpus, each document of which is read once. ``steps`` ends, and
+    ``tokens`` is the length of the corpus, each document of which is read once; TOKENS has each
+    size's own. ``steps`` ends, and
     ``minutes`` hastens, the whole schedule sooner. ``progress`` is handed each line of the log.
     ``documents`` replaces the corpus and must be a function that worker processes can import.
     Raises ModelError where ``out`` holds the checkpoint of another run, TrainingDiverged on a NaN.
@@ -88,7 +90,7 @@ def pretrain(
     if size not in SIZES:
         raise ModelError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
     say = progress or (lambda line: None)
-    out = Path(out)
+    out, tokens = Path(out), tokens or TOKENS[size]
     first = seed * _BLOCK
     kinds = range(first + _TOKENIZER, first + _TOKENIZER + _TOKENIZER_CHUNKS)
     with workers() as pool:
@@ -304,7 +306,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train a lab model from nothing.")
     parser.add_argument("--size", choices=list(SIZES), default="s")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=17_000_000)
+    parser.add_argument("--tokens", type=int, help="of the corpus; by size if not given")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
