@@ -128,15 +128,14 @@ def test_killed_and_started_again_it_writes_the_same_rows(
     finished: Path, tmp_path: Path, file: str, at_least: int
 ) -> None:
     out = tmp_path / "run"
-    process = start(out)
-    while lines(out / file) < at_least:
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with start(out) as process:
+        while lines(out / file) < at_least:
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
     assert lines(out / file) <= lines(finished / file)
-    again = start(out)
-    _, errors = again.communicate()
+    with start(out) as again:
+        _, errors = again.communicate()
     assert again.returncode == 0, errors.decode()
     for rows in ROWS:
         assert (out / rows).read_bytes() == (finished / rows).read_bytes(), rows

@@ -1,9 +1,9 @@
 """The first half of a PPO step: let the policy answer, and measure its answers.
 
-Answers are sampled from a bfloat16 twin of the live weights; their log-probabilities are computed
-again by the training forward, so that the first update starts from a ratio of one. Policy and
-reference run the same arithmetic on the same batches: before the first update their KL is exactly
-0.
+Answers are sampled from a twin of the live weights, in bfloat16 where that is fast; their
+log-probabilities are computed again by the training forward, so that the first update starts from a
+ratio of one. Policy and reference run the same arithmetic on the same batches: before the first
+update their KL is exactly 0.
 
 Shapes: B rows in order of length, T tokens, S = T − 1, N answer tokens of all rows, d width.
 """
@@ -32,16 +32,14 @@ class Sampler:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.twin = _bfloat16_twin(policy.model) if has_fast_bf16(policy.device) else policy.model
+        self.twin = _twin(policy.model, bfloat16=has_fast_bf16(policy.device))
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the policy's present weights."""
-        if self.twin is not self.policy.model:
-            for mine, theirs in zip(
-                self.twin.parameters(), self.policy.model.parameters(), strict=True
-            ):
-                mine.copy_(theirs)
+        pairs = zip(self.twin.parameters(), self.policy.model.parameters(), strict=True)
+        for mine, theirs in pairs:
+            mine.copy_(theirs)
 
     def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[int]]:
         """Ids of an answer to each prompt, the end token included where it was reached."""
@@ -50,10 +48,13 @@ class Sampler:
         return sample_tokens(self.twin, encoded, sampling, tokens.end_id, tokens.pad_id)
 
 
-def _bfloat16_twin(model: Any) -> Any:
-    """A copy that generates. Only parameters are cast: rotary tables would lose their meaning."""
+def _twin(model: Any, bfloat16: bool) -> Any:
+    """A copy that generates: the training attention knows neither caches nor left padding.
+
+    Only parameters are cast: rotary tables would lose their meaning in bfloat16.
+    """
     twin = copy.deepcopy(model).requires_grad_(False)
-    for parameter in twin.parameters():
+    for parameter in twin.parameters() if bfloat16 else ():
         parameter.data = parameter.data.to(torch.bfloat16)
     twin.set_attn_implementation("eager")
     return twin

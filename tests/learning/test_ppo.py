@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.decode import sample_tokens
+from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import SettingsError, TrainingDiverged
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.loop import endless
 from constitutional_ai.learning.measures import correlation, measure
 from constitutional_ai.learning.monitor import HeldOut
-from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.policy import Policy, set_training_attention
 from constitutional_ai.learning.ppo import PPO, KLController, Outcome
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
@@ -120,6 +124,22 @@ def test_samples_come_from_the_live_weights(
     with torch.no_grad():
         speaker.model.get_output_embeddings().weight.mul_(-1.0)
     assert rollout(sampler, speaker.copy(), shortness, prompts, settings, 5).answers != before
+
+
+@pytest.mark.usefixtures("exact")
+def test_samples_are_those_of_the_untouched_model(tiny_llama: Path, prompts: list[Prompt]) -> None:
+    """The training forward of a Llama with plain heads knows no cache: it must not generate."""
+    config = AutoConfig.from_pretrained(tiny_llama, num_key_value_heads=4)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = ChatTokens(AutoTokenizer.from_pretrained(tiny_llama))
+    encoded = [tokens.prompt(prompt.prompt) for prompt in prompts]
+    sampling = Sampling(max_new_tokens=6, seed=1)
+    expected = sample_tokens(model, encoded, sampling, tokens.end_id, tokens.pad_id)
+    set_training_attention(model)
+    sampler = Sampler(Policy(model, tokens).copy())
+    sampler.refresh()
+    assert sampler.answer(prompts, sampling) == expected
 
 
 # --------------------------------------------------------------------------------- parts of a step
