@@ -47,7 +47,7 @@ class PromptsSettings(Table):
 
 
 class ReviseSettings(Table):
-    prompts: Count = 600
+    prompts: Count = 500
     rounds: Count = 4
     temperature: NotNegative = 1.0
     max_new_tokens: Count = 64
@@ -56,7 +56,7 @@ class ReviseSettings(Table):
 
 
 class FinetuneSettings(Table):
-    helpful: CountOrNone = 1200  # answers of the start model that keep SL-CAI helpful
+    helpful: CountOrNone = 1000  # answers of the start model that keep SL-CAI helpful
     every_revision: bool = True  # also finetune on the answers after 1 … n−1 revisions
     epochs: Count = 2
     lr: Positive = 5e-4
@@ -65,11 +65,11 @@ class FinetuneSettings(Table):
 
 
 class SampleSettings(Table):
-    red_team: CountOrNone = 900
-    helpful: CountOrNone = 900
+    red_team: CountOrNone = 800
+    helpful: CountOrNone = 800
     temperature: NotNegative = 1.0
     max_new_tokens: Count = 64
-    swapped: Share = 0.08  # pairs whose second answer is one that was given to another prompt
+    swapped: Share = 0.1  # pairs whose second answer is one that was given to another prompt
     chunk: Count = 600
 
 
@@ -90,7 +90,7 @@ class LabelSettings(Table):
 
 
 class RewardSettings(Table):
-    epochs: Count = 3
+    epochs: Count = 2
     lr: Positive = 6e-4
     batch_pairs: Count = 32
     warmup_steps: CountOrNone = 5
@@ -124,7 +124,7 @@ class PPOSettings(Table):
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
     prompts: Count = 1500
-    red_team_share: Share = 0.45
+    red_team_share: Share = 0.4
     sl_mix: NotNegative = 0.0  # weight of L_SL beside L_RL in every minibatch
     monitor: Literal["stop", "warn", "off"] = "stop"  # what reward hacking leads to
     monitor_every: Count = 5

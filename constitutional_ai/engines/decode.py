@@ -22,7 +22,7 @@ from transformers import DynamicCache
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import ModelError
 
-BATCH_TOKENS = 16_384  # prompt and answer tokens that a batch may hold; bounds its keys and values
+BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds its keys and values
 
 # Finished rows leave once no more than this share is alive, because it copies the whole cache.
 _COMPACT_AT = 0.75
