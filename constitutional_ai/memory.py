@@ -5,13 +5,11 @@ laboratory run held, 1.7 GB were free. glibc fills holes but never returns them 
 """
 
 import ctypes
-import gc
 import sys
 
 
 def give_back() -> None:
     """Return what is free to the system; does nothing where the C library is not glibc."""
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
