@@ -1,0 +1,1 @@
+"""The commands of ``cai`` that are groups: one module each, its heavy imports inside functions."""

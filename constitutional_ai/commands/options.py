@@ -1,0 +1,72 @@
+"""Options that several commands take, and the errors that become exit codes.
+
+Exit codes: 0 done, 1 failed, 2 the user's mistake (one line on stderr), 130 interrupted.
+"""
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from constitutional_ai.errors import TrainingDiverged, UserError
+
+if TYPE_CHECKING:
+    from constitutional_ai.progress import Progress
+
+RunFile = Annotated[str, typer.Argument(metavar="FILE", help="A run file, or a shipped one: lab.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run folder; default out/NAME.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: ppo.kl_coef=0.2"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stdout.")]
+
+
+class Commands(TyperGroup):
+    """Turns what a command raises into exit codes, in this one place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise typer.Exit(_say(2, str(error))) from None
+        except KeyboardInterrupt:
+            text = "interrupted; run the same command again to continue"
+            raise typer.Exit(_say(130, text)) from None
+        except (TrainingDiverged, OSError) as error:
+            raise typer.Exit(_say(1, f"{type(error).__name__}: {error}")) from None
+        except Exception as error:
+            if type(error).__module__.startswith(("typer", "click")):
+                raise  # its own: usage errors and exits
+            traceback.print_exc()
+            raise typer.Exit(1) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(code: int, text: str) -> int:
+    print("cai:", " ".join(text.split("\n")), file=sys.stderr)
+    return code
+
+
+def progress(json: bool) -> "Progress":
+    from constitutional_ai.progress import Progress
+
+    return Progress("json" if json else "auto")
+
+
+def group(text: str) -> typer.Typer:
+    """A command with commands of its own, such as ``cai lab``."""
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
