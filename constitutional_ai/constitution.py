@@ -2,12 +2,16 @@
 
 A principle needs only a ``name`` and a ``text``; the three prompts that a model sees derive from
 the text unless they are written out. Hashes go into every row that is made under a principle.
+Where principles disagree about two answers, ``resolve`` settles it: hard ones first, then by
+priority. Writing, checking and comparing constitutions is the business of ``drafting/``.
 """
 
+import math
 import random
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +21,12 @@ from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import PromptSet, content_hash
 
 Use = Literal["critique", "preference"]
+
+# Fields that came later. Unset they stay out of the hash, so that a constitution which does not use
+# them keeps the hash under which rows were made before there were such fields.
+_ADDED = ("priority", "hard", "rationale", "exemplars")
+
+DECISIVE = 0.1  # how far from .5 a principle's probability must lie to have an opinion
 
 # What each kind of principle asks, where the constitution does not say it in its own words.
 _DERIVED = {
@@ -41,7 +51,8 @@ class Principle(BaseModel):
     """One rule. ``kind`` is "do" (to be followed) or "dont" (the text describes what is ruled out).
 
     ``use`` says in which phase it may be drawn, ``prompts`` for which prompt sets, ``weight`` how
-    often.
+    often. ``priority`` 1 is heard first where principles disagree, 0 last; ``hard`` ones are heard
+    before all others. ``rationale`` is for people: no model is shown it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,20 +65,33 @@ class Principle(BaseModel):
     weight: float = Field(default=1.0, gt=0)
     use: tuple[Use, ...] = ("critique", "preference")
     prompts: tuple[PromptSet, ...] = ("red-team", "helpful")
+    priority: int = Field(default=0, ge=0)
+    hard: bool = False
+    rationale: str = ""
 
     @model_validator(mode="before")
     @classmethod
     def _derive_prompts(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not str(data.get("text", "")).strip():
             return data
-        data = dict(data)
-        for field, template in _DERIVED.get(data.get("kind", "do"), {}).items():
-            data[field] = data.get(field) or template.format(text=str(data["text"]).strip())
-        return data
+        derived = derived_prompts(str(data["text"]), data.get("kind", "do"))
+        return data | {field: data.get(field) or prompt for field, prompt in derived.items()}
 
     @property
     def hash(self) -> str:
-        return content_hash(self.model_dump())
+        return content_hash(self.hashed())
+
+    def hashed(self) -> dict[str, Any]:
+        """What the hash depends on."""
+        return {k: v for k, v in self.model_dump().items() if v or k not in _ADDED}
+
+
+def derived_prompts(text: str, kind: str) -> dict[str, str]:
+    """The three prompts that follow from a principle's text; none for a kind that is unknown."""
+    return {
+        field: template.format(text=text.strip())
+        for field, template in _DERIVED.get(kind, {}).items()
+    }
 
 
 class Constitution(BaseModel):
@@ -81,7 +105,8 @@ class Constitution(BaseModel):
 
     @property
     def hash(self) -> str:
-        return content_hash(self.model_dump())
+        own = {k: v for k, v in self.model_dump().items() if v or k not in _ADDED}
+        return content_hash({**own, "principles": [p.hashed() for p in self.principles]})
 
     def principle(self, name: str) -> Principle:
         """The principle of that name. Raises ConstitutionError when there is none."""
@@ -113,6 +138,45 @@ def weighted_sample(pool: Sequence[Principle], count: int, rng: random.Random) -
     """Without replacement, by Efraimidis and Spirakis (2006): the largest u^(1/weight) win."""
     keys = {p.name: rng.random() ** (1 / p.weight) for p in pool}
     return sorted(pool, key=lambda p: keys[p.name], reverse=True)[:count]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """P(first answer better) by the whole constitution, and the principles that decided it."""
+
+    p: float
+    decided_by: tuple[str, ...]
+
+
+def resolve(
+    by_principle: Mapping[str, float], constitution: Constitution, decisive: float = DECISIVE
+) -> Resolved:
+    """One probability from those under each principle, told by ``by_principle`` (names to [0, 1]).
+
+    Principles that agree, and principles of equal rank, are averaged by weight. Where they disagree
+    the highest rank with an opinion (its mean at least ``decisive`` away from .5) decides alone:
+    hard ones before all others, then priority 1, 2, …, and last those without a priority. Raises
+    ConstitutionError for a name that the constitution does not have, ValueError without any.
+    """
+    judged = [(constitution.principle(name), p) for name, p in by_principle.items()]
+    if not judged:
+        raise ValueError("no principle has judged")
+    opinions = [p for _, p in judged if abs(p - 0.5) >= decisive]
+    if any(p > 0.5 for p in opinions) and any(p < 0.5 for p in opinions):
+        for rank in sorted({_rank(principle) for principle, _ in judged}):
+            tier = [(principle, p) for principle, p in judged if _rank(principle) == rank]
+            if abs(_weighted_mean(tier) - 0.5) >= decisive:
+                return Resolved(_weighted_mean(tier), tuple(p.name for p, _ in tier))
+    return Resolved(_weighted_mean(judged), tuple(by_principle))
+
+
+def _rank(principle: Principle) -> tuple[bool, float]:
+    return (not principle.hard, principle.priority or math.inf)
+
+
+def _weighted_mean(judged: Sequence[tuple[Principle, float]]) -> float:
+    total = math.fsum(principle.weight for principle, _ in judged)
+    return math.fsum(principle.weight * p for principle, p in judged) / total
 
 
 def load_constitution(path: str | Path) -> Constitution:
