@@ -29,5 +29,13 @@ class NoLogprobs(UserError):
     """The engine cannot give the log-probabilities that were asked of it."""
 
 
+class ServerGone(ConnectionError):
+    """A model server stopped answering; what was written stands. Exit code 1."""
+
+
+class RowsFailed(Exception):
+    """Too many rows of a stage failed; what was written stands. Exit code 1."""
+
+
 class TrainingDiverged(Exception):
     """A loss or gradient stopped being a number; the last good checkpoint is kept. Exit code 1."""

@@ -23,8 +23,9 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from constitutional_ai import __version__
-from constitutional_ai.errors import DataError, RunFolderError
+from constitutional_ai import __version__, failures
+from constitutional_ai.errors import DataError, RowsFailed, RunFolderError
+from constitutional_ai.failures import Chunk, Failed
 from constitutional_ai.memory import give_back
 from constitutional_ai.records import Row, content_hash
 
@@ -123,9 +124,10 @@ def in_chunks(
     file: str,
     items: Sequence[T],
     size: int,
-    work: Callable[[Sequence[T], int], Sequence[R]],
+    work: Callable[[Sequence[T], int], Sequence[R | Failed]],
     tick: Callable[[int], None],
     kind: type[R],
+    may_fail: float = 0.0,
 ) -> list[R]:
     """One row for each item, made ``size`` items at a time; returns all rows, earlier starts' too.
 
@@ -134,21 +136,48 @@ def in_chunks(
     resume: what an interrupted chunk left behind is cut off and made again whole, so that batches,
     and with them low-precision arithmetic, are those of an uninterrupted run. ``kind`` is the rows'
     class, to read back what an earlier start wrote.
+
+    Where ``work`` gives a Failed instead of a row, the item is left out and listed in
+    failures.jsonl. Raises RowsFailed at the end where that is more than the share ``may_fail`` of
+    all items; the next start then tries those again, and appends the rows that come of it.
     """
     path = folder.path / file
-    done = _keep_whole_chunks(path, len(items), size, folder.name)
+    done, todo = _keep_whole_chunks(path, len(items), size, folder.name)
+    if todo and todo[0].attempt > 1 and len(items) - done <= may_fail * len(items):
+        todo = []
     rows = folder.rows(file, kind) if done else []
-    tick(done)
-    for start in range(done, len(items), size):
-        chunk = items[start : start + size]
-        seed = derive_seed(folder.seed, folder.name, file, start // size)
-        made = list(work(chunk, seed))
-        if len(made) != len(chunk):
-            raise RuntimeError(f"{folder.name}: {len(made)} rows for {len(chunk)} items")
-        append_rows(path, made)
-        rows += made
+    tick(len(items) - sum(len(chunk.places) for chunk in todo))
+    for chunk in todo:
+        again = () if chunk.attempt == 1 else (chunk.attempt,)
+        seed = derive_seed(folder.seed, folder.name, file, chunk.number, *again)
+        made = list(work([items[place] for place in chunk.places], seed))
+        if len(made) != len(chunk.places):
+            raise RuntimeError(f"{folder.name}: {len(made)} rows for {len(chunk.places)} items")
+        rows += _store(path, chunk, made)
         give_back()
-        tick(len(chunk))
+        tick(len(chunk.places))
+    lost = failures.counts(folder.path, file, len(items) - len(rows))
+    if lost and lost["failed"] > may_fail * len(items):
+        reasons = "; ".join(f"{n}: {reason}" for reason, n in lost["failed_by_reason"].items())
+        raise RowsFailed(
+            f"{path}: {lost['failed']} of {len(items)} rows failed ({reasons[:300]}), listed in"
+            f" {failures.FILE}; the same command tries them again, and a higher `http.max_failed`"
+            " goes on without them"
+        )
+    return rows
+
+
+def _store(path: Path, chunk: Chunk, made: Sequence[R | Failed]) -> list[R]:
+    """Write a chunk, its failures first: they tell how many rows it has when it is whole."""
+    lost = [
+        chunk.failure(path.name, place, row)
+        for place, row in zip(chunk.places, made, strict=True)
+        if isinstance(row, Failed)
+    ]
+    rows = [row for row in made if not isinstance(row, Failed)]
+    failures.keep(path.parent, path.name, chunk, lost)
+    if rows:
+        append_rows(path, rows)
     return rows
 
 
@@ -166,20 +195,19 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         raise OSError(f"{path}: {written} of {len(data)} bytes written; is the disk full?")
 
 
-def _keep_whole_chunks(path: Path, items: int, size: int, name: str) -> int:
-    """Cut off a torn last line and an incomplete last chunk; return how many rows are left."""
-    if not path.exists():
-        return 0
-    lines = path.read_bytes().splitlines(keepends=True)
+def _keep_whole_chunks(path: Path, items: int, size: int, name: str) -> tuple[int, list[Chunk]]:
+    """Cut off a torn last line and an incomplete last chunk; how many rows are left, what to do."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     whole = len(lines) if not lines or lines[-1].endswith(b"\n") else len(lines) - 1
     if whole > items:
         raise RunFolderError(
             f"{path}: has {whole} rows for {items} inputs, so it belongs to another run;"
             f" `--redo {_redo_name(name)}` makes it again"
         )
-    keep = whole if whole == items else whole - whole % size
-    os.truncate(path, sum(len(line) for line in lines[:keep]))
-    return keep
+    keep, todo = failures.unfinished(whole, failures.read(path.parent, path.name), items, size)
+    if lines:
+        os.truncate(path, sum(len(line) for line in lines[:keep]))
+    return keep, todo
 
 
 class RunFolder:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from constitutional_ai.errors import TrainingDiverged, UserError
+from constitutional_ai.errors import RowsFailed, TrainingDiverged, UserError
 
 if TYPE_CHECKING:
     from constitutional_ai.progress import Progress
@@ -41,7 +41,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             text = "interrupted; run the same command again to continue"
             raise typer.Exit(_say(130, text)) from None
-        except (TrainingDiverged, OSError) as error:
+        except (TrainingDiverged, RowsFailed, OSError) as error:
             raise typer.Exit(_say(1, f"{type(error).__name__}: {error}")) from None
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):

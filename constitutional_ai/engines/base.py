@@ -24,11 +24,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """A model's answer. ``finished`` is false where a limit cut it off before an end token."""
+    """A model's answer. ``finished`` is false where a limit cut it off before an end token.
+
+    ``failed`` says why there is no answer, and is empty where there is one. A failed completion has
+    no text; it is never taken for an empty answer.
+    """
 
     text: str
     tokens: int
     finished: bool
+    failed: str = ""
 
 
 class Engine(Protocol):
@@ -39,7 +44,7 @@ class Engine(Protocol):
     def generate(
         self, conversations: Sequence[Conversation], sampling: Sampling
     ) -> list[Completion]:
-        """One completion for each conversation, in order."""
+        """One completion for each conversation, in order. One that failed does not end the call."""
         ...
 
     def option_logprobs(
@@ -48,6 +53,7 @@ class Engine(Protocol):
         """For each conversation the log-probability of each option as the next assistant text.
 
         Only the first token in which the options differ is scored, so the values compare options
-        and are not full string probabilities. Raises NoLogprobs where the engine cannot tell.
+        and are not full string probabilities. A row that failed has NaN for every option. Raises
+        NoLogprobs where the engine cannot tell.
         """
         ...

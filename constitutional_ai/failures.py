@@ -1,0 +1,120 @@
+"""Rows that could not be made: ``failures.jsonl`` beside a stage's rows, and trying them again.
+
+An item that gets no row gets a line here, so rows and lines together account for every item. Items
+are worked through in chunks; when all are, those that failed are the items of the next attempt,
+worked through in chunks of their own. From the lines and the number of rows alone follows what is
+left to do, after a kill as well: a chunk is done when its rows and its failures add up to its size.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from constitutional_ai.records import Row
+
+FILE = "failures.jsonl"
+
+
+class Failed(Row):
+    """In place of a row: ``id`` is that of the item, ``reason`` says why there is no row."""
+
+    reason: str
+
+
+class Failure(Failed):
+    """A line of failures.jsonl. ``place`` is the item's number among the stage's inputs."""
+
+    file: str
+    attempt: int
+    chunk: int
+    place: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Items by their places, of one attempt; the first attempt and the first chunk are 1 and 0."""
+
+    attempt: int
+    number: int
+    places: Sequence[int]
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.attempt, self.number
+
+    def failure(self, file: str, place: int, failed: Failed) -> Failure:
+        return Failure(
+            **failed.model_dump(), file=file, attempt=self.attempt, chunk=self.number, place=place
+        )
+
+
+def unfinished(
+    rows: int, failures: Sequence[Failure], items: int, size: int
+) -> tuple[int, list[Chunk]]:
+    """How many of the rows are of whole chunks, and the chunks that are left of this attempt.
+
+    With every item done there are none; with some failed, they are those of the next attempt.
+
+    >>> unfinished(5, [], items=6, size=2)
+    (4, [Chunk(attempt=1, number=2, places=[4, 5])])
+    """
+    lost = Counter((failure.attempt, failure.chunk) for failure in failures)
+    places, attempt, kept = list(range(items)), 1, 0
+    while places:
+        chunks = [
+            Chunk(attempt, number, places[start : start + size])
+            for number, start in enumerate(range(0, len(places), size))
+        ]
+        for at, chunk in enumerate(chunks):
+            made = len(chunk.places) - lost[chunk.key]
+            if rows - kept < made:
+                return kept, chunks[at:]
+            kept += made
+        places = sorted(failure.place for failure in failures if failure.attempt == attempt)
+        attempt += 1
+    return kept, []
+
+
+def read(folder: Path, file: str = "") -> list[Failure]:
+    """The lines about ``file``, or about any; a torn last line is passed over."""
+    path = folder / FILE
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Failure.model_validate_json(line))
+        except ValidationError:
+            if number < len(lines):
+                raise
+    return [failure for failure in found if file in ("", failure.file)]
+
+
+def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> None:
+    """Replace what is said of a chunk, in one rename; the other lines stay."""
+    before = read(folder)
+    after = [f for f in before if (f.file, f.attempt, f.chunk) != (file, *chunk.key)]
+    after += failures
+    if after == before:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{FILE}.part"
+    with draft.open("w", encoding="utf-8") as opened:
+        opened.writelines(f"{failure.model_dump_json()}\n" for failure in after)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(draft, folder / FILE)
+
+
+def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:
+    """What a manifest says of the ``missing`` rows of a file; nothing where there are none."""
+    if not missing:
+        return {}
+    found = read(folder, file)
+    last = max(failure.attempt for failure in found)
+    reasons = Counter(failure.reason for failure in found if failure.attempt == last)
+    return {"failed": missing, "failed_by_reason": dict(reasons.most_common())}
