@@ -94,13 +94,34 @@ def derived_prompts(text: str, kind: str) -> dict[str, str]:
     }
 
 
+class Scale(BaseModel):
+    """How a judge scores a single answer: the prompt, the options of its reply, their values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: str = Field(min_length=1)
+    options: tuple[str, ...] = Field(min_length=2)
+    values: tuple[float, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _paired(self) -> "Scale":
+        if len(self.options) != len(self.values):
+            raise ValueError(f"{len(self.options)} options but {len(self.values)} values")
+        return self
+
+
 class Constitution(BaseModel):
-    """A named, versioned set of principles."""
+    """A named, versioned set of principles.
+
+    ``thoughts`` are the turns that make a judge think before it chooses, ``scale`` is how it scores
+    one answer; both have defaults in prompts.py.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     description: str = ""
+    thoughts: tuple[str, ...] = ()
+    scale: Scale | None = None
     principles: tuple[Principle, ...] = Field(min_length=1)
 
     @property
@@ -185,7 +206,7 @@ def load_constitution(path: str | Path) -> Constitution:
     A bare name such as ``lab`` means the file of that name that ships with the package. Raises
     ConstitutionError with file, line and remedy.
     """
-    path = _find(path)
+    path = find_constitution(path)
     try:
         source = path.read_text(encoding="utf-8-sig")
         data = tomllib.loads(source)
@@ -238,7 +259,8 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {problem['msg']}"
 
 
-def _find(path: str | Path) -> Path:
+def find_constitution(path: str | Path) -> Path:
+    """The file itself, or the shipped one of that bare name; raises ConstitutionError if neither."""
     path = Path(path)
     if path.is_file():
         return path

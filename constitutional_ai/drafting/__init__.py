@@ -1,0 +1,1 @@
+"""Constitutions as code: lint, test cases, differences, import, learning from data, history."""

@@ -1,0 +1,71 @@
+"""P(better) of compared answers under single principles: what test, diff and learn stand on.
+
+Every question is asked in both orders by the judge of the pipeline, one principle at a time, so
+the figures here are those that labelling would see.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.engines.base import Engine
+from constitutional_ai.judge import Judge, Unlabelled, Verdict
+from constitutional_ai.progress import Tick
+from constitutional_ai.records import Conversation, PromptSet
+from constitutional_ai.settings import LabelSettings
+
+CHUNK = 256  # comparisons between two ticks
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two answers to a prompt; ``p`` of it is that the first is better."""
+
+    id: str
+    prompt: Conversation
+    set: PromptSet
+    first: str
+    second: str
+
+
+def fenced(spec: str) -> bool:
+    """Whether a judge is shown answers in a fence: all but the laboratory's, who were not taught it."""
+    return not spec.startswith("lab:")
+
+
+def under(
+    engine: Engine,
+    principle: Principle,
+    questions: Sequence[Question],
+    fence: bool,
+    tick: Tick | None = None,
+) -> list[Verdict | Unlabelled]:
+    """A verdict on each question under one principle, both orders averaged, in order.
+
+    The principle is asked whatever its ``use`` and ``prompts`` say. Raises NoLogprobs where the
+    engine has none.
+    """
+    alone = principle.model_copy(
+        update={"use": ("critique", "preference"), "prompts": ("red-team", "helpful")}
+    )
+    one = Constitution(name="one", version="1", principles=(alone,))
+    judge = Judge(engine, one, LabelSettings(principles=1, mode="soft", fence=fence))
+    found: list[Verdict | Unlabelled] = []
+    for start in range(0, len(questions), CHUNK):
+        part = questions[start : start + CHUNK]
+        found += judge.compare(
+            prompts=[question.prompt for question in part],
+            sets=[question.set for question in part],
+            firsts=[question.first for question in part],
+            seconds=[question.second for question in part],
+            ids=[question.id for question in part],
+            seed=0,
+        )
+        if tick:
+            tick(len(part))
+    return found
+
+
+def usable(constitution: Constitution, set: PromptSet) -> list[Principle]:
+    """The preference principles for a prompt set; none where the constitution has none."""
+    return [p for p in constitution.principles if "preference" in p.use and set in p.prompts]
