@@ -24,7 +24,7 @@ Use = Literal["critique", "preference"]
 
 # Fields that came later. Unset they stay out of the hash, so that a constitution which does not use
 # them keeps the hash under which rows were made before there were such fields.
-_ADDED = ("priority", "hard", "rationale", "exemplars")
+_ADDED = ("priority", "hard", "rationale", "exemplars", "thoughts", "scale")
 
 DECISIVE = 0.1  # how far from .5 a principle's probability must lie to have an opinion
 

@@ -3,54 +3,77 @@
 Paper, section 4.1: a model is shown a prompt, two answers (A) and (B) and a principle; the label
 is its probability of the one option, normalised over the two. Where we deviate: every question is
 asked in both orders and averaged, so that a liking for the option shown first cancels; the paper
-draws one principle a pair, we take the mean over ``settings.principles``; a nonce may fence the
-answers. Not covered: chain-of-thought verdicts (only the clamping that the paper uses with them).
+draws one principle a pair, we take the mean over ``settings.principles``; a nonce may fence what
+is judged; several judges may sit together. How a question is asked: judging/asking.py.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from statistics import fmean
+from typing import Protocol
 
-from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.constitution import Constitution, Principle, resolve
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.judging.asking import Asked, Opinion, Unread, opinions
+from constitutional_ai.judging.replies import NO_ANSWER, NOT_FINITE, p_option_a, unreadable
 from constitutional_ai.records import Conversation, PromptSet, content_hash
 from constitutional_ai.settings import LabelSettings
 
-NOT_FINITE = "a log-probability of the options is not a finite number"
-NO_ANSWER = "the judge gives next to no probability to either option"
-LEAST_MASS = 1e-4  # P(A) + P(B) under which the reply would have been something else
+__all__ = [
+    "NOT_FINITE", "NO_ANSWER", "Judge", "Jury", "PositionBias", "Sits", "Unlabelled", "Verdict",
+    "nonce", "p_option_a", "position_bias", "unreadable",
+]  # fmt: skip
+
+Orders = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """P(first answer better), each value in [0, 1].
 
-    ``p_first`` is the label, after the mode (soft, hard, clamped). What it was made of stays as
-    measured: ``by_principle`` is the mean over both orders, ``by_order`` the mean over principles
-    with the first answer shown first, then shown second.
+    ``p_first`` is the label, after the mode (soft, hard, clamped); ``p_soft`` is what the mode was
+    applied to. What it was made of stays as measured: ``by_principle`` is the mean over both
+    orders, ``by_order`` the mean over principles with the first answer shown first, then shown
+    second, ``orders`` the same by principle; both are empty where answers were scored apart.
     """
 
     p_first: float
     by_principle: dict[str, float]
-    by_order: tuple[float, float]
+    by_order: Orders | None
     principle_hashes: dict[str, str]
+    p_soft: float = math.nan
+    orders: dict[str, Orders] = field(default_factory=dict)
+    by_judge: dict[str, float] = field(default_factory=dict)
+    scores: Orders | None = None
+    thoughts: tuple[str, ...] = ()
+    unread: Counter[str] = field(default_factory=Counter)
+    decided_by: tuple[str, ...] = ()  # where principles disagreed and their rank settled it
 
     def swapped(self) -> "Verdict":
         """The same verdict, told of (second, first)."""
-        shown_first, shown_second = self.by_order
-        return Verdict(
+        return replace(
+            self,
             p_first=1 - self.p_first,
+            p_soft=1 - self.p_soft,
             by_principle={name: 1 - p for name, p in self.by_principle.items()},
-            by_order=(1 - shown_second, 1 - shown_first),
-            principle_hashes=self.principle_hashes,
+            by_order=_turned(self.by_order) if self.by_order else None,
+            orders={name: _turned(orders) for name, orders in self.orders.items()},
+            by_judge={name: 1 - p for name, p in self.by_judge.items()},
+            scores=self.scores and (self.scores[1], self.scores[0]),
         )
+
+
+def _turned(orders: Orders) -> Orders:
+    shown_first, shown_second = orders
+    return 1 - shown_second, 1 - shown_first
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """No verdict could be read. ``reason`` is a constant of this module, so it can be counted."""
+    """No verdict could be read. ``reason`` is a constant of judging/replies.py, to be counted."""
 
     reason: str
     principle_hashes: dict[str, str]
@@ -67,13 +90,10 @@ class PositionBias:
     flip_rate: float
 
 
-class Judge:
-    """Compares answers with an engine, under a constitution. See LabelSettings for the modes."""
+class Sits(Protocol):
+    """Whoever gives verdicts: a judge, or a jury of them."""
 
-    def __init__(self, engine: Engine, constitution: Constitution, settings: LabelSettings) -> None:
-        self.engine = engine
-        self.constitution = constitution
-        self.settings = settings
+    name: str
 
     def compare(
         self,
@@ -83,93 +103,195 @@ class Judge:
         seconds: Sequence[str],
         ids: Sequence[str],
         seed: int,
+        principles: Sequence[Sequence[Principle]] | None = None,
+    ) -> list[Verdict | Unlabelled]: ...
+
+
+class Judge:
+    """Compares answers with an engine, under a constitution. See LabelSettings for how.
+
+    ``temperature`` divides the log-odds of the mean over principles (judging/calibration.py). Where
+    principles have ranks (`hard`, `priority`), the constitution settles their disagreements.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        constitution: Constitution,
+        settings: LabelSettings,
+        temperature: float = 1.0,
+    ) -> None:
+        self.engine = engine
+        self.name = engine.name
+        self.constitution = constitution
+        self.settings = settings
+        self.temperature = temperature
+
+    def compare(
+        self,
+        prompts: Sequence[Conversation],
+        sets: Sequence[PromptSet],
+        firsts: Sequence[str],
+        seconds: Sequence[str],
+        ids: Sequence[str],
+        seed: int,
+        principles: Sequence[Sequence[Principle]] | None = None,
     ) -> list[Verdict | Unlabelled]:
         """A verdict for each pair, in order; ``ids`` and ``seed`` decide principles and fence.
 
-        All questions (pairs × principles × 2 orders) go to the engine in one call. Raises
-        NoLogprobs where the engine has none, ConstitutionError where no principle fits a set.
+        ``principles`` takes the place of the draw. All questions (pairs × principles × 2 orders) go
+        to the engine in one call. Raises NoLogprobs where the engine has none, ConstitutionError
+        where no principle fits a set.
         """
-        drawn = [
+        drawn = principles or [
             self.constitution.draw("preference", set_, self.settings.principles, seed, id_)
             for set_, id_ in zip(sets, ids, strict=True)
         ]
-        questions = [
-            question
-            for prompt, first, second, id_, principles in zip(
+        asked = [
+            Asked(prompt, first, second, principle, self._fence(seed, id_, prompt, first, second))
+            for prompt, first, second, id_, under in zip(
                 prompts, firsts, seconds, ids, drawn, strict=True
             )
-            for principle in principles
-            for question in self._both_orders(prompt, first, second, principle, seed, id_)
+            for principle in under
         ]
-        replies = self.engine.option_logprobs(questions, templates.OPTIONS) if questions else []
-        if len(replies) != len(questions):
-            raise RuntimeError(
-                f"{self.engine.name}: {len(replies)} replies, {len(questions)} asked"
-            )
-        reply = iter(replies)
-        return [
-            self._verdict(principles, [(next(reply), next(reply)) for _ in principles])
-            for principles in drawn
-        ]
+        found = iter(opinions(self.engine, asked, self.constitution, self.settings, seed))
+        return [self._verdict(under, [next(found) for _ in under]) for under in drawn]
 
-    def _both_orders(
-        self,
-        prompt: Conversation,
-        first: str,
-        second: str,
-        principle: Principle,
-        seed: int,
-        id_: str,
-    ) -> list[Conversation]:
-        fence = content_hash(seed, id_)[:8] if self.settings.fence else ""
-        return [
-            templates.comparison(prompt, first, second, principle, fence),
-            templates.comparison(prompt, second, first, principle, fence),
-        ]
+    def _fence(self, seed: int, id_: str, prompt: Conversation, first: str, second: str) -> str:
+        if not self.settings.fence:
+            return ""
+        return nonce(seed, id_, *(turn["content"] for turn in prompt), first, second)
 
     def _verdict(
-        self,
-        principles: Sequence[Principle],
-        replies: Sequence[tuple[Sequence[float], Sequence[float]]],
+        self, principles: Sequence[Principle], found: Sequence[Opinion | Unread]
     ) -> Verdict | Unlabelled:
-        """From the log-probabilities of (A, B): per principle, first answer as A, then as B."""
         hashes = {principle.name: principle.hash for principle in principles}
-        for reply in (reply for both in replies for reply in both):
-            if reason := unreadable(reply):
-                return Unlabelled(reason, hashes)
-        as_a = [p_option_a(reply) for reply, _ in replies]
-        as_b = [1 - p_option_a(reply) for _, reply in replies]
-        by_principle = {
-            principle.name: (a + b) / 2
-            for principle, a, b in zip(principles, as_a, as_b, strict=True)
-        }
-        p_first = self._label(fmean(by_principle.values()))
-        return Verdict(p_first, by_principle, (fmean(as_a), fmean(as_b)), hashes)
-
-    def _label(self, p: float) -> float:
-        match self.settings.mode:
-            case "soft":
-                return p
-            case "hard":
-                return 0.5 if p == 0.5 else float(p > 0.5)
-            case "clamped":
-                low, high = self.settings.clamp
-                return min(max(p, low), high)
-
-
-def unreadable(logprobs: Sequence[float]) -> str:
-    """Why these log-probabilities of the two options are no answer; "" where they are one."""
-    if not all(math.isfinite(value) for value in logprobs):
-        return NOT_FINITE
-    if sum(math.exp(value) for value in logprobs) < LEAST_MASS:
-        return NO_ANSWER
-    return ""
+        read: list[Opinion] = []
+        for opinion in found:
+            if isinstance(opinion, Unread):
+                return Unlabelled(opinion.reason, hashes)
+            read.append(opinion)
+        weights = [p.weight if self.settings.weighted else 1.0 for p in principles]
+        scored = [opinion.scores for opinion in read if opinion.scores]
+        orders = [(opinion.shown_first, opinion.shown_second) for opinion in read]
+        by_principle = [opinion.p for opinion in read]
+        p, decided_by = fmean(by_principle, weights), ()
+        if any(principle.hard or principle.priority for principle in principles):
+            resolved = resolve(dict(zip(hashes, by_principle, strict=True)), self.constitution)
+            p, decided_by = resolved.p, resolved.decided_by
+        p_soft = tempered(p, self.temperature)
+        return Verdict(
+            p_first=as_label(p_soft, self.settings),
+            by_principle=dict(zip(hashes, by_principle, strict=True)),
+            by_order=None if scored else _mean_orders(orders, weights),
+            principle_hashes=hashes,
+            p_soft=p_soft,
+            orders={} if scored else dict(zip(hashes, orders, strict=True)),
+            scores=_mean_orders(scored, weights) if scored else None,
+            thoughts=tuple(text for opinion in read for text in opinion.thoughts),
+            unread=sum((opinion.unread for opinion in read), Counter()),
+            decided_by=decided_by,
+        )
 
 
-def p_option_a(logprobs: Sequence[float]) -> float:
-    """P(A), normalised over (A, B): σ(log P(A) − log P(B)), by tanh, which cannot overflow."""
-    a, b = logprobs
-    return (1 + math.tanh((a - b) / 2)) / 2
+class Jury:
+    """Several judges of the same settings: the mean of their probabilities, each one recorded.
+
+    A judge whose verdict cannot be read is left out of that pair's mean and counted in ``unread``;
+    where none can be read, the pair is Unlabelled.
+    """
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self.judges = judges
+        self.name = " + ".join(judge.name for judge in judges)
+
+    def compare(
+        self,
+        prompts: Sequence[Conversation],
+        sets: Sequence[PromptSet],
+        firsts: Sequence[str],
+        seconds: Sequence[str],
+        ids: Sequence[str],
+        seed: int,
+        principles: Sequence[Sequence[Principle]] | None = None,
+    ) -> list[Verdict | Unlabelled]:
+        """As Judge.compare; all judges are asked under the same principles, behind one fence."""
+        benches = [
+            judge.compare(prompts, sets, firsts, seconds, ids, seed, principles)
+            for judge in self.judges
+        ]
+        return [self._together(verdicts) for verdicts in zip(*benches, strict=True)]
+
+    def _together(self, verdicts: Sequence[Verdict | Unlabelled]) -> Verdict | Unlabelled:
+        named = zip((judge.name for judge in self.judges), verdicts, strict=True)
+        read = {name: v for name, v in named if isinstance(v, Verdict)}
+        lost = [v.reason for v in verdicts if isinstance(v, Unlabelled)]
+        hashes = verdicts[0].principle_hashes
+        if not read:
+            return Unlabelled(Counter(lost).most_common(1)[0][0], hashes)
+        found = list(read.values())
+        p_soft = fmean(v.p_soft for v in found)
+        orders = [v.by_order for v in found if v.by_order]
+        scores = [v.scores for v in found if v.scores]
+        return Verdict(
+            p_first=as_label(p_soft, self.judges[0].settings),
+            by_principle={n: fmean(v.by_principle[n] for v in found) for n in hashes},
+            by_order=_mean_orders(orders) if orders else None,
+            principle_hashes=hashes,
+            p_soft=p_soft,
+            orders={n: _mean_orders([v.orders[n] for v in found]) for n in found[0].orders},
+            by_judge={name: v.p_soft for name, v in read.items()},
+            scores=_mean_orders(scores) if scores else None,
+            thoughts=tuple(text for v in found for text in v.thoughts),
+            unread=sum((v.unread for v in found), Counter(lost)),
+            decided_by=tuple(dict.fromkeys(name for v in found for name in v.decided_by)),
+        )
+
+
+def _mean_orders(orders: Sequence[Orders], weights: Sequence[float] | None = None) -> Orders:
+    first, second = zip(*orders, strict=True)
+    return fmean(first, weights), fmean(second, weights)
+
+
+def nonce(seed: int, id_: str, *texts: str) -> str:
+    """Eight hex digits that stand in none of the texts, so that no text can close its own fence.
+
+    The seed and the id decide them; whoever could guess both would still be passed over, since a
+    nonce that a text already holds is not taken.
+    """
+    tries = (content_hash("fence", seed, id_, number)[:8] for number in count())
+    return next(found for found in tries if not any(found in text for text in texts))
+
+
+def tempered(p: float, temperature: float) -> float:
+    """σ(log-odds of p, divided by the temperature); 0, ½ and 1 stay what they are."""
+    if temperature == 1.0 or p in (0.0, 0.5, 1.0):
+        return p
+    return (1 + math.tanh(math.log(p / (1 - p)) / temperature / 2)) / 2
+
+
+def as_label(p: float, settings: LabelSettings) -> float:
+    """What the mode makes of P(first better)."""
+    match mode_of(settings):
+        case "hard":
+            return 0.5 if p == 0.5 else float(p > 0.5)
+        case "clamped":
+            low, high = settings.clamp
+            return min(max(p, low), high)
+        case _:
+            return p
+
+
+def mode_of(settings: LabelSettings) -> str:
+    """The mode that "auto" stands for: after thoughts a judge is too sure (paper, section 4.1)."""
+    if settings.mode == "auto":
+        return "clamped" if settings.method == "thoughts" else "soft"
+    return settings.mode
+
+
+def disagreement(by_judge: Mapping[str, float]) -> float | None:
+    """How far apart the judges are: the highest P less the lowest; None for fewer than two."""
+    return max(by_judge.values()) - min(by_judge.values()) if len(by_judge) > 1 else None
 
 
 def position_bias(by_order: Iterable[tuple[float, float]]) -> PositionBias:

@@ -22,7 +22,8 @@ from constitutional_ai import prompts
 from constitutional_ai.constitution import Principle
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.records import Conversation, content_hash, user
+from constitutional_ai.judge import nonce
+from constitutional_ai.records import Conversation, user
 from constitutional_ai.run import derive_seed
 
 Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
@@ -169,7 +170,7 @@ class ConstitutionalAI:
         """P(first is better), a mean over every principle with the answers in either order."""
         questions: list[Conversation] = []
         for text, first, second in zip(texts, firsts, seconds, strict=True):
-            fence = content_hash(self.seed, text, first, second)[:8] if self._fenced else ""
+            fence = nonce(self.seed, "lesson", text, first, second) if self._fenced else ""
             for rule in map(_principle, self.principles):
                 questions += [
                     prompts.comparison([user(text)], first, second, rule, fence),

@@ -123,7 +123,7 @@ def fingerprints(
     for step in plan:
         stage = step[0]
         print_: Fingerprint = {"seed": settings.seed}
-        print_ |= {f"model.{key}": value for key, value in settings.model}
+        print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
         print_["model files"] = start
         print_ |= {f"{stage}.{key}": _plain(value) for key, value in getattr(settings, stage)}
         for name in PROMPTS.get(stage, ()):
@@ -131,8 +131,13 @@ def fingerprints(
             print_[f"prompts.{name} content"] = sources[name]
         if stage in CONSTITUTION:
             print_["constitution"] = f"{constitution.name} {constitution.hash}"
+        if stage == "revise":
+            print_["revise.critic files"] = model_identity(settings.revise.critic)
         if stage == "label":
-            print_["label.judge files"] = model_identity(settings.label.judge)
+            del print_["label.max_unlabelled"]  # when to stop: it decides no row
+            for judge in (settings.label.judge, *settings.label.jury):
+                print_[f"label.judge files {judge}"] = model_identity(judge)
+            print_["label.calibration content"] = _content(settings.label.calibration)
         if stage in ONCE:
             print_["rounds"] = settings.rounds
         if before:
@@ -160,6 +165,12 @@ def model_identity(path: str) -> str:
         with file.open("rb") as opened:
             digest.update(opened.read(1 << 16))
     return digest.hexdigest()[:16]
+
+
+def _content(path: str) -> str:
+    """A hash of a small file, "" where none is named or it is not there."""
+    file = Path(path)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if path and file.is_file() else ""
 
 
 def _plain(value: Any) -> Any:

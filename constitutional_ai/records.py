@@ -49,6 +49,7 @@ class Prompt(Row):
     prompt: Conversation
     set: PromptSet
     kind: str = ""  # the evaluation's slice, such as "benign"; training never reads it
+    category: str = ""  # what a test set calls it, such as "Illegal goods"; training never reads it
 
 
 class RevisionStep(BaseModel):
@@ -91,7 +92,8 @@ class Preference(Row):
     ``by_principle`` maps a principle's name to P(chosen better) under it, orders averaged;
     ``by_order`` is P(chosen better) with the chosen answer shown first, then shown second.
     ``unlabelled`` carries the reason where no verdict could be read; such a row is counted and
-    shown but never trained on, and its ``p_chosen`` is None.
+    shown but never trained on, and its ``p_chosen`` is None. The columns after ``seed`` say how the
+    judge was asked and what it was made of; older files lack them.
     """
 
     prompt: Conversation
@@ -106,3 +108,15 @@ class Preference(Row):
     constitution: str
     judge: str
     seed: int
+    method: str = "compare"  # how the judge was asked
+    mode: str = "soft"  # what became of its probability
+    p_soft: float | None = None  # P(chosen better) after calibration, before the mode
+    temperature: dict[str, float] = {}  # judge → divisor of its log-odds, where it was calibrated
+    by_judge: dict[str, float] = {}  # judge → P(chosen better), where several judge
+    disagreement: float | None = None  # the highest of them less the lowest
+    unread: dict[str, int] = {}  # replies lost, by reason, beside those that were read
+    decided_by: list[str] = []  # principles whose rank settled it, where principles have ranks
+    scores: tuple[float, float] | None = None  # the expected scores of chosen and rejected
+    thoughts: list[str] = []  # what the judge said before it chose
+    chosen_model: str = ""  # who wrote the answers, where that is known
+    rejected_model: str = ""

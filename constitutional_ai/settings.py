@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from constitutional_ai.errors import SettingsError
 
@@ -30,12 +37,37 @@ class Table(BaseModel):
 
 
 class ModelSettings(Table):
-    """The model that everything starts from: ``lab:s``, ``lab:xs``, ``lab:xxs``, or a folder."""
+    """The model that everything starts from, and what of it is trained.
+
+    ``path`` is ``lab:s``, ``lab:xs``, ``lab:xxs``, a folder, or a hub id. A ``revision`` (branch,
+    tag or commit of a hub id) is joined to it: from here on the model is ``hub/id@revision``.
+    """
 
     path: str = Field(default="lab:s", min_length=1)
+    revision: str = ""
     # auto: bfloat16 where the weights are stored so and the device is fast at it
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = Field(default="auto", min_length=1)
+    lora_rank: CountOrNone = 0  # 0 trains all weights, more trains adapters of that rank (peft)
+    lora_alpha: Positive = 32.0  # an adapter's output is scaled by lora_alpha / lora_rank
+    # names of linear layers, such as "q_proj"; none named: all of them but the head
+    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    gradient_checkpointing: bool = False  # training keeps few activations and computes them twice
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_revision(cls, data: Any) -> Any:
+        """One string names a model wherever it goes, in rows and fingerprints too."""
+        if not isinstance(data, dict) or not data.get("revision"):
+            return data
+        path, revision = data.get("path"), data["revision"]
+        if path is None:
+            raise ValueError("a revision is one of a hub id: name that as the path")
+        if not isinstance(path, str) or not isinstance(revision, str):
+            return data
+        if "@" in path:
+            raise ValueError("the path names a revision after its @ already; leave this one out")
+        return {**data, "path": f"{path}@{revision}", "revision": ""}
 
 
 class PromptsSettings(Table):
@@ -52,6 +84,8 @@ class ReviseSettings(Table):
     temperature: NotNegative = 1.0
     max_new_tokens: Count = 64
     stop_when_clean: bool = False  # no further rounds for a row whose critique finds nothing
+    critic: str = Field(default="self", min_length=1)  # who criticises and rewrites: or a spec
+    exemplars: CountOrNone = 0  # worked examples of the constitution, shown before each request
     chunk: Count = 300  # rows between two writes: the unit of resume
 
 
@@ -74,11 +108,25 @@ class SampleSettings(Table):
 
 
 class LabelSettings(Table):
-    judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's path
+    """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
+
+    judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
+    jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
     principles: Count = 2  # drawn for each pair; the label is the mean
-    mode: Literal["soft", "hard", "clamped"] = "soft"
+    weighted: bool = False  # the mean goes by the principles' weights
+    # compare: log-probabilities of (A) and (B); thoughts: the same after thinking aloud;
+    # vote: the share of sampled replies; score: one answer at a time, on a scale
+    method: Literal["compare", "thoughts", "vote", "score"] = "compare"
+    samples: Count = 5  # thoughts, or votes, of each question
+    temperature: NotNegative = 1.0  # of thoughts and votes
+    max_new_tokens: Count = 256  # of a thought
+    mode: Literal["auto", "soft", "hard", "clamped"] = "auto"  # clamped after thoughts, else soft
     clamp: Annotated[tuple[Share, Share], Field(strict=False)] = (0.4, 0.6)
-    fence: bool = True  # quote the answers inside a random nonce
+    calibration: str = ""  # what `cai judge calibrate` wrote: a temperature for each judge
+    fence: bool = True  # quote what is judged inside a random nonce, and say how to reply
+    exemplars: CountOrNone = 0  # judged examples of the constitution, shown before each question
+    spoken: bool = False  # have each verdict said as well: no letter, no label; twice the cost
+    max_unlabelled: Share = 0.2  # the share of pairs without a verdict above which the stage stops
     chunk: Count = 600
 
     @field_validator("clamp")
@@ -148,6 +196,50 @@ class ReportSettings(Table):
     transcripts: CountOrNone = 12
 
 
+class HttpSettings(Table):
+    """How model servers are asked: models named ``http://HOST:PORT/v1#MODEL``. See docs/engines.md.
+
+    A server's key stands in an environment variable; ``keys`` says in which, and for which host.
+    """
+
+    keys: Annotated[tuple[str, ...], Field(strict=False)] = ()  # such as "api.example.com=API_KEY"
+    concurrency: Count = 64  # requests at once
+    timeout: Positive = 300.0  # seconds for a whole reply
+    retries: CountOrNone = 6  # further tries after a broken or late reply, or an error (5xx)
+    max_wait: Positive = 60.0  # seconds between two tries
+    patience: NotNegative = 600.0  # seconds to wait for a server that is away or says "later"
+    max_failed: Share = 0.01  # the share of a stage's rows that may fail; above it the stage stops
+    extra: str = ""  # a JSON object to join to every request, for what only your server knows
+
+    @field_validator("keys")
+    @classmethod
+    def _name_variables(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in keys:
+            if not re.fullmatch(r"[^=\s]+=[A-Za-z_][A-Za-z0-9_]*", entry):
+                raise ValueError(  # without the entry: it may be the key itself
+                    "expected HOST=VARIABLE, the name of an environment variable and not the key"
+                )
+        return keys
+
+    @field_validator("extra")
+    @classmethod
+    def _is_object(cls, extra: str) -> str:
+        try:
+            is_object = not extra or isinstance(json.loads(extra), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError("expected a JSON object, such as '{\"reasoning_effort\": \"low\"}'")
+        return extra
+
+
+class VllmSettings(Table):
+    """vLLM in this process, for models named ``vllm:`` and a folder or hub id."""
+
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the GPU's memory it may take
+    max_model_len: CountOrNone = 0  # tokens of prompt and answer; 0: what the model allows
+
+
 class Settings(Table):
     name: str = Field(default="lab", min_length=1)
     seed: Annotated[int, Field(ge=0)] = 0
@@ -164,6 +256,8 @@ class Settings(Table):
     ppo: PPOSettings = PPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+    http: HttpSettings = HttpSettings()
+    vllm: VllmSettings = VllmSettings()
 
     def to_toml(self) -> str:
         """Every setting as a run file; what has no value stands as a comment."""

@@ -45,7 +45,7 @@ def compare(
     **settings: object,
 ) -> list[Verdict | Unlabelled]:
     chosen = LabelSettings.model_validate({"fence": False, **settings})
-    return Judge(ScriptedEngine(lambda _: "", prefer), CONSTITUTION, chosen).compare(
+    return Judge(ScriptedEngine(lambda _: "(A)", prefer), CONSTITUTION, chosen).compare(
         prompts=[[user("Hello.")]] * len(answers),
         sets=["red-team"] * len(answers),
         firsts=[first for first, _ in answers],
@@ -178,9 +178,9 @@ def test_the_fence_is_new_for_each_pair_and_old_in_both_orders() -> None:
     def prefer(conversation: Conversation, option: str) -> float:
         text = conversation[-1]["content"]
         nonce = text.split("[", 1)[1][:8]
-        assert text.count(f"[{nonce}] ") == 3  # the note, and before each answer
-        assert text.count(f"[/{nonce}]") == 3
-        seen["one" if "Request: one" in text else "two"].add(nonce)
+        assert text.count(f"[{nonce}] ") == 4  # the note, before the request and each answer
+        assert text.count(f"[/{nonce}]") == 4
+        seen["one" if "] one [" in text else "two"].add(nonce)
         return math.log(0.5)
 
     judge = Judge(ScriptedEngine(lambda _: "", prefer), CONSTITUTION, LabelSettings(fence=True))

@@ -85,7 +85,7 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key(
         ("[revise]\nstop_when_clean = 1\n", 2, "revise.stop_when_clean: expected true or false"),
         ("seed = -1\n", 1, "seed: expected at least 0, got -1"),
         ("name = 3\n", 1, "name: expected text in quotes, got 3"),
-        ("[label]\nmode = 'sof'\n", 2, "label.mode: expected 'soft', 'hard' or 'clamped'"),
+        ("[label]\nmode = 'sof'\n", 2, "label.mode: expected 'auto', 'soft', 'hard' or"),
         ("[label]\nclamp = [\n 0.6,\n 0.4]\n", 2, "label.clamp: the first bound is above"),
         ("[label]\nclamp = [0.6]\n", 2, "label.clamp: expected two numbers"),
         ("ppo = 3\n", 1, "ppo: expected a table, got 3"),

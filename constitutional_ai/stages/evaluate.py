@@ -18,7 +18,7 @@ from constitutional_ai import stats
 from constitutional_ai.data import LAB, SET_OF_KIND, load_test_prompts
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Judge, Verdict
+from constitutional_ai.judge import Verdict
 from constitutional_ai.lab import gold, skills
 from constitutional_ai.lab.data import slice_of
 from constitutional_ai.records import (
@@ -32,7 +32,7 @@ from constitutional_ai.records import (
 from constitutional_ai.refusal import refuses
 from constitutional_ai.run import StageFolder, derive_seed, in_chunks
 from constitutional_ai.stages import model_name
-from constitutional_ai.stages.label import judge_model
+from constitutional_ai.stages.label import judge_model, seated
 
 NAME = "evaluate"
 TRANSCRIPTS, SCORES, GOLD = "transcripts.jsonl", "scores.json", "gold.json"
@@ -219,7 +219,7 @@ def _compare(
     job: Job, rows: Sequence[Transcript], answers: Sequence[str], against: Sequence[str], seed: int
 ) -> list[Compared]:
     """The judge on ``answers`` to the rows' prompts, each against another; ids are the rows'."""
-    judge = Judge(job.engine(judge_model(job)), job.constitution, job.settings.label)
+    judge = seated(job)
     verdicts = judge.compare(
         prompts=[row.prompt for row in rows],
         sets=[SET_OF_KIND[row.kind] for row in rows],

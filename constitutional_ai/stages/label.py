@@ -1,8 +1,9 @@
 """Stage 4: AI feedback. The judge's soft preference for each pair (paper, section 4.1).
 
 The judge is the model that everything started from ("base"), the SL-CAI model ("sl-cai"), or any
-other model by its path. A pair without a readable verdict is written too, with the reason, and
-counted; it is never trained on. Rows are Preference.
+other model by its spec; ``label.jury`` seats more of them. A pair without a readable verdict is
+written too, with the reason, and counted; it is never trained on, and too many of them stop the
+stage. Rows are Preference.
 """
 
 from collections import Counter, defaultdict
@@ -13,9 +14,20 @@ from typing import Any
 
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Judge, Unlabelled, Verdict, position_bias
+from constitutional_ai.judge import (
+    Judge,
+    Jury,
+    Sits,
+    Unlabelled,
+    Verdict,
+    disagreement,
+    mode_of,
+    position_bias,
+)
+from constitutional_ai.judging.calibration import temperature_of
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
 from constitutional_ai.run import derive_seed, in_chunks
+from constitutional_ai.settings import LabelSettings
 from constitutional_ai.stages import model_name
 
 NAME = "label"
@@ -23,15 +35,24 @@ FILE = "preferences.jsonl"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write preferences.jsonl; the manifest's counts. Raises ModelError if no pair got a label."""
+    """Write preferences.jsonl; the manifest's counts.
+
+    Raises ModelError where more than ``label.max_unlabelled`` of the pairs got no label. The rows
+    that are written by then are kept.
+    """
     settings, folder = job.settings.label, job.stage(NAME)
-    model = judge_model(job)
-    judge, name = Judge(job.engine(model), job.constitution, settings), model_name(job, model)
+    judge = seated(job)
+    name = " + ".join(model_name(job, model) for model in judge_models(job))
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)
-    made_by = (NAME, stage_seed, name, job.constitution.hash, settings.model_dump())
+    # The limit decides no row, so raising it does not make them others.
+    asked = settings.model_dump(exclude={"max_unlabelled"})
+    made_by = (NAME, stage_seed, name, job.constitution.hash, asked)
+    temperatures = {model_name(job, m): t for m, t in _temperatures(job).items() if t != 1.0}
+    lost: Counter[str] = Counter()
 
     def work(chunk: Sequence[Pair], _: int) -> list[Preference]:
+        _stop_at(lost, len(pairs), settings, name)
         verdicts = judge.compare(
             prompts=[pair.prompt for pair in chunk],
             sets=[pair.set for pair in chunk],
@@ -40,32 +61,81 @@ def run(job: Job) -> dict[str, Any]:
             ids=[pair.id for pair in chunk],
             seed=stage_seed,
         )
+        lost.update(v.reason for v in verdicts if isinstance(v, Unlabelled))
         return [
             preference(
                 pair,
                 verdict,
+                settings,
                 id=content_hash(pair.id, *made_by),
                 constitution=job.constitution.hash,
                 judge=name,
                 seed=job.settings.seed,
+                temperature=temperatures,
             )
             for pair, verdict in zip(chunk, verdicts, strict=True)
         ]
 
     with job.progress.task(NAME, total=len(pairs), unit="pairs") as tick:
         rows = in_chunks(folder, FILE, pairs, settings.chunk, work, tick, Preference)
-    counts = summary(rows)
-    if rows and not counts["labelled"]:
-        reason = max(counts["unlabelled"], key=counts["unlabelled"].get)
-        raise ModelError(
-            f"{name} judged none of {len(rows)} pairs ({reason}); choose another `label.judge`"
-        )
-    return counts
+    reasons = Counter(row.unlabelled for row in rows if row.unlabelled)
+    _stop_at(reasons, len(rows), settings, name)
+    return summary(rows)
+
+
+def _stop_at(reasons: Counter[str], pairs: int, settings: LabelSettings, name: str) -> None:
+    """Raise ModelError where more pairs are unlabelled than may be, or all of them."""
+    lost = reasons.total()
+    if not lost or (lost < pairs and lost <= settings.max_unlabelled * pairs):
+        return
+    (reason, often), *_ = reasons.most_common(1)
+    if lost == pairs:
+        what = f"{name} judged none of {pairs} pairs"
+    else:
+        what = f"{name} left {lost} of {pairs} pairs unlabelled, more than label.max_unlabelled"
+        what += f" = {settings.max_unlabelled:g}"
+    raise ModelError(
+        f"{what} ({often}x: {reason}); choose another `label.judge` or `label.method`, or raise"
+        f" `label.max_unlabelled` to go on with the others: the rows are kept"
+    )
+
+
+def seated(job: Job) -> Sits:
+    """The run's judge, or jury, as every stage asks it."""
+    temperatures = _temperatures(job)
+    judges = [
+        Judge(job.engine(model), job.constitution, job.settings.label, temperatures[str(model)])
+        for model in judge_models(job)
+    ]
+    return judges[0] if len(judges) == 1 else Jury(judges)
+
+
+def _temperatures(job: Job) -> dict[str, float]:
+    """Each judge's temperature by its spec; the calibration file names it as the run file does."""
+    named = {"base": job.settings.model.path}
+    return {
+        str(model): temperature_of(job.settings.label, named.get(spec, spec), job.constitution.hash)
+        for spec, model in zip(_specs(job), judge_models(job), strict=True)
+    }
+
+
+def _specs(job: Job) -> list[str]:
+    return [job.settings.label.judge, *job.settings.label.jury]
+
+
+def judge_models(job: Job) -> list[str | Path]:
+    """Every model that judges: ``label.judge`` and ``label.jury``."""
+    return [_model(job, spec) for spec in _specs(job)]
 
 
 def judge_model(job: Job) -> str | Path:
-    """Which model judges. "base" is the run's starting model in every round, not this round's."""
-    match job.settings.label.judge:
+    """Which model judges, or leads the jury."""
+    return judge_models(job)[0]
+
+
+def _model(job: Job, spec: str) -> str | Path:
+    """A judge's model. "base" is the run's starting model in every round, not this round's."""
+    match spec:
         case "base":
             return job.settings.model.path
         case "sl-cai":
@@ -77,11 +147,13 @@ def judge_model(job: Job) -> str | Path:
 def preference(
     pair: Pair,
     verdict: Verdict | Unlabelled,
+    settings: LabelSettings,
     *,
     id: str,
     constitution: str,
     judge: str,
     seed: int,
+    temperature: dict[str, float],
 ) -> Preference:
     """The row of a judged pair: the answer with p ≥ 0.5 is the chosen one, the first on a tie."""
     first, second = pair.answers
@@ -102,6 +174,18 @@ def preference(
         constitution=constitution,
         judge=judge,
         seed=seed,
+        method=settings.method,
+        mode=mode_of(settings),
+        p_soft=read.p_soft if read else None,
+        temperature=temperature,
+        by_judge=read.by_judge if read else {},
+        disagreement=disagreement(read.by_judge) if read else None,
+        unread=dict(read.unread) if read else {},
+        decided_by=list(read.decided_by) if read else [],
+        scores=read.scores if read else None,
+        thoughts=list(read.thoughts) if read else [],
+        chosen_model=pair.model,
+        rejected_model=pair.model,
     )
 
 
@@ -122,7 +206,12 @@ def summary(rows: Sequence[Preference]) -> dict[str, Any]:
         },
     }
     if labels:
-        bias = position_bias(row.by_order for row in rows if row.by_order is not None)
         counts["mean_confidence"] = fmean(labels)
+    if orders := [row.by_order for row in rows if row.by_order is not None]:
+        bias = position_bias(orders)
         counts["position_bias"], counts["flip_rate"] = bias.mean, bias.flip_rate
+    if apart := [row.disagreement for row in rows if row.disagreement is not None]:
+        counts["disagreement"] = fmean(apart)
+    if unread := sum((Counter(row.unread) for row in rows), Counter()):
+        counts["unread"] = dict(unread)
     return counts

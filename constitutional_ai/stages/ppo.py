@@ -9,16 +9,18 @@ from typing import Any
 
 from constitutional_ai.data import load_prompts
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Judge, Verdict
+from constitutional_ai.judge import Verdict
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.loop import Checkpoints
+from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.monitor import Compare, HeldOut
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.records import Conversation, Prompt, PromptSet, Row, content_hash
 from constitutional_ai.run import derive_seed
+from constitutional_ai.stages import model_name
 from constitutional_ai.stages.finetune import sft_examples
-from constitutional_ai.stages.label import judge_model
+from constitutional_ai.stages.label import seated
 
 NAME = "ppo"
 
@@ -38,8 +40,11 @@ def run(job: Job) -> dict[str, Any]:
     settings, folder = job.settings.ppo, job.stage(NAME).path
     seed = derive_seed(job.settings.seed, NAME, job.round)
     prompts, apart = draw_prompts(job, seed)
-    policy = Policy.load(job.stage("finetune").path / "model", job.settings.model.device)
-    reward = RewardModel.load(job.stage("reward").path / "model", str(policy.device))
+    start, options = job.stage("finetune").path / "model", job.settings.model
+    policy = Policy.to_train(start, options)
+    reward = RewardModel.load(
+        job.stage("reward").path / "model", str(policy.device), training_dtype(options)
+    )
     watched = HeldOut(apart, judge_of(job, seed)) if settings.monitor != "off" and apart else None
     with job.progress.task(NAME, total=settings.steps, unit="steps") as tick:
         outcome = ppo.train(
@@ -54,6 +59,7 @@ def run(job: Job) -> dict[str, Any]:
             watched,
             sft_examples(job) if settings.sl_mix else (),
         )
+    policy.save_adapter(folder / "adapter", model_name(job, start))
     policy.save_pretrained(folder / "model")
     Checkpoints(folder / "checkpoints").clear()
     if outcome.stopped:
@@ -100,7 +106,7 @@ def draw_prompts(job: Job, seed: int) -> tuple[list[Prompt], list[Prompt]]:
 
 def judge_of(job: Job, seed: int) -> Compare:
     """The label stage's judge, as the monitor asks it; None where a verdict cannot be read."""
-    judge = Judge(job.engine(judge_model(job)), job.constitution, job.settings.label)
+    judge = seated(job)
 
     def compare(
         prompts: Sequence[Prompt], answers: Sequence[str], references: Sequence[str]

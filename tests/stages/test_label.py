@@ -101,7 +101,7 @@ def test_bias_and_flips_are_reported(make_job) -> None:
 
 
 def test_an_unreadable_verdict_is_a_row_with_its_reason(make_job) -> None:
-    job = make_job({"start": length_judge()}, label=PLAIN)
+    job = make_job({"start": length_judge()}, label={**PLAIN, "max_unlabelled": 0.7})
     given_pairs(job, [("xxx", "x"), ("nan", "x"), ("x", "nan")])
     counts = label.run(job)
     _, second, third = rows(job)
