@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from constitutional_ai import __version__
-from constitutional_ai.commands import constitution, lab, study
+from constitutional_ai.commands import constitution, data, lab, study
 from constitutional_ai.commands.options import Commands, Json, Out, RunFile, Set, progress
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def _run(
     page = folder.stage("report").path / "report.html"
     if page.exists() and not json:
         print(page)
+
+
+app.command("data")(data.data)
 
 
 @app.command()
