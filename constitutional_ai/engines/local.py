@@ -1,13 +1,13 @@
 """The default engine: any causal language model of transformers, in this process.
 
-Weights come from safetensors only, and code from a model's repository is never run.
+Weights come from safetensors only, and code from a model's repository is never run. A hub id may
+be pinned to a branch, a tag or a commit: ``hub/id@revision``.
 """
 
 import os
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import transformers
@@ -17,8 +17,8 @@ from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.decode import (
     BATCH_TOKENS,
     batches,
+    decoder_of,
     evaluating,
-    padded_left,
     room,
     sample_tokens,
 )
@@ -32,12 +32,13 @@ FORWARD_TOKENS = 4_096
 
 
 class LocalEngine:
-    """A model folder, a hub id or a laboratory model ("lab:s"), ready to be asked.
+    """A model folder, a hub id (``hub/id@revision``) or a laboratory model ("lab:s"), to be asked.
 
     ``dtype`` is "float32", "bfloat16" or "auto": bfloat16 where the checkpoint is stored so and the
     device multiplies it natively, else float32. ``device`` "auto" takes a CUDA device if there is
     one. ``threads`` 0 leaves torch's setting alone. ``batch_tokens`` bounds the memory of a batch.
-    Raises ModelError where the model cannot be loaded.
+    ``offline`` takes only what is on this machine already. Raises ModelError where the model cannot
+    be loaded.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class LocalEngine:
         device: str = "auto",
         threads: int = 0,
         batch_tokens: int = BATCH_TOKENS,
+        offline: bool = False,
     ) -> None:
         if threads:
             use_threads(threads)
         self.name = str(path)
-        self.model, self.tokenizer = load(path, dtype, device)
+        self.model, self.tokenizer = load(path, dtype, device, offline)
         self.tokens = ChatTokens(self.tokenizer)
         self.batch_tokens = batch_tokens
 
@@ -96,12 +98,10 @@ class LocalEngine:
         lengths = [len(prompt) for prompt, _ in questions]
         scores: list[list[float]] = [[] for _ in questions]
         with torch.no_grad(), evaluating(self.model):
+            decoder = decoder_of(self.model, self.tokens.pad_id)
             for rows in batches(lengths, self._forward_tokens):
-                inputs = padded_left(
-                    [questions[r][0] for r in rows], self.tokens.pad_id, self.model.device
-                )
-                output = self.model(**inputs, logits_to_keep=1, use_cache=False)
-                logprobs_BV = output.logits[:, -1].float().log_softmax(dim=-1)
+                logits_BV = decoder.last([questions[r][0] for r in rows])
+                logprobs_BV = logits_BV.float().log_softmax(dim=-1)
                 choices_BN = torch.tensor([questions[r][1] for r in rows], device=self.model.device)
                 scores_BN = logprobs_BV.gather(1, choices_BN)
                 for row, values in zip(rows, scores_BN.tolist(), strict=True):
@@ -117,13 +117,7 @@ class LocalEngine:
     def _question(
         self, conversation: Conversation, options: Sequence[str]
     ) -> tuple[list[int], list[int]]:
-        """The ids that all options begin with, prompt included, and the id that each has next."""
-        spelt = [self.tokens.continued(conversation, option) for option in options]
-        shared = takewhile(lambda column: len(set(column)) == 1, zip(*spelt, strict=False))
-        prompt = [column[0] for column in shared]
-        choices = [ids[len(prompt)] for ids in spelt if len(ids) > len(prompt)]
-        if len(set(choices)) < len(options):
-            raise ValueError(f"options must differ before one of them ends: {list(options)}")
+        prompt, choices = self.tokens.question(conversation, options)
         room(self.model, len(prompt) - 1)  # the choice is read off the prompt's last position
         return prompt, choices
 
@@ -138,26 +132,31 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count or len(os.sched_getaffinity(0)))
 
 
-def load(path: str | Path, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+def load(
+    path: str | Path, dtype: str = "auto", device: str = "auto", offline: bool = False
+) -> tuple[Any, Any]:
     """The model, with dropout off, and its tokenizer. Raises ModelError in one line."""
     if dtype != "auto" and dtype not in _DTYPES:
         raise SettingsError(f"unknown dtype {dtype!r}; use auto, float32 or bfloat16")
     source = _locate(path)
+    where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
+    if source.revision:
+        where["revision"] = source.revision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source.name, **where)
         _check_kind(path, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            source.name,
             config=config,
-            dtype=_resolve(dtype, config, device),
+            dtype=resolve(dtype, config, device),
             use_safetensors=True,
-            trust_remote_code=False,
             output_loading_info=True,
+            **where,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.name, **where)
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises it bare for a broken file
@@ -167,27 +166,38 @@ def load(path: str | Path, dtype: str = "auto", device: str = "auto") -> tuple[A
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
+    _check_vocabulary(path, model, tokenizer)
     if device == "cpu":
         # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
     return model.to(device).eval(), tokenizer
 
 
-def _locate(path: str | Path) -> str:
+class Source(NamedTuple):
+    """A folder, or a hub id and which of its revisions; "" is the one of the day."""
+
+    name: str
+    revision: str = ""
+
+
+def _locate(path: str | Path) -> Source:
     """What transformers is to load. A folder without a model, and a path to nothing, end here."""
     name = str(path)
     if name.startswith("lab:"):
         from constitutional_ai.lab.model import model_path
 
-        return str(model_path(name))
+        return Source(str(model_path(name)))
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{name}: no config.json in it; name a model folder")
-        return str(folder)
-    if isinstance(path, Path) or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        return Source(str(folder))
+    hub, _, revision = name.partition("@")
+    if Path(hub).expanduser().is_dir():
+        raise ModelError(f"{name}: a folder has no revisions; name it without {'@' + revision!r}")
+    if isinstance(path, Path) or name.startswith(("/", ".", "~")) or hub.count("/") > 1:
         raise ModelError(f"{name}: no such model folder; give a folder, a hub id or lab:s")
-    return name
+    return Source(hub, revision)
 
 
 def _check_kind(path: str | Path, config: Any) -> None:
@@ -196,7 +206,20 @@ def _check_kind(path: str | Path, config: Any) -> None:
         raise ModelError(f"{path}: {kind} cannot speak; name a causal language model")
 
 
-def _resolve(dtype: str, config: Any, device: str) -> torch.dtype:
+def _check_vocabulary(path: str | Path, model: Any, tokenizer: Any) -> None:
+    """A pad or end token that was added without an embedding would fail deep inside a batch."""
+    rows = model.get_input_embeddings().num_embeddings
+    for name in ("pad_token", "eos_token", "bos_token"):
+        number = getattr(tokenizer, f"{name}_id")
+        if number is not None and number >= rows:
+            raise ModelError(
+                f"{path}: its tokenizer's {name} is id {number}, and the model embeds {rows} ids;"
+                f" call model.resize_token_embeddings({len(tokenizer)}), and save it again"
+            )
+
+
+def resolve(dtype: str, config: Any, device: str) -> torch.dtype:
+    """ "auto" is bfloat16 where the weights are stored so and the device multiplies it natively."""
     if dtype != "auto":
         return _DTYPES[dtype]
     native = _cpu_multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()

@@ -187,9 +187,22 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
 
 
+def moving(module: nn.Module) -> dict[str, Tensor]:
+    """The ``state_dict`` without parameters that are frozen: beside an adapter most of them."""
+    frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
+    weights = module.state_dict(keep_vars=True)
+    return {name: t.detach() for name, t in weights.items() if id(t) not in frozen}
+
+
+def put_back(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``moving``, in place."""
+    missing, unknown = module.load_state_dict(tensors, strict=False)
+    assert not unknown and not set(missing) & moving(module).keys(), (missing, unknown)
+
+
 def pack(prefix: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A module's parameters, buffers and Adam moments as one flat dict of tensors."""
-    tensors = {f"{prefix}/weights/{name}": t for name, t in module.state_dict().items()}
+    """A module's trained weights, buffers and Adam moments as one flat dict of tensors."""
+    tensors = {f"{prefix}/weights/{name}": t for name, t in moving(module).items()}
     for number, moments in optimiser.state_dict()["state"].items():
         tensors.update({f"{prefix}/adam/{number}/{key}": t for key, t in moments.items()})
     return tensors
@@ -199,7 +212,7 @@ def unpack(
     prefix: str, tensors: dict[str, Tensor], module: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
     """The inverse of ``pack``, in place. The optimiser must stand over the same parameters."""
-    module.load_state_dict(under(f"{prefix}/weights/", tensors))
+    put_back(module, under(f"{prefix}/weights/", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in under(f"{prefix}/adam/", tensors).items():
         number, key = name.split("/")

@@ -3,10 +3,14 @@
 Shapes: B rows, T tokens, S = T − 1 predicted positions, N answer tokens of all rows, V vocabulary,
 d width. Rows are padded on the right, so the causal mask alone keeps real tokens from padding, and
 positions count from 0 in every row. Dropout is always off: the model stays in evaluation mode.
+
+With an adapter (learning/lora.py) the saved folder holds the merged weights, so that it is one like
+any other; the adapter alone is saved beside it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,9 +20,11 @@ from torch import Tensor
 
 from constitutional_ai.engines import local
 from constitutional_ai.engines.tokens import ChatTokens
-from constitutional_ai.learning import losses
+from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.attention import can_speed_up, speed_up
 from constitutional_ai.learning.loop import autocast, write_folder
+from constitutional_ai.learning.recompute import recomputing, switch_on
+from constitutional_ai.settings import ModelSettings
 
 Tokens = tuple[list[int], list[int]]  # ids of a prompt, ids of an answer to it
 
@@ -56,24 +62,54 @@ class Batch:
 
 
 class Policy:
-    """A causal language model and its tokens. The weights are float32 masters."""
+    """A causal language model and its tokens. What is trained of it are float32 masters."""
 
     def __init__(self, model: Any, tokens: ChatTokens) -> None:
         self.model = model.eval()
         self.tokens = tokens
         self.device: torch.device = model.device
         self._short_cut = _head_follows_base(model)
+        self.options = ModelSettings()
+        self._without_adapter = False
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, device: str = "auto", dtype: str = "float32") -> Self:
         """Raises ModelError where the folder holds no causal language model."""
-        model, tokenizer = local.load(path, dtype="float32", device=device)
+        model, tokenizer = local.load(path, dtype=dtype, device=device)
         set_training_attention(model)
         return cls(model, ChatTokens(tokenizer))
+
+    @classmethod
+    def to_train(cls, path: str | Path, options: ModelSettings) -> Self:
+        """Loaded as ``[model]`` says: with an adapter or without, with little memory or much."""
+        policy = cls.load(path, options.device, lora.training_dtype(options))
+        policy.prepare(options)
+        return policy
+
+    def prepare(self, options: ModelSettings) -> None:
+        """Put in an adapter, and switch gradient checkpointing on, where the run asks for them."""
+        self.options = options
+        if options.lora_rank:
+            lora.add(self.model, options)
+        if options.gradient_checkpointing:
+            switch_on(self.model)
 
     def copy(self) -> "Policy":
         """The same weights, free to go another way."""
         return Policy(copy.deepcopy(self.model), self.tokens)
+
+    def reference(self) -> "Policy":
+        """What this policy is now, and stays. With a fresh adapter: the same weights without it.
+
+        So that reference costs no memory, and must be taken before the adapter has been trained.
+        """
+        if not lora.is_added(self.model):
+            frozen = self.copy()
+            frozen.model.requires_grad_(False)
+            return frozen
+        bare = Policy(self.model, self.tokens)
+        bare._without_adapter = True
+        return bare
 
     def logprobs(self, batch: Batch, temperature: float = 1.0) -> Tensor:
         """log P of each answer token, in nats, [B, S]; 0 outside the answers. Has a gradient."""
@@ -97,13 +133,31 @@ class Policy:
         """A standard folder, whole or not at all: safetensors, tokenizer, chat template."""
         write_folder(folder, self._write)
 
+    def save_adapter(self, folder: Path, base: str) -> None:
+        """The adapter alone, as peft reads it; nothing where there is none. ``base`` is under it."""
+        if lora.is_added(self.model):
+            write_folder(folder, lambda draft: lora.save(self.model, draft, base, "CAUSAL_LM"))
+
+    @contextmanager
+    def generating(self) -> Iterator[Any]:
+        """The model with its adapter, ready to sample: with attention that knows caches."""
+        trained_with = self.model.config._attn_implementation
+        if self.device.type == "cpu":
+            self.model.set_attn_implementation("eager")
+        try:
+            with autocast(self.device):
+                yield self.model
+        finally:
+            self.model.set_attn_implementation(trained_with)
+
     def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=lora.merged(self.model))
         self.tokens.tokenizer.save_pretrained(folder)
 
     def _logits(self, batch: Batch) -> Tensor:
         """Logits at the answers' positions only, [N, V]: a small model's head is half its work."""
-        with autocast(self.device):
+        bare = lora.disabled(self.model) if self._without_adapter else nullcontext()
+        with autocast(self.device), bare, recomputing(self.model):
             if not self._short_cut:
                 full_BTV: Tensor = self.model(batch.ids_BT, use_cache=False).logits
                 return full_BTV[:, :-1][batch.mask_BS].float()
@@ -135,8 +189,18 @@ def set_training_attention(model: Any) -> None:
 
 @torch.no_grad()
 def _head_follows_base(model: Any) -> bool:
-    """Whether logits are just head(base(ids)); some models scale or cap them afterwards."""
-    ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
-    states = model.base_model(ids, use_cache=False).last_hidden_state
-    short, full = model.get_output_embeddings()(states), model(ids, use_cache=False).logits
-    return short.shape == full.shape and torch.allclose(short, full, rtol=1e-4, atol=1e-4)
+    """Whether logits are just head(base(ids)); some models scale or cap them afterwards.
+
+    The head is made to speak up for this: a cap does not show in small logits.
+    """
+    head = model.get_output_embeddings()
+    louder = head.register_forward_hook(lambda module, inputs, output: output * 1000)
+    try:
+        ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
+        states = getattr(model.base_model(ids, use_cache=False), "last_hidden_state", None)
+        if states is None:  # such as a model without a part that is all but the head
+            return False
+        short, full = head(states), model(ids, use_cache=False).logits
+    finally:
+        louder.remove()
+    return short.shape == full.shape and torch.allclose(short, full, rtol=1e-3, atol=1e-2)

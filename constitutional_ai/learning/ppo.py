@@ -34,7 +34,9 @@ from constitutional_ai.learning.loop import (
     apply_gradients,
     endless,
     length_batches,
+    moving,
     pack,
+    put_back,
     under,
     unpack,
     warmup_decay,
@@ -131,8 +133,7 @@ class PPO:
         if settings.sl_mix and not examples:
             raise SettingsError("ppo.sl_mix is set, but there are no finetuning examples to mix in")
         self.policy, self.reward, self.settings, self.seed = policy, reward, settings, seed
-        self.reference = policy.copy()
-        self.reference.model.requires_grad_(False)
+        self.reference = policy.reference()
         self.sampler = Sampler(policy)
         self.optimiser = adamw(policy.model.parameters(), settings.lr, eps=1e-5)
         self.value = make_value(policy, reward, settings, derive_seed(seed, "value"))
@@ -341,7 +342,7 @@ class PPO:
         proxy = float(np.mean(self.reward([prompt.prompt for prompt in prompts], answers)))
         reason = self.monitor.check(self.step, answers, ended, proxy)
         if self.monitor.best_step == self.step:
-            self.best = {k: t.clone() for k, t in self.policy.model.state_dict().items()}
+            self.best = {k: t.clone() for k, t in moving(self.policy.model).items()}
         if reason:
             self._alarm(f"step {self.step}: {reason}")
         found = self.monitor.metrics()
@@ -363,7 +364,7 @@ class PPO:
         """Where the run was stopped, go back to the weights of the best check."""
         self.finished = True
         if self.stopped and self.best and self.monitor is not None:
-            self.policy.model.load_state_dict(self.best)
+            put_back(self.policy.model, self.best)
             self.restored = self.monitor.best_step
 
     def outcome(self) -> Outcome:

@@ -2,7 +2,8 @@
 
 Bai et al. 2022, section 4.1, with the judge's probabilities as targets. It starts as the SL-CAI
 model under a zero head, so before training every answer scores 0. Scores are read at the answer's
-end token, then standardised by a mean and a deviation that stand in the model's config.
+end token, then standardised by a mean and a deviation that stand in the model's config. With an
+adapter the head is trained beside it, and the saved folder holds the merged weights.
 
 Shapes: B rows, T tokens, N answer tokens, P pairs, d width.
 """
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from constitutional_ai.engines import local
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
-from constitutional_ai.learning import losses
+from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.loop import (
     adamw,
     autocast,
@@ -32,9 +34,10 @@ from constitutional_ai.learning.loop import (
     write_folder,
 )
 from constitutional_ai.learning.policy import Batch, Policy, set_training_attention
+from constitutional_ai.learning.recompute import recomputing, switch_on
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.settings import RewardSettings
+from constitutional_ai.settings import ModelSettings, RewardSettings
 
 Reward = Callable[[list[Conversation], list[str]], list[float]]
 
@@ -59,32 +62,44 @@ class RewardModel:
         config = copy.deepcopy(policy.model.config)
         config.num_labels, config.pad_token_id = 1, policy.tokens.pad_id
         try:
-            model = AutoModelForSequenceClassification.from_config(config).float()
+            with policy.device:  # a large model's random weights are drawn slowly on a CPU
+                model = AutoModelForSequenceClassification.from_config(
+                    config, dtype=policy.model.dtype
+                )
         except ValueError:
             kind = type(policy.model).__name__
             raise ModelError(f"{kind}: transformers has no sequence classifier for it") from None
-        model.base_model.load_state_dict(policy.model.base_model.state_dict())
+        model.base_model.load_state_dict(lora.merged(policy.model.base_model))
+        model.score.float()
         torch.nn.init.zeros_(model.score.weight)
-        model = model.to(policy.device)
         set_training_attention(model)
         return cls(model, policy.tokens)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+    def load(cls, path: str | Path, device: str = "cpu", dtype: str = "float32") -> Self:
         """Raises ModelError where the folder holds no reward model."""
         try:
             config = AutoConfig.from_pretrained(path)
             if config.num_labels != 1:
                 raise ModelError(f"{path}: has {config.num_labels} outputs; a reward model has one")
             model = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True
+                path, dtype=local.resolve(dtype, config, device), use_safetensors=True
             )
+            model.score.float()
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: not a reward model: {str(error).splitlines()[0]}") from None
         model = model.to(device)
         set_training_attention(model)
         return cls(model, ChatTokens(tokenizer))
+
+    def prepare(self, options: ModelSettings) -> None:
+        """Put in an adapter, and switch gradient checkpointing on, where the run asks for them."""
+        if options.lora_rank:
+            lora.add(self.model, options)
+            self.model.score.requires_grad_(True)
+        if options.gradient_checkpointing:
+            switch_on(self.model)
 
     def copy(self) -> "RewardModel":
         """The same weights, free to go another way."""
@@ -100,8 +115,15 @@ class RewardModel:
         )
         write_folder(folder, self._write)
 
+    def save_adapter(self, folder: Path, base: str) -> None:
+        """Adapter and head alone, as peft reads them; nothing where there is no adapter."""
+        if lora.is_added(self.model):
+            write_folder(
+                folder, lambda draft: lora.save(self.model, draft, base, "SEQ_CLS", ("score",))
+            )
+
     def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=lora.merged(self.model))
         self.tokens.tokenizer.save_pretrained(folder)
 
     def __call__(self, prompts: list[Conversation], answers: list[str]) -> list[float]:
@@ -132,7 +154,7 @@ class RewardModel:
 
     def states(self, ids_BT: Tensor) -> Tensor:
         """Hidden states of right-padded rows, float32, [B, T, d]."""
-        with autocast(self.device):
+        with autocast(self.device), recomputing(self.model):
             states_BTd: Tensor = self.model.base_model(ids_BT, use_cache=False).last_hidden_state
         return states_BTd.float()
 

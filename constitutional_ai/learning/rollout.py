@@ -10,6 +10,7 @@ Shapes: B rows in order of length, T tokens, S = T − 1, N answer tokens of all
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +29,22 @@ from constitutional_ai.settings import PPOSettings
 
 
 class Sampler:
-    """Samples from a policy whose weights move: ``refresh`` before sampling."""
+    """Samples from a policy whose weights move: ``refresh`` before sampling.
+
+    A policy with an adapter is sampled from as it is: a copy of its frozen weights would cost more
+    memory than the adapter saves.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.twin = _twin(policy.model, bfloat16=has_fast_bf16(policy.device))
+        self.live = policy.options.lora_rank > 0
+        self.twin = None if self.live else _twin(policy.model, has_fast_bf16(policy.device))
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the policy's present weights."""
+        if self.live:
+            return
         pairs = zip(self.twin.parameters(), self.policy.model.parameters(), strict=True)
         for mine, theirs in pairs:
             mine.copy_(theirs)
@@ -45,7 +53,8 @@ class Sampler:
         """Ids of an answer to each prompt, the end token included where it was reached."""
         tokens = self.policy.tokens
         encoded = [tokens.prompt(prompt.prompt) for prompt in prompts]
-        return sample_tokens(self.twin, encoded, sampling, tokens.end_id, tokens.pad_id)
+        with self.policy.generating() if self.live else nullcontext(self.twin) as model:
+            return sample_tokens(model, encoded, sampling, tokens.end_id, tokens.pad_id)
 
 
 def _twin(model: Any, bfloat16: bool) -> Any:

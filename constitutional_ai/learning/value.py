@@ -161,4 +161,5 @@ def make_value(policy: Policy, reward: Reward, settings: PPOSettings, seed: int)
         width = reward.model.config.get_text_config().hidden_size
         return SharedValue(width, settings, policy.device, seed)
     start = reward.copy() if isinstance(reward, RewardModel) else RewardModel.from_policy(policy)
+    start.prepare(policy.options)
     return SeparateValue(start, settings)

@@ -127,12 +127,14 @@ def sft_examples(job: Job) -> list[Example]:
 def finetune(job: Job, target: Path, rows: Sequence[Example]) -> None:
     """Train and save one model; ``model-k`` has its metrics in metrics-k.jsonl."""
     settings = job.settings.finetune
-    policy = Policy.load(job.start_model(), job.settings.model.device)
+    policy = Policy.to_train(job.start_model(), job.settings.model)
     log = Log(target.with_name(target.name.replace("model", "metrics") + ".jsonl"))
     log.cut(0)
     seed = derive_seed(job.settings.seed, NAME, job.round)
     total = sft.steps(policy, rows, settings)
     with job.progress.task(f"SL-CAI {target.name}", total=total, unit="steps") as tick:
         sft.train(policy, rows, settings, seed, log.write, tick)
+    adapter = target.with_name(target.name.replace("model", "adapter"))
+    policy.save_adapter(adapter, model_name(job, job.start_model()))
     policy.save_pretrained(target)
     give_back()

@@ -16,11 +16,13 @@ from constitutional_ai.job import Job
 from constitutional_ai.learning import reward_model
 from constitutional_ai.learning.calibration import agreement, calibration, fit_temperature
 from constitutional_ai.learning.loop import Log
+from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.memory import give_back
 from constitutional_ai.records import Preference, Row
 from constitutional_ai.run import derive_seed
+from constitutional_ai.stages import model_name
 
 NAME = "reward"
 CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
@@ -45,8 +47,9 @@ def run(job: Job) -> dict[str, Any]:
     kept, held = reward_model.split(pairs, settings.held_out, seed)
     if not kept:
         raise DataError("every labelled pair has the same prompt; none is left to train on")
-    policy = Policy.load(job.stage("finetune").path / "model", job.settings.model.device)
-    reward = RewardModel.from_policy(policy)
+    start, options = job.stage("finetune").path / "model", job.settings.model
+    reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
+    reward.prepare(options)
     log = Log(folder / "metrics.jsonl")
     log.cut(0)
     total = -(-len(kept) // settings.batch_pairs) * settings.epochs
@@ -68,6 +71,7 @@ def run(job: Job) -> dict[str, Any]:
         )
     )
     (folder / "calibration.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    reward.save_adapter(folder / "adapter", model_name(job, start))
     reward.save_pretrained(folder / "model")
     job.progress.note(
         f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out"
