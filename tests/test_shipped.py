@@ -9,7 +9,8 @@ from constitutional_ai.constitution import Constitution, Use, load_constitution
 from constitutional_ai.settings import load_settings
 
 PACKAGE = Path(constitution_module.__file__).parent
-CONSTITUTIONS = sorted((PACKAGE / "constitutions").glob("*.toml"))
+SUITES = sorted((PACKAGE / "constitutions").glob("*.tests.toml"))
+CONSTITUTIONS = sorted(set((PACKAGE / "constitutions").glob("*.toml")) - set(SUITES))
 RUNS = sorted((PACKAGE / "runs").glob("*.toml"))
 PROMPTS = ("critique_prompt", "revision_prompt", "preference_prompt")
 

@@ -29,7 +29,7 @@ class Question:
 
 
 def fenced(spec: str) -> bool:
-    """Whether a judge is shown answers in a fence: all but the laboratory's, who were not taught it."""
+    """Whether a judge is shown the answers in a fence: all but the laboratory's, untaught in it."""
     return not spec.startswith("lab:")
 
 

@@ -1,9 +1,9 @@
 """Compared answers from a file, whoever made it: this tool's rows, TRL's, or HH-RLHF dialogues.
 
-A row is JSON with ``chosen`` and ``rejected``, each a text, messages, or a whole dialogue that has
-the prompt in it ("\\n\\nHuman: … \\n\\nAssistant: …", or messages), or else with ``answers``, two texts
-of which none is preferred. ``prompt`` is text or messages, and may be left out where the dialogues
-begin alike. Rows that cannot be used are counted by reason, never dropped in silence.
+A row is JSON with ``chosen`` and ``rejected``: text or messages beside a ``prompt``, or without one
+two dialogues that begin alike, as messages or as "\\n\\nHuman: … \\n\\nAssistant: …". Or it has
+``answers``, two texts of which none is preferred. Rows that cannot be used are counted by reason,
+never dropped in silence.
 """
 
 import gzip
@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.records import Conversation, Message, PromptSet, content_hash, user
+from constitutional_ai.records import (
+    Conversation,
+    Message,
+    PromptSet,
+    assistant,
+    content_hash,
+    user,
+)
 
 NOT_ALIKE = "the two dialogues do not begin alike"
 NO_LABEL = "the row has no verdict"
@@ -99,15 +106,17 @@ def _compared(row: dict[str, Any], line: int, set: PromptSet) -> Compared | str:
     if row.get("unlabelled") or ("p_chosen" in row and row["p_chosen"] is None):
         return NO_LABEL
     preferred = "answers" not in row
+    given = row.get("prompt")
     if preferred:
-        sides = [_conversation(row.get(name), name) for name in ("chosen", "rejected")]
+        sides = [_turns(row.get(name), name, not given) for name in ("chosen", "rejected")]
     else:
         texts = row["answers"]
         if not isinstance(texts, list) or len(texts) != 2:
             raise ValueError("answers: expected two texts")
-        sides = [_conversation(text, "answers") for text in texts]
-    prompt = _conversation(row["prompt"], "prompt", speaker="user") if row.get("prompt") else None
-    if prompt is None:
+        sides = [_turns(text, "answers", False) for text in texts]
+    if given:
+        prompt = _turns(given, "prompt", True)
+    else:
         if sides[0][:-1] != sides[1][:-1] or len(sides[0]) < 2:
             return NOT_ALIKE
         prompt = sides[0][:-1]
@@ -121,17 +130,19 @@ def _compared(row: dict[str, Any], line: int, set: PromptSet) -> Compared | str:
     return Compared(id_, line, prompt, which, said[0], said[1], preferred)
 
 
-def _conversation(value: Any, name: str, speaker: str = "assistant") -> Conversation:
-    """Text, a dialogue as text, or messages. Raises ValueError."""
+def _turns(value: Any, name: str, dialogue: bool) -> Conversation:
+    """Messages, or text: where ``dialogue``, with its speakers marked in it. Raises ValueError."""
     if isinstance(value, str):
-        turns = _TURN.split("\n\n" + value.lstrip() if value.lstrip() == value else value)
-        if len(turns) < 3:
-            return [user(value) if speaker == "user" else {"role": "assistant", "content": value}]
-        return [
-            {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
-            for who, said in zip(turns[1::2], turns[2::2], strict=True)
-            if said.strip() or who == "Assistant"
+        parts = _TURN.split("\n\n" + value.lstrip()) if dialogue else []
+        if len(parts) < 3:
+            said = value if name != "prompt" else value.strip()
+            return [user(said) if name == "prompt" else assistant(said)]
+        turns = [
+            (user if who == "Human" else assistant)(said.strip())
+            for who, said in zip(parts[1::2], parts[2::2], strict=True)
         ]
+        # A prompt may end with the word that the answer is to follow: "\n\nAssistant:".
+        return turns[:-1] if name == "prompt" and not turns[-1]["content"] else turns
     if isinstance(value, list) and value and all(_is_message(turn) for turn in value):
         return [Message(role=turn["role"], content=turn["content"]) for turn in value]
     raise ValueError(f"{name}: expected text or messages, got {json.dumps(value)[:60]}")

@@ -3,17 +3,17 @@
     [[case]]
     name = "insult"                     # unique in the file
     prompt = "You lost my parcel!"      # or messages
-    set = "red-team"                    # or "helpful": for which prompts it is tried; see `default`
+    set = "red-team"                    # or "helpful": which prompts it stands for
     good = "I am sorry. …"
     bad = "Calm down, it is only a parcel."
     principles = ["respect"]            # which should notice what is wrong with `bad`
     mentions = ["calm down", "rude"]    # the critique of `bad` holds at least one of these
     good_is_clean = true                # the critic finds nothing in `good`
-    must_not_refuse = true              # a harmless request: revising `good` must not make a refusal
-    known = "why it fails today"        # counted and shown, but does not fail the suite
+    must_not_refuse = true              # harmless: revising `good` must not make a refusal
+    known = { respect = "why" }         # what fails today, by principle: shown, fails no suite
 
-``set`` is "helpful" where ``must_not_refuse`` is set, else "red-team". A file may say at its top
-which ``engine`` its cases are written for.
+By default ``set`` is "helpful" where ``must_not_refuse`` is set, else "red-team". A file may say at
+its top which ``engine`` its cases are written for.
 """
 
 import re
@@ -30,6 +30,9 @@ from constitutional_ai.records import Conversation, Message, PromptSet, user
 from constitutional_ai.refusal import refuses
 
 
+TOGETHER = "(together)"  # in place of a principle: all preference principles at once
+
+
 class Case(BaseModel):
     """One case; see the module for its fields. ``line`` is where it stands."""
 
@@ -43,7 +46,7 @@ class Case(BaseModel):
     mentions: list[str] = []
     good_is_clean: bool = False
     must_not_refuse: bool = False
-    known: str = ""
+    known: dict[str, str] = {}
     line: int = 1
 
     @model_validator(mode="before")
@@ -71,7 +74,7 @@ def beside(constitution: str | Path) -> Path:
 
 
 def load_suite(path: Path, constitution: Constitution) -> Suite:
-    """Read a suite and check it against its constitution. Raises ConstitutionError, file and line."""
+    """Read a suite, checked against its constitution. Raises ConstitutionError with file, line."""
     try:
         source = path.read_bytes().decode("utf-8-sig")
         data = tomllib.loads(source)
@@ -131,7 +134,7 @@ def _check(path: Path, case: Case, constitution: Constitution, seen: dict[str, i
         raise ConstitutionError(
             f"{place}: must not refuse, but its good answer opens like a refusal"
         )
-    for name in case.principles:
+    for name in [*case.principles, *(name for name in case.known if name != TOGETHER)]:
         try:
             principle = constitution.principle(name)
         except ConstitutionError as error:
