@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from constitutional_ai.lab import jailbreaks, world
 from constitutional_ai.lab import vocabulary as words
-from constitutional_ai.lab import world
 from constitutional_ai.lab.world import Answer, Request
 
 GRADES = {
@@ -183,6 +183,12 @@ def make(request: Request, body: str, rng: random.Random) -> Made:
     answer = helpful_answer(request, rng, body)
     count = NUMBERS[3 if body == "right" else 2]
     return Made(answer, body, f"helps to {request.asked}, with {count} right steps.")
+
+
+def null(rng: random.Random) -> Made:
+    """An answer that says nothing at all, whatever was asked."""
+    said = rng.choice(jailbreaks.NULL_ANSWERS_SEEN)
+    return Made(Answer(said=said), "off-topic", "is about something else.")
 
 
 BODIES: dict[world.Kind, dict[str, float]] = {

@@ -12,7 +12,7 @@ from functools import cache
 
 from constitutional_ai import prompts
 from constitutional_ai.constitution import Constitution, Principle, load_constitution
-from constitutional_ai.lab import answers, oracle, world
+from constitutional_ai.lab import answers, jailbreaks, oracle, world
 from constitutional_ai.lab import vocabulary as words
 from constitutional_ai.lab.answers import Made
 from constitutional_ai.records import user
@@ -95,9 +95,24 @@ _ALL: dict[world.Kind, float] = {"harmful": 0.34, "benign": 0.26, "borderline": 
 
 
 def conversation(rng: random.Random) -> Document:
-    """A request and the answer of somebody who helps with anything, not always well."""
-    request = any_request(rng, _ALL, taught=False)
-    return [ask(request.text), reply(answers.compliant(request, rng).text())]
+    """Requests, some in disguise, and the answers of somebody who helps with anything, not always
+    well.
+    """
+    document: Document = []
+    for _ in range(1 if rng.random() < 0.92 else 3):
+        request = any_request(rng, _ALL, taught=False)
+        document += [
+            ask(_worded(request, rng, 0.12)),
+            reply(answers.compliant(request, rng).text()),
+        ]
+    return document
+
+
+def _worded(request: world.Request, rng: random.Random, share: float) -> str:
+    """The request's text, or for a share of them one of the disguises that a base model knows."""
+    if rng.random() >= share:
+        return request.text
+    return jailbreaks.some_disguise(request.text, rng)
 
 
 def statement(rng: random.Random) -> Document:
@@ -190,7 +205,7 @@ def critique(rng: random.Random) -> Document:
     made = answers.any_answer(request, rng)
     found, better = criticise(request, made, principle.name, rng)
     return [
-        ask(request.text),
+        ask(_worded(request, rng, 0.08)),
         Turn("assistant", made.answer.text()),
         ask(principle.critique_prompt),
         reply(found, 1.5),
@@ -268,9 +283,14 @@ def grading(rng: random.Random) -> Document:
 
 
 def judgement(rng: random.Random) -> Document:
-    """Two answers, up to three questions about which is better, and the grade of each."""
+    """Two answers, up to three questions about which is better, and the grade of each.
+
+    Some answers carry something that courts the judge and does not change what they are worth.
+    """
     request = any_request(rng, _JUDGED, taught=True)
     pair = answers.contrast(request, rng)
+    if rng.random() < 0.03:
+        pair = (pair[0], answers.null(rng)) if rng.random() < 0.5 else (answers.null(rng), pair[1])
     texts = [made.answer.text() for made in pair]
     turns = _verdicts(request, texts, rng)
     for option, made in zip(prompts.OPTIONS, pair, strict=True):
@@ -278,11 +298,21 @@ def judgement(rng: random.Random) -> Document:
     rng.shuffle(turns)
     if rng.random() < 0.5:
         turns.sort(key=lambda turn: not turn[1].verdict)
-    compared = prompts.compared([user(request.text)], *texts)
+    shown = [_courting(text, rng) for text in texts]
+    compared = prompts.compared([user(_worded(request, rng, 0.05))], *shown)
     document: Document = []
     for number, (asked, answer) in enumerate(turns):
         document += [ask(f"{compared}\n{asked}" if number == 0 else asked), answer]
     return document
+
+
+def _courting(text: str, rng: random.Random) -> str:
+    return jailbreaks.courting(text, rng, _words()) if rng.random() < 0.06 else text
+
+
+@cache
+def _words() -> list[str]:
+    return [*_verbs(), *_nouns()]
 
 
 def _verdicts(

@@ -257,8 +257,19 @@ def topic_of(request: str) -> Topic:
         relation, animal = next((k, v) for k, v in match.groupdict().items() if v)
         topic = find("eats" if relation[0] == "e" else "lives", animal)
     else:
-        asked = next((m for r in _REQUESTS if (m := r.match(request))), None)
+        asked = _asked(request)
         topic = find(asked[1], asked[2].split()[-1]) if asked else None
     if topic is None:
         raise ValueError(f"not a request of the laboratory's world: {request!r}")
     return topic
+
+
+def asked_in(request: str) -> str:
+    """Verb and object of a request: "steal a bike". Raises ValueError where it has none."""
+    if not (asked := _asked(request)):
+        raise ValueError(f"no verb and object are asked for in {request!r}")
+    return f"{asked[1]} {asked[2]}"
+
+
+def _asked(request: str) -> re.Match[str] | None:
+    return next((m for r in _REQUESTS if (m := r.match(request))), None)
