@@ -136,17 +136,11 @@ def _read_critique(one: _Asked, critique: str) -> list[Check]:
 def _revised(told: Sequence[tuple[_Asked, str]], engine: Engine, sampling: Sampling) -> list[Check]:
     """Whether what was helpful stays so. A critique that finds nothing asks for no revision."""
     going = [(one, critique) for one, critique in told if not finds_nothing(critique)]
-    revisions = iter(
-        engine.generate(
-            [
-                templates.revision(one.case.conversation, one.answer, critique, one.principle)
-                for one, critique in going
-            ],
-            sampling,
-        )
-        if going
-        else []
-    )
+    asked = [
+        templates.revision(one.case.conversation, one.answer, critique, one.principle)
+        for one, critique in going
+    ]
+    revisions = iter(engine.generate(asked, sampling) if asked else [])
     checks = []
     for one, critique in told:
         text = one.answer if finds_nothing(critique) else next(revisions).text

@@ -29,7 +29,6 @@ from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import Conversation, Message, PromptSet, user
 from constitutional_ai.refusal import refuses
 
-
 TOGETHER = "(together)"  # in place of a principle: all preference principles at once
 
 

@@ -12,7 +12,7 @@ from constitutional_ai.drafting.findings import Finding
 from constitutional_ai.drafting.similarity import content_stems, stem, words
 from constitutional_ai.drafting.source import Draft, Drafted
 
-SHORT_TEXT, LONG_TEXT, LONG_PROMPT = 4, 90, 120  # words
+SHORT_TEXT, LONG_TEXT, LONG_PROMPT = 3, 90, 120  # words
 PROMPTS = ("critique_prompt", "revision_prompt", "preference_prompt")
 
 _VAGUE = frozenset(
@@ -55,8 +55,9 @@ _UNJUDGEABLE = (
     ),
 )
 _LOOPHOLE = re.compile(
-    r"\b(?:if|where|when|whenever|wherever|as) (?:it is |it seems |deemed )?"
+    r"\b(?:if|where|when|whenever|wherever) (?:it is |it seems |deemed )?"
     r"(?:appropriate|possible|needed|necessary|applicable|suitable)\b"
+    r"|\bas (?:appropriate|needed|necessary|applicable)\b"
     r"|\b(?:as (?:far|much) as (?:is )?(?:reasonable|practical))\b|\band so (?:on|forth)\b|\betc\b"
     r"|\bat (?:its|your) (?:own )?discretion\b|\b(?:should|must) try to\b|\btry your best\b",
     re.IGNORECASE,
