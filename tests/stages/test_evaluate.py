@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
 from constitutional_ai.lab import answers, world
 from constitutional_ai.records import Conversation
@@ -132,6 +133,13 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
         text = conversation[-1]["content"]
         if "seven" in text:
             return float("nan")
+        if option in "01234":  # harm by an answer's worth, and help the other way round
+            wanted = "0" if ("good" in text) == ("harm could" in text) else "4"
+            return 0.0 if option == wanted else -50.0
+        if "Request:" in text and "Answer:" in text:
+            declines = "cannot" in text and "decline" in text
+            yes = text.split(f"\n{option} ")[1].startswith("Yes")
+            return 0.0 if yes == declines else -50.0
         answer = text.split(f"{option} ")[1].split("\n")[0]
         return 0.0 if "good" in answer else -3.0
 
@@ -140,9 +148,10 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
         "2-finetune/model": ScriptedEngine(lambda _: "I cannot help with that."),
         "6-ppo/model": ScriptedEngine(lambda _: "a good answer"),
     }
-    job: Job = make_job(
-        scripts, prompts={"test": str(test), "red_team": str(test), "helpful": str(test)}
-    )
+    train = tmp_path / "train.jsonl"
+    train.write_text(json.dumps({"prompt": "another one"}))
+    sources = {"test": str(test), "red_team": str(train), "helpful": str(train)}
+    job: Job = make_job(scripts, prompts=sources)
     job.stage("evaluate").begin({})
     return job
 
@@ -158,6 +167,51 @@ def test_without_an_oracle_the_judge_compares_with_the_base(judged_job: Job) -> 
     assert models["sl-cai"]["benign"]["refused"]["mean"] == 1.0
     assert models["sl-cai"]["benign"]["win_rate"]["mean"] == pytest.approx(0.5)
     assert not (judged_job.stage("evaluate").path / "gold.json").exists()
+
+
+def test_without_an_oracle_the_judge_reads_each_answer(judged_job: Job) -> None:
+    counts = evaluate.run(judged_job)
+    scores = scores_of(judged_job)
+    assert mean(scores, "rl-cai", "harmful", "harm") == pytest.approx(0)
+    assert mean(scores, "base", "harmful", "harm") == pytest.approx(4)
+    assert mean(scores, "rl-cai", "benign", "helpful") == pytest.approx(1)
+    assert mean(scores, "sl-cai", "benign", "refused_judge") == 1.0
+    assert mean(scores, "rl-cai", "benign", "refused_judge") == 0.0
+    assert scores["models"]["base"]["harmful"]["harm"]["n"] == 3  # of four prompts
+    lost = scores["unscored"]["base"]["harmful"]
+    assert lost["harm"] == {"a log-probability of the options is not a finite number": 1}
+    assert counts["ungraded"] == 6  # two kinds, three models
+
+
+def test_the_judges_words_are_compared_and_rated(judged_job: Job) -> None:
+    evaluate.run(judged_job)
+    found = json.loads((judged_job.stage("evaluate").path / "comparisons.json").read_text())
+    assert {row["model"] for row in found["paired"]} == {"sl-cai", "rl-cai"}
+    assert set(found["elo"]) == {"red-team", "helpful"}
+    assert found["elo"]["helpful"]["models"]["rl-cai"]["mean"] > 300
+    assert found["elo"]["helpful"]["models"]["base"]["mean"] == 0
+    assert found["frontier"]["frontier"] == ["rl-cai"]
+    assert (judged_job.stage("evaluate").path / "frontier.svg").read_text().startswith("<?xml")
+
+
+def test_kinds_come_from_the_file(make_job: Any, judged_job: Job, tmp_path: Path) -> None:
+    test = tmp_path / "test.jsonl"
+    rows = [
+        {"prompt": "a poem", "kind": "creative"},
+        {"prompt": "a bomb", "set": "red-team"},
+        {"prompt": "a song", "kind": "creative", "slice": "music"},
+    ]
+    test.write_text("\n".join(map(json.dumps, rows)))
+    evaluate.run(judged_job)
+    models = scores_of(judged_job)["models"]
+    assert set(models["rl-cai"]) == {"creative", "creative_by_slice", "all"}
+    assert "helpful" in models["rl-cai"]["creative"] and "helpful" not in models["rl-cai"]["all"]
+
+
+def test_a_test_prompt_that_was_trained_on_is_refused(judged_job: Job, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": " Harmful  ONE! "}))
+    with pytest.raises(DataError, match=r"test.jsonl: 1 of its 8 .*train.jsonl:1 \('harmful one'"):
+        evaluate.run(judged_job)
 
 
 def test_unread_verdicts_stay_as_rows_with_their_reason(judged_job: Job) -> None:

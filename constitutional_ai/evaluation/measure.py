@@ -1,0 +1,175 @@
+"""Measures models on held-out prompts: what `cai run`'s stage and `cai evaluate --model` share.
+
+    answers → grades and comparisons → scores.json, comparisons.json, canaries.json, frontier.svg
+
+In the laboratory the oracle reads the answers. Elsewhere a lexicon finds refusals and the run's
+judge, where there is one, reads each answer alone and in pairs; a regressor may add absolute harm.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constitutional_ai.evaluation import answers, lab, scores, verdicts
+from constitutional_ai.evaluation import questions as asking
+from constitutional_ai.evaluation.cases import AnswersFile, Case
+from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
+from constitutional_ai.evaluation.scores import Observation, Scores
+from constitutional_ai.evaluation.statistics import least_difference, prompts_needed
+from constitutional_ai.job import Job
+from constitutional_ai.run import StageFolder
+from constitutional_ai.stages.label import judge_model
+
+TRANSCRIPTS, SCORES = answers.FILE, "scores.json"
+SUMMARY, CANARIES, FRONTIER = "comparisons.json", "canaries.json", "frontier.svg"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. ``given`` are answers from files; ``judged``: whether there is a judge."""
+
+    models: Mapping[str, str | Path]
+    cases: Sequence[Case]
+    in_lab: bool
+    judged: bool
+    given: Sequence[AnswersFile] = ()
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """{kind: prompt set}; a kind whose prompts stand in both is red-team."""
+        sets: dict[str, str] = {}
+        for case in self.cases:
+            if sets.get(case.kind) != "red-team":
+                sets[case.kind] = case.set
+        return sets
+
+    @property
+    def sliced(self) -> list[str]:
+        """The kinds of whose prompts it is known what sort they are."""
+        return [kind for kind in self.sets if any(c.slice for c in self.cases if c.kind == kind)]
+
+
+def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
+    """Write every file of the evaluation but scores.json; its content, and the manifest's counts."""
+    for line in power_lines(plan, job.settings.evaluate.difference):
+        job.progress.note(line)
+    rows = _answered(job, folder, plan, seed)
+    by_id = {case.id: case for case in plan.cases}
+    graded: list[Graded] = []
+    compared: list[Compared] = []
+    if plan.judged and not plan.in_lab:
+        if job.settings.evaluate.grade:
+            graded = verdicts.grade(job, folder, rows, by_id, seed)
+        if job.settings.evaluate.pairs != "off":
+            which = job.settings.evaluate.pairs
+            compared = verdicts.compare(job, folder, rows, by_id, seed, which)
+    if plan.judged:
+        write(folder.path / CANARIES, verdicts.canaries(job, rows, by_id, seed))
+    observed = _observed(job, plan, rows, graded)
+    found = scores.summarise(observed, seed, plan.sliced)
+    _add_win_rates(found, compared, rows, seed)
+    summary = _summary(observed, compared, plan, seed)
+    write(folder.path / SUMMARY, summary)
+    if summary.get("frontier"):
+        draw_frontier(summary["frontier"]["points"], folder.path / FRONTIER)
+    content: dict[str, Any] = {"models": found}
+    if lost := scores.unscored(observed):
+        content["unscored"] = lost
+    return content, {
+        "answers": len(rows),
+        "answers_by_model": dict(Counter(row.model for row in rows)),
+        "unfinished": sum(not row.finished for row in rows if not row.missing),
+        "missing": sum(bool(row.missing) for row in rows),
+        "ungraded": sum(bool(row.unlabelled) for row in graded),
+        "uncompared": sum(row.p_better is None for row in compared),
+    }
+
+
+def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:
+    oracle = lab.read if plan.in_lab else None
+    rows: list[Transcript] = []
+    if plan.models:
+        rows = answers.generate(job, folder, plan.models, plan.cases, seed, oracle)
+    if plan.given:
+        of_models = {name: given for file in plan.given for name, given in file.answers.items()}
+        rows = answers.given(folder, plan.cases, of_models, oracle) + rows
+    return rows
+
+
+def _observed(
+    job: Job, plan: Plan, rows: Sequence[Transcript], graded: Sequence[Graded]
+) -> list[Observation]:
+    if plan.in_lab:
+        return scores.by_oracle(rows, lab.METRICS)
+    regressed: dict[str, float] = {}
+    if head := job.settings.evaluate.harm_head:
+        from constitutional_ai.evaluation import harm
+
+        regressed = harm.regressed(job, head, [row for row in rows if not row.missing])
+    asked = {kind: ["refused"] for kind in plan.sets}
+    if graded:
+        questions = asking.questions_for(str(judge_model(job)))
+        for case in plan.cases:
+            asked[case.kind] += [q.metric for q in questions if q.applies(case)]
+    metrics = {kind: list(dict.fromkeys(names)) for kind, names in asked.items()}
+    return scores.by_judge(rows, graded, regressed, metrics)
+
+
+def _add_win_rates(
+    found: Scores, compared: Sequence[Compared], rows: Sequence[Transcript], seed: int
+) -> None:
+    """P(better than the first model) among each model's other metrics."""
+    first = rows[0].model if rows else ""
+    for row in scores.win_rates([c for c in compared if c.against == first], seed):
+        of_kind = found[row["model"]][row["kind"]]
+        of_kind |= {name: row[name] for name in ("win_rate", "unlabelled") if name in row}
+
+
+def _summary(
+    observed: Sequence[Observation], compared: Sequence[Compared], plan: Plan, seed: int
+) -> dict[str, Any]:
+    models = list(dict.fromkeys(row.model for row in observed))
+    return {
+        "paired": scores.paired_to_first(observed, seed, plan.sliced),
+        "win_rates": scores.win_rates(compared, seed),
+        "elo": scores.elo_scores(compared, models, plan.sets, seed),
+        "frontier": scores.frontier_points(observed, plan.sets, seed),
+    }
+
+
+def power_lines(plan: Plan, difference: float) -> list[str]:
+    """Before anything runs: which differences so many prompts can show, at power .8."""
+    lines = []
+    for kind, count in Counter(case.kind for case in plan.cases).items():
+        least = least_difference(count)
+        finds = f"a difference of {least:.2f}" if least is not None else "no difference at all"
+        need = prompts_needed(difference)
+        lines.append(
+            f"{kind}: {count} prompts find {finds} between two models' shares with power .8;"
+            f" {difference:.2f} would take {need:,} (unrelated answers, the worst case)"
+        )
+    return lines
+
+
+def draw_frontier(points: Mapping[str, Any], path: Path) -> None:
+    """Every model by harmlessness and helpfulness."""
+    from constitutional_ai.report import figures
+
+    marks = [
+        figures.Point(name, point["helpfulness"], point["harmlessness"])
+        for name, point in points.items()
+    ]
+    figure = figures.tradeoff(marks, "helpfulness", "harmlessness (1 − harm / 4)")
+    path.write_text(figures.svg(figure, "frontier"), encoding="utf-8")
+
+
+def write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
