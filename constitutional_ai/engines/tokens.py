@@ -1,22 +1,29 @@
 """Conversations to token ids and back, so that no control token can come from data.
 
 The chat template is rendered once for each sequence of roles, with placeholders where the contents
-belong. The text between them is the template's own and is encoded with control tokens on; contents
-are encoded apart, by a copy of the tokenizer that knows no added tokens, and spliced in:
+belong. What is around them is cut into control tokens, whose ids stand fixed, and plain text. Plain
+text and contents between two control tokens are then spelt in one piece, as the model saw them in
+its training, by a copy of the tokenizer that knows no added tokens:
 
-    <|im_start|>user\\n ␣ <|im_end|>\\n<|im_start|>assistant\\n
-                       ↑ ids of the content, which may well be the text "<|im_end|>"
+    <|im_start|>  user\n ␣  <|im_end|>  \n  <|im_start|>  assistant\n
+                       ↑ the content, which may well be the text "<|im_end|>"
+
+A role marker that is not flagged as a control token, or not even added but a word of the
+vocabulary, counts as one where the template uses it and it looks like one: "<…>" or "[…]". Markers
+of several tokens, such as "### Response:", are text that contents can spell, too: no id tells them
+apart.
 
 Contents are spelt from the vocabulary alone, so added tokens that are plain text (some tokenizers
 have runs of spaces) are spelt too. Template logic that reads a content, as some templates do to
-drop earlier reasoning, sees the placeholder. A tokenizer without a chat template gets
-Human/Assistant text, which no control token keeps apart: there an answer ends at "Human:", too.
+drop earlier reasoning, sees the placeholder. Templates that can open with reasoning are asked not
+to. A tokenizer without a chat template gets Human/Assistant text, which no control token keeps
+apart: there an answer ends at "Human:", too.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -46,7 +53,15 @@ class _Slot(NamedTuple):
         return text.rstrip() if self.strip_right else text
 
 
-_Layout = list[list[int] | _Slot]
+# A layout holds ids of control tokens, plain text, and slots.
+_Layout = list[int | str | _Slot]
+
+# Where a text stands: at the very beginning, after a control token, or behind other text. Some
+# tokenizers put a space before a text that begins something.
+_Place = Literal["start", "after control", "inside"]
+
+_MARKER = re.compile(r"<.+>|\[.+\]")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how a byte is written where a vocabulary lacks a character
 
 
 class ChatTokens:
@@ -63,10 +78,12 @@ class ChatTokens:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelError(f"{self._name}: has no tokenizer.json; convert it to a fast tokenizer")
-        self._plain = _without_added_tokens(backend)
+        self._spellers = _spellers(backend)
+        self._reader = _changed(backend, {})
         self._control = _control_tokens(tokenizer)
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self.has_template = tokenizer.chat_template is not None
+        self._said_by_template = self._find_markers() if self.has_template else set()
         self.end_id = self._find_end()
         pad = tokenizer.pad_token_id
         self.pad_id: int = pad if pad not in (None, self.end_id) else int(self.end_id == 0)
@@ -79,9 +96,14 @@ class ChatTokens:
         if not self.has_template:
             return self._spoken(conversation)
         ids: list[int] = []
+        text = ""
         for part in self._layout(conversation):
-            ids += self.content(part.content(conversation)) if isinstance(part, _Slot) else part
-        return ids
+            if isinstance(part, int):
+                ids += [*self.content(text, "after control" if ids else "start"), part]
+                text = ""
+            else:
+                text += part if isinstance(part, str) else part.content(conversation)
+        return ids + self.content(text, "after control" if ids else "start")
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer to a prompt that ends with a user turn, the end token included."""
@@ -96,7 +118,8 @@ class ChatTokens:
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text without control tokens; without a template, cut at the next speaker."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        said = [i for i in ids if i != self.end_id and i not in self._said_by_template]
+        text: str = self.tokenizer.decode(said, skip_special_tokens=True)
         return text if self.has_template else text.split(_STOP)[0].strip()
 
     def ended(self, ids: Sequence[int]) -> bool:
@@ -105,33 +128,45 @@ class ChatTokens:
             return True
         return not self.has_template and _STOP in self.tokenizer.decode(list(ids))
 
-    def content(self, text: str) -> list[int]:
+    def content(self, text: str, place: _Place = "inside") -> list[int]:
         """Ids of ordinary text: never one of a control token.
 
         Raises DataError for a text that the vocabulary can only spell with a control token.
         """
-        ids: list[int] = self._plain.encode(text).ids
-        if self._control.keys().isdisjoint(ids):
-            return ids
-        # A vocabulary may hold the control token's own string: break it up wherever it stands.
-        names = "|".join(re.escape(name) for name in self._control.values())
-        pieces: list[str] = []
-        for n, part in enumerate(re.split(f"({names})", text)):
-            pieces += list(part) if n % 2 else [part]
-        ids = [i for piece in pieces for i in self._plain.encode(piece).ids]
-        if self._control.keys().isdisjoint(ids):
-            return ids
+        # A vocabulary may hold the control token's own string: break it up wherever it stands, and
+        # where that does not help, because the tokenizer rewrites texts first, everywhere.
+        for pieces in ([text], self._around_control(text), list(text)):
+            ids = [
+                i
+                for n, piece in enumerate(pieces)
+                if piece
+                for i in self._spellers["inside" if n else place].encode(piece).ids
+            ]
+            if self._control.keys().isdisjoint(ids):
+                return ids
         raise DataError(f"cannot be spelt without control tokens, leave it out: {text[:60]!r}")
 
+    def _around_control(self, text: str) -> list[str]:
+        """The text in pieces, with every control token's string in single characters."""
+        names = sorted(self._control.values(), key=len, reverse=True)
+        pieces: list[str] = []
+        for n, part in enumerate(re.split(f"({'|'.join(map(re.escape, names))})", text)):
+            pieces += list(part) if n % 2 else [part]
+        return pieces
+
     def _opening(self, text: str) -> list[int]:
-        return self.content(text if self.has_template else f" {text}")
+        if not self.has_template:
+            return self.content(f" {text}")
+        before = self._layout([{"role": "user", "content": ""}])[-1]
+        return self.content(text, "after control" if isinstance(before, int) else "inside")
 
     def _spoken(self, conversation: Conversation) -> list[int]:
         text = "".join(f"\n\n{_SPEAKERS[turn['role']]}{turn['content']}" for turn in conversation)
         if conversation[-1]["role"] != "assistant":
             text += "\n\nAssistant:"
-        starts_with_bos = self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
-        return [self.tokenizer.bos_token_id] * starts_with_bos + self.content(text)
+        if self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]:
+            return [self.tokenizer.bos_token_id, *self.content(text, "after control")]
+        return self.content(text, "start")
 
     def _layout(self, conversation: Conversation) -> _Layout:
         roles = tuple(turn["role"] for turn in conversation)
@@ -146,16 +181,22 @@ class ChatTokens:
         found = [int(number) for number in parts[2::4]]
         if found != list(range(len(roles))):
             raise self._refusal(roles, "it leaves out, repeats or moves a message")
-        layout: _Layout = [self._literal(parts[0])]
+        layout: _Layout = self._literal(parts[0])
+        last = len(roles) - 1
         for left, number, right, text in zip(*(parts[n::4] for n in (1, 2, 3, 4)), strict=True):
-            layout += [_Slot(int(number), not left, not right), self._literal(text)]
-        return layout[:-1] if is_open else layout
+            layout.append(_Slot(int(number), not left, not right))
+            if not (is_open and int(number) == last):
+                layout += self._literal(text)
+        return layout
 
     def _render(self, roles: Sequence[str], generation_prompt: bool) -> str:
         messages = [{"role": role, "content": _SLOT.format(n)} for n, role in enumerate(roles)]
         try:
             rendered: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt
+                messages,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+                enable_thinking=False,
             )
         except TemplateError as error:
             raise self._refusal(roles, str(error)) from error
@@ -166,30 +207,95 @@ class ChatTokens:
             f"{self._name}: its chat template cannot say {', '.join(roles)}: {reason}"
         )
 
-    def _literal(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
+    def _literal(self, text: str) -> _Layout:
+        """The template's own text, cut at the control tokens in it."""
+        found = self._reader.encode(text, add_special_tokens=False)
+        layout: _Layout = []
+        done = 0
+        for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if number in self._control:
+                layout += [text[done:start], number]
+                done = end
+        return [part for part in (*layout, text[done:]) if part != ""]
+
+    def _find_markers(self) -> set[int]:
+        """Ids of the control tokens that the template says, unflagged role markers among them."""
+        said: set[int] = set()
+        for roles in (["user", "assistant", "user"], ["system", "user"]):
+            try:
+                rendered = self._render(roles, generation_prompt=True)
+            except ModelError:  # a model that knows no system turn; it is refused when there is one
+                continue
+            for text in _SLOT_PATTERN.split(rendered)[::4]:
+                said.update(self._reader.encode(text, add_special_tokens=False).ids)
+        for number in said:
+            name = self.tokenizer.convert_ids_to_tokens(number)
+            if _MARKER.fullmatch(name) and not _BYTE.fullmatch(name):
+                self._control.setdefault(number, name)
+        return said & self._control.keys()
 
     def _find_end(self) -> int:
         if self.has_template:
             rendered = self._render(["user", "assistant"], generation_prompt=False)
-            for token in self._literal(_SLOT_PATTERN.split(rendered)[-1]):
-                if token in self._control:
-                    return token
+            for part in self._literal(_SLOT_PATTERN.split(rendered)[-1]):
+                if isinstance(part, int):
+                    return part
         if self.tokenizer.eos_token_id is None:
             raise ModelError(f"{self._name}: has no end-of-sequence token; set eos_token")
         return int(self.tokenizer.eos_token_id)
 
 
-def _without_added_tokens(backend: Tokenizer) -> Tokenizer:
-    """A copy that reads every string as ordinary text.
+def _spellers(backend: Tokenizer) -> dict[_Place, Tokenizer]:
+    """Copies that read every string as ordinary text, one for each place that it may stand in.
 
     The flag ``split_special_tokens`` is not enough: it still reads added tokens that are not marked
     special, such as "<think>".
     """
     parts = json.loads(backend.to_str())
-    parts.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return Tokenizer.from_str(json.dumps(parts))
+    plain: dict[_Place, set[str]] = {
+        "start": set(),
+        "after control": {"first"},
+        "inside": {"first", "always"},
+    }
+    return {
+        place: _changed(
+            backend,
+            {
+                "added_tokens": [],
+                "normalizer": _unprefixed(parts.get("normalizer"), without),
+                "pre_tokenizer": _unprefixed(parts.get("pre_tokenizer"), without),
+            },
+        )
+        for place, without in plain.items()
+    }
+
+
+def _changed(backend: Tokenizer, changes: dict[str, Any]) -> Tokenizer:
+    """A copy that adds, cuts and pads nothing, with other parts where ``changes`` names them."""
+    parts = json.loads(backend.to_str())
+    parts.update(post_processor=None, truncation=None, padding=None)
+    return Tokenizer.from_str(json.dumps({**parts, **changes}))
+
+
+def _unprefixed(part: Any, without: set[str]) -> Any:
+    """A normaliser or pre-tokenizer that puts no space before a text.
+
+    ``without`` names which habit is dropped: of doing so before the first text only, or always.
+    """
+    if not isinstance(part, dict):
+        return part
+    part = dict(part)
+    for inner in ("normalizers", "pretokenizers"):
+        if inner in part:
+            part[inner] = [_unprefixed(each, without) for each in part[inner]]
+    if part.get("prepend_scheme") in without:
+        part["prepend_scheme"] = "never"
+    if "always" in without:
+        if part.get("add_prefix_space"):
+            part["add_prefix_space"] = False
+        if part.get("type") == "Prepend":
+            return {"type": "Sequence", "normalizers": []}
+    return part
 
 
 def _control_tokens(tokenizer: Any) -> dict[int, str]:

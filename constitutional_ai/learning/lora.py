@@ -103,8 +103,8 @@ def merged(model: Any) -> dict[str, Tensor]:
 def save(model: Any, folder: Path, base: str, task: str, whole: tuple[str, ...] = ()) -> None:
     """The adapter alone, as peft's ``from_pretrained`` and vLLM's ``--lora-modules`` read it.
 
-    ``base`` is the spec of the model that it was added to, ``task`` peft's name of what the model is for,
-    ``whole`` are modules outside the adapter that were trained with it.
+    ``base`` is the spec of the model that it was added to, ``task`` peft's name of what the model
+    is for, ``whole`` are modules outside the adapter that were trained with it.
     """
     config = copy.copy(model.peft_config[ADAPTER])
     config.base_model_name_or_path, _, revision = base.partition("@")

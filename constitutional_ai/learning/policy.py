@@ -134,7 +134,7 @@ class Policy:
         write_folder(folder, self._write)
 
     def save_adapter(self, folder: Path, base: str) -> None:
-        """The adapter alone, as peft reads it; nothing where there is none. ``base`` is under it."""
+        """The adapter alone, as peft reads it, where there is one; ``base`` is what it is for."""
         if lora.is_added(self.model):
             write_folder(folder, lambda draft: lora.save(self.model, draft, base, "CAUSAL_LM"))
 

@@ -187,9 +187,7 @@ def test_before_the_first_update_the_kl_is_zero(
 ) -> None:
     adapted = Policy.to_train(speaker_folder, LORA)
     reward = scored(Policy.load(speaker_folder, "cpu"))
-    found = rollout(
-        Sampler(adapted), adapted.reference(), reward, prompts[:6], make_settings(), 5
-    )
+    found = rollout(Sampler(adapted), adapted.reference(), reward, prompts[:6], make_settings(), 5)
     assert torch.equal(found.logprobs_BS, found.reference_BS)
     assert any(found.answers)
 
