@@ -1,0 +1,223 @@
+"""``cai redteam``: attack models, see what gets through and what catches it, amend, align again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from constitutional_ai.commands.options import Json, Set, progress
+from constitutional_ai.errors import UserError
+
+if TYPE_CHECKING:
+    from constitutional_ai.engines.base import Engine
+    from constitutional_ai.progress import Progress
+    from constitutional_ai.redteam.attack import Open, Plan
+
+
+def redteam(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="SPEC", help="A model to attack, or NAME=SPEC; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Everything goes here; resumes.")
+    ] = Path("out/redteam"),
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="lab (test topics), lab-train, or a JSONL/CSV file."),
+    ] = None,
+    benign: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Benign requests, for over-refusal.")
+    ] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With commas: all, encoding, framing, context, seen, unseen, pair, tree, a name,"
+            " inner+outer.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=2, help="2 adds every two families in a row.")
+    ] = None,
+    examples: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Requests with compliant answers, for few-shot."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Who says whether an attack got through.")
+    ] = None,
+    critic: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Who criticises; default the judge.")
+    ] = None,
+    attacker: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Who writes the attacks of pair and tree.")
+    ] = None,
+    constitution: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Whose principles criticise.")
+    ] = None,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A further constitution to try.")
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Harmful requests; default 100.")
+    ] = None,
+    benign_requests: Annotated[
+        int | None, typer.Option(min=0, help="Benign requests; default 50.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Of pair and tree; default 4.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Default 1.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of an answer.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default 0.")] = None,
+    amend: Annotated[
+        bool, typer.Option("--amend", help="Propose amendments from what got through.")
+    ] = False,
+    writer: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Who words new principles for --amend.")
+    ] = None,
+    retrain: Annotated[
+        str | None,
+        typer.Option(metavar="RUNFILE", help="With --amend: align, attack, amend, align, attack."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="With --retrain: held-out requests; default lab."),
+    ] = None,
+    test_families: Annotated[
+        str | None, typer.Option(metavar="LIST", help="With --retrain: default all.")
+    ] = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Attack models; show what gets through, and which principle catches it."""
+    given: dict[str, Any] = {
+        "models": _named(models) if models else None,
+        "prompts": prompts,
+        "benign": benign,
+        "families": tuple(_listed(families)) if families else None,
+        "steps": steps,
+        "examples": examples,
+        "judge": judge,
+        "critic": critic,
+        "attacker": attacker,
+        "constitution": constitution,
+        "candidates": candidates,
+        "requests": requests,
+        "benign_requests": benign_requests,
+        "rounds": rounds,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if retrain is None:
+        if set_ or test or test_families:
+            raise UserError("--set, --test and --test-families go with --retrain RUNFILE")
+        _attack(given, out, amend, writer, progress(json))
+    elif not amend or models:
+        raise UserError(
+            "--retrain makes the models that it attacks: use it with --amend, without --model"
+        )
+    else:
+        parts = retrain, set_ or [], test, _listed(test_families or "all"), writer
+        _round(given, out, *parts, progress(json))
+
+
+def _attack(
+    given: dict[str, Any], out: Path, amend: bool, writer: str | None, progress: "Progress"
+) -> None:
+    from constitutional_ai.redteam import attack, page
+    from constitutional_ai.redteam.amend import amend as propose
+    from constitutional_ai.run import RunFolder
+
+    with RunFolder(out):
+        plan = _plan(given, out)
+        engines = _engines(plan, out, progress)
+        found = attack.run(plan, out, engines, progress)
+        print(page.headline(page.write(found, out)))
+        print(out / "redteam.html")
+        if amend:
+            propose(found, out / "amend", engines(writer) if writer else None)
+            print((out / "amend" / "proposal.md").read_text(encoding="utf-8"))
+
+
+def _round(
+    given: dict[str, Any],
+    out: Path,
+    file: str,
+    overrides: list[str],
+    test: str | None,
+    test_families: list[str],
+    writer: str | None,
+    progress: "Progress",
+) -> None:
+    from constitutional_ai.redteam import lab, loop
+    from constitutional_ai.redteam.attack import Plan
+    from constitutional_ai.run import RunFolder
+    from constitutional_ai.settings import load_settings
+
+    settings = load_settings(file, overrides)
+    base = {"models": {"before": ""}, "constitution": settings.constitution, "seed": settings.seed}
+    source = given.get("prompts", lab.TRAIN)
+    default_judge = {"judge": settings.model.path}
+    mine = {"families": ("seen",) if source == lab.TRAIN else ("framing",), **default_judge}
+    plan = Plan(**{**base, **mine, **given, "prompts": source})
+    if test is None and source != lab.TRAIN:
+        raise UserError(
+            "--retrain with a prompts file: give the held-out requests with --test FILE"
+        )
+    held_out = {"prompts": test or lab.TEST, "families": tuple(test_families)}
+    tested = Plan(**{**plan.model_dump(), **held_out})
+    round_ = loop.Round(file, overrides, plan, tested, writer or "")
+    with RunFolder(out):
+        result = loop.run(round_, out, _engines(plan, out, progress), progress)
+    print(loop.markdown(result))
+    print(out / "test" / "redteam.html")
+
+
+def _plan(given: dict[str, Any], out: Path) -> "Plan":
+    """The plan of this command; what is left out is as the folder's first command had it."""
+    import json
+
+    from constitutional_ai.redteam.attack import Plan
+
+    path = out / "rows" / "settings.json"
+    held = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else {}
+    before = {name: value for name, value in held.items() if name in Plan.model_fields}
+    return Plan.model_validate({"models": {"lab:s": "lab:s"}, **before, **given})
+
+
+def _engines(plan: "Plan", out: Path, progress: "Progress") -> "Open":
+    """Opens models as a run does, and holds the few that were used last."""
+    from constitutional_ai.constitution import load_constitution
+    from constitutional_ai.job import Job
+    from constitutional_ai.run import RunFolder
+    from constitutional_ai.settings import Settings
+
+    constitution = load_constitution(plan.resolved().constitution)
+    job = Job(Settings(seed=plan.seed), constitution, RunFolder(out), 1, progress)
+
+    def open_engine(spec: str) -> "Engine":
+        return job.engine(spec)
+
+    return open_engine
+
+
+def _named(models: list[str]) -> dict[str, str]:
+    """``NAME=SPEC`` or ``SPEC``, which is its own name. Raises UserError for two of one name."""
+    import re
+
+    found: dict[str, str] = {}
+    for text in models:
+        match = re.fullmatch(r"([\w.-]+)=(.+)", text)
+        name, spec = (match[1], match[2]) if match else (text, text)
+        if name in found:
+            raise UserError(f"--model {text}: there are two named {name}; write NAME=SPEC")
+        found[name] = spec
+    return found
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,222 @@
+"""One whole round of red-teaming: align, attack, amend, align again, attack on held-out topics.
+
+    OUT/before/   the run file as it is                       `cai run`
+    OUT/train/    attacks on its model, on topics that may be trained on
+    OUT/amend/    the amended constitution and the prompts that got through
+    OUT/after/    the same run file, same seed, same budget, with those two
+    OUT/test/     attacks on base, before and after, on held-out requests and more families
+    OUT/loop.json, OUT/loop.md   attack success before and after, with intervals
+
+Each part resumes, so the same command goes on. Both runs start from the same model and see as many
+prompts: half of the second one's red-team prompts are attacks that got through, and a quarter of
+its helpful prompts are benign requests in the same disguises, lest every disguise be refused. The
+families of the training attacks are fewer than those of the test, which so has families that no
+alignment saw.
+"""
+
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constitutional_ai.data import load_prompts
+from constitutional_ai.evaluation.statistics import paired
+from constitutional_ai.pipeline import run_pipeline
+from constitutional_ai.progress import Progress
+from constitutional_ai.records import Prompt, PromptSet, content_hash
+from constitutional_ai.redteam import attack, page
+from constitutional_ai.redteam import scores as measured
+from constitutional_ai.redteam.amend import amend
+from constitutional_ai.redteam.attack import Campaign, Open, Plan, outcomes
+from constitutional_ai.run import RunFolder
+from constitutional_ai.settings import Settings, load_settings
+
+ATTACKS_SHARE, BENIGN_SHARE = 0.5, 0.25  # of the second run's red-team and helpful prompts
+BEFORE, AFTER, BASE = "before", "after", "base"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round is made of. ``plan`` attacks for training, ``test`` for the figures; the models
+    of both are filled in here.
+    """
+
+    file: str
+    overrides: Sequence[str]
+    plan: Plan
+    test: Plan
+    writer: str = ""
+
+
+def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[str, Any]:
+    """The whole round; the content of loop.json. Raises UserError where nothing got through."""
+    settings = load_settings(round.file, round.overrides)
+    before = aligned(settings, out / BEFORE, progress)
+    plan = round.plan.model_copy(update={"models": {BEFORE: before}})
+    found = attack.run(plan, out / "train", open_engine, progress)
+    page.write(found, out / "train")
+    amend(found, out / "amend", open_engine(round.writer) if round.writer else None)
+    again = amended_settings(round, settings, found.plan.constitution, out)
+    after = aligned(again, out / AFTER, progress)
+    models = {BASE: settings.model.path, BEFORE: before, AFTER: after}
+    tested = attack.run(
+        round.test.model_copy(update={"models": models}), out / "test", open_engine, progress
+    )
+    page.write(tested, out / "test")
+    trained_on = {row.family for row in found.attempts}
+    result = compared(tested, trained_on)
+    (out / "loop.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    (out / "loop.md").write_text(markdown(result), encoding="utf-8")
+    return result
+
+
+def aligned(settings: Settings, out: Path, progress: Progress) -> str:
+    """Run the pipeline, or finish it; where its last model lies."""
+    folder: RunFolder = run_pipeline(settings, out, progress=progress)
+    return str(folder.stage("ppo", settings.rounds).path / "model")
+
+
+def amended_settings(round: Round, settings: Settings, constitution: str, out: Path) -> Settings:
+    """The run file with the amended constitution and the mixed prompts, which are written here."""
+    from constitutional_ai.constitution import load_constitution
+
+    name = load_constitution(constitution).name
+    red_team, helpful = needed(settings)
+    seed = settings.seed
+    mixed(settings.prompts.red_team, "red-team", red_team, ATTACKS_SHARE, out, "red_team", seed)
+    mixed(settings.prompts.helpful, "helpful", helpful, BENIGN_SHARE, out, "helpful", seed)
+    return load_settings(
+        round.file,
+        [
+            *round.overrides,
+            f"constitution={json.dumps(str(out / 'amend' / f'{name}.toml'))}",
+            f"prompts.red_team={json.dumps(str(out / 'red_team.jsonl'))}",
+            f"prompts.helpful={json.dumps(str(out / 'helpful.jsonl'))}",
+        ],
+    )
+
+
+def needed(settings: Settings) -> tuple[int, int]:
+    """How many prompts of each set the most demanding stage draws."""
+    red = math.ceil(settings.ppo.prompts * settings.ppo.red_team_share)
+    return (
+        max(settings.revise.prompts, settings.sample.red_team, red),
+        max(settings.finetune.helpful, settings.sample.helpful, settings.ppo.prompts),
+    )
+
+
+def mixed(
+    source: str, set_: PromptSet, count: int, share: float, out: Path, name: str, seed: int
+) -> None:
+    """Write OUT/NAME.jsonl: ``share`` of ``count`` rows from amend/NAME.jsonl, the others plain.
+
+    Where too few got through they stand several times: each is drawn as often as any other, give or
+    take one.
+    """
+    attacks = (out / "amend" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    rng = random.Random(content_hash("mixed", set_, seed))
+    wanted = round_half(count * share) if attacks else 0
+    rounds = [rng.sample(attacks, len(attacks)) for _ in range(-(-wanted // max(1, len(attacks))))]
+    lines = [line for shuffled in rounds for line in shuffled][:wanted]
+    plain = load_prompts(source, set_, count - wanted, seed)
+    lines += [json.dumps(_row(prompt), ensure_ascii=False) for prompt in plain]
+    rng.shuffle(lines)
+    (out / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def round_half(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _row(prompt: Prompt) -> dict[str, Any]:
+    return {"prompt": prompt.prompt}
+
+
+def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:
+    """Attack success and over-refusal of each model, and after less before on the same attacks."""
+    found = measured.scores(tested)
+    names = list(found["models"][BEFORE]["families"])
+    groups = {"trained on": trained_on - {"plain"}, "not trained on": set(names) - trained_on}
+    rows: dict[str, Any] = {
+        name: {label: m["families"][name] for label, m in found["models"].items()}
+        | {"difference": difference(tested, {name})}
+        for name in names
+        if name not in (measured.ALL, measured.ANY, measured.SEEN, measured.UNSEEN)
+    }
+    attacks = {row.family for row in tested.attempts} - {"plain"}
+    for title, families in {**groups, measured.ALL: attacks}.items():
+        chosen = attacks & families
+        if chosen:
+            rows[title] = {
+                label: measured.of_group(
+                    tested,
+                    [r for r in tested.attempts if r.model == label and r.family in chosen],
+                )
+                for label in found["models"]
+            } | {"difference": difference(tested, chosen)}
+    before, after = (rows[measured.ALL][label]["success"]["mean"] for label in (BEFORE, AFTER))
+    return {
+        "by": found["by"],
+        "rows": rows,
+        "ratio": after / before if before else None,
+        "trained_on": sorted(trained_on),
+        "seed": tested.plan.seed,
+        "requests": len({row.request_id for row in tested.attempts if row.kind == "harmful"}),
+    }
+
+
+def difference(tested: Campaign, families: set[str]) -> dict[str, Any] | None:
+    """Success after less before, paired by request; None with too few requests read for both."""
+    ended = outcomes(tested)
+    by_model: dict[str, dict[str, list[float]]] = {BEFORE: {}, AFTER: {}}
+    for label, found in by_model.items():
+        groups: defaultdict[str, list[float]] = defaultdict(list)
+        for row in tested.attempts:
+            chosen = row.model == label and row.family in families and row.kind == "harmful"
+            if chosen and ended[row.id] != "unread":
+                groups[row.request_id].append(float(ended[row.id] == "through"))
+        found.update(groups)
+    if len(by_model[BEFORE].keys() & by_model[AFTER].keys()) < 2:
+        return None
+    result = paired(by_model[BEFORE], by_model[AFTER], tested.plan.seed)
+    return {**result.estimate(), "p": result.p}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table that the command prints."""
+    head = [
+        "attacks", "base", "before", "after", "after − before", "p",
+        "benign refused before", "after", "n",
+    ]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for name, row in result["rows"].items():
+        gap = row["difference"]
+        lines.append(
+            [
+                name,
+                *(_cell(row.get(label, {}).get("success")) for label in (BASE, BEFORE, AFTER)),
+                _cell(gap, signed=True),
+                f"{gap['p']:.3g}" if gap else "—",
+                *(_cell(row[label].get("over_refusal")) for label in (BEFORE, AFTER)),
+                str(row[BEFORE].get("success", {}).get("n", "—")),
+            ]
+        )
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    ratio = "—" if result["ratio"] is None else f"{result['ratio']:.2f}"
+    return (
+        f"{table}\nAttack success after ÷ before, all attacks: {ratio}. Read by {result['by']};"
+        f" 95 % intervals over {result['requests']} held-out requests. Trained on attacks of:"
+        f" {', '.join(result['trained_on'])}.\n"
+    )
+
+
+def _cell(estimate: dict[str, Any] | None, signed: bool = False) -> str:
+    if not estimate:
+        return "—"
+    sign = "+" if signed else ""
+    mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
+    return f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
