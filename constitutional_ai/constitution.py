@@ -13,14 +13,24 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import PromptSet, content_hash
 
 Use = Literal["critique", "preference"]
+T = TypeVar("T")
 
 # Fields that came later. Unset they stay out of the hash, so that a constitution which does not use
 # them keeps the hash under which rows were made before there were such fields.
@@ -109,11 +119,49 @@ class Scale(BaseModel):
         return self
 
 
+class WorkedRevision(BaseModel):
+    """An answer, what is wrong with it, and a better one, for a model that only continues text.
+
+    ``principle`` is what the critique goes by; without one, whichever is drawn for the request that
+    follows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    critique: str = Field(min_length=1)
+    revision: str = Field(min_length=1)
+    principle: str = ""
+
+
+class WorkedComparison(BaseModel):
+    """Two answers, and which one is better: shown to a judge that only continues text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: str = Field(min_length=1)
+    first: str = Field(min_length=1)
+    second: str = Field(min_length=1)
+    better: Literal["first", "second"]
+    principle: str = ""
+
+
+def _kind_of_exemplar(data: Any) -> str:
+    compared = "better" in data or "first" in data if isinstance(data, dict) else False
+    return "comparison" if compared or isinstance(data, WorkedComparison) else "revision"
+
+
+Exemplar = Annotated[
+    Annotated[WorkedRevision, Tag("revision")] | Annotated[WorkedComparison, Tag("comparison")],
+    Discriminator(_kind_of_exemplar),
+]
+
+
 class Constitution(BaseModel):
     """A named, versioned set of principles.
 
     ``thoughts`` are the turns that make a judge think before it chooses, ``scale`` is how it scores
-    one answer; both have defaults in prompts.py.
+    one answer; both have defaults in prompts.py. ``exemplars`` (in a file ``[[exemplar]]`` tables)
+    are shown where a run asks for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,6 +171,17 @@ class Constitution(BaseModel):
     thoughts: tuple[str, ...] = ()
     scale: Scale | None = None
     principles: tuple[Principle, ...] = Field(min_length=1)
+    exemplars: tuple[Exemplar, ...] = Field(
+        default=(), validation_alias=AliasChoices("exemplar", "exemplars")
+    )
+
+    @model_validator(mode="after")
+    def _exemplars_name_principles(self) -> "Constitution":
+        names = {"", *(principle.name for principle in self.principles)}
+        for exemplar in self.exemplars:
+            if exemplar.principle not in names:
+                raise ValueError(f"an exemplar names no principle of it: {exemplar.principle!r}")
+        return self
 
     @property
     def hash(self) -> str:
@@ -136,6 +195,24 @@ class Constitution(BaseModel):
                 return principle
         names = ", ".join(p.name for p in self.principles)
         raise ConstitutionError(f"{self.name} has no principle named {name!r}; it has: {names}")
+
+    def worked_revisions(self, count: int) -> list[WorkedRevision]:
+        """The first ``count``. Raises ConstitutionError where there are fewer."""
+        found = [one for one in self.exemplars if isinstance(one, WorkedRevision)]
+        return self._first(found, count, "revise.exemplars", "prompt, answer, critique, revision")
+
+    def worked_comparisons(self, count: int) -> list[WorkedComparison]:
+        """The first ``count``. Raises ConstitutionError where there are fewer."""
+        found = [one for one in self.exemplars if isinstance(one, WorkedComparison)]
+        return self._first(found, count, "label.exemplars", "prompt, first, second, better")
+
+    def _first(self, found: list[T], count: int, setting: str, keys: str) -> list[T]:
+        if len(found) < count:
+            raise ConstitutionError(
+                f"{self.name} has {len(found)} such exemplars, and {setting} = {count} asks for"
+                f" more; write [[exemplar]] tables with {keys}"
+            )
+        return found[:count]
 
     def usable(self, use: Use, prompts: PromptSet) -> list[Principle]:
         """The principles that may be drawn in this phase for this prompt set."""
@@ -215,7 +292,7 @@ def load_constitution(path: str | Path) -> Constitution:
     rows = data.pop("principle", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConstitutionError(f"{path}:1: principle: expected tables, each under [[principle]]")
-    lines = _lines_of_principles(source, len(rows))
+    lines = _lines_of("principle", source, len(rows))
     principles = [_principle(path, row, line) for row, line in zip(rows, lines, strict=True)]
     seen: dict[str, int] = {}
     for principle, line in zip(principles, lines, strict=True):
@@ -228,15 +305,18 @@ def load_constitution(path: str | Path) -> Constitution:
     try:
         return Constitution(principles=tuple(principles), **data)
     except ValidationError as error:
-        raise ConstitutionError(f"{path}:1: {_first(error)}") from None
+        line, place = 1, error.errors()[0]["loc"]
+        if place[:1] == ("exemplar",) and len(place) > 1:
+            line = _lines_of("exemplar", source, len(data["exemplar"]))[int(place[1])]
+        raise ConstitutionError(f"{path}:{line}: {_first(error)}") from None
 
 
-def _lines_of_principles(source: str, count: int) -> list[int]:
-    """The line of each ``[[principle]]``; all are 1 where they are spelled in another way."""
+def _lines_of(table: str, source: str, count: int) -> list[int]:
+    """The line of each ``[[table]]``; all are 1 where they are spelled in another way."""
     lines = [
         number
         for number, line in enumerate(source.splitlines(), 1)
-        if re.match(r"\s*\[\[\s*principle\s*\]\]", line)
+        if re.match(rf"\s*\[\[\s*{table}\s*\]\]", line)
     ]
     return lines if len(lines) == count else [1] * count
 

@@ -19,6 +19,7 @@ from constitutional_ai.constitution import Constitution, Principle, resolve
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judging.asking import Asked, Opinion, Unread, opinions
 from constitutional_ai.judging.replies import NO_ANSWER, NOT_FINITE, p_option_a, unreadable
+from constitutional_ai.prompts import worked_comparison
 from constitutional_ai.records import Conversation, PromptSet, content_hash
 from constitutional_ai.settings import LabelSettings
 
@@ -126,6 +127,7 @@ class Judge:
         self.constitution = constitution
         self.settings = settings
         self.temperature = temperature
+        self.exemplars = constitution.worked_comparisons(settings.exemplars)
 
     def compare(
         self,
@@ -148,7 +150,7 @@ class Judge:
             for set_, id_ in zip(sets, ids, strict=True)
         ]
         asked = [
-            Asked(prompt, first, second, principle, self._fence(seed, id_, prompt, first, second))
+            self._asked(prompt, first, second, principle, seed, id_)
             for prompt, first, second, id_, under in zip(
                 prompts, firsts, seconds, ids, drawn, strict=True
             )
@@ -156,6 +158,20 @@ class Judge:
         ]
         found = iter(opinions(self.engine, asked, self.constitution, self.settings, seed))
         return [self._verdict(under, [next(found) for _ in under]) for under in drawn]
+
+    def _asked(
+        self,
+        prompt: Conversation,
+        first: str,
+        second: str,
+        principle: Principle,
+        seed: int,
+        id_: str,
+    ) -> Asked:
+        fence = self._fence(seed, id_, prompt, first, second)
+        named = self.constitution.principle
+        shown = [worked_comparison(one, principle, named, fence) for one in self.exemplars]
+        return Asked(prompt, first, second, principle, fence, tuple(shown))
 
     def _fence(self, seed: int, id_: str, prompt: Conversation, first: str, second: str) -> str:
         if not self.settings.fence:
@@ -171,14 +187,10 @@ class Judge:
             if isinstance(opinion, Unread):
                 return Unlabelled(opinion.reason, hashes)
             read.append(opinion)
-        weights = [p.weight if self.settings.weighted else 1.0 for p in principles]
         scored = [opinion.scores for opinion in read if opinion.scores]
         orders = [(opinion.shown_first, opinion.shown_second) for opinion in read]
         by_principle = [opinion.p for opinion in read]
-        p, decided_by = fmean(by_principle, weights), ()
-        if any(principle.hard or principle.priority for principle in principles):
-            resolved = resolve(dict(zip(hashes, by_principle, strict=True)), self.constitution)
-            p, decided_by = resolved.p, resolved.decided_by
+        weights, p, decided_by = self.settle(principles, by_principle)
         p_soft = tempered(p, self.temperature)
         return Verdict(
             p_first=as_label(p_soft, self.settings),
@@ -192,6 +204,17 @@ class Judge:
             unread=sum((opinion.unread for opinion in read), Counter()),
             decided_by=decided_by,
         )
+
+    def settle(
+        self, principles: Sequence[Principle], by_principle: Sequence[float]
+    ) -> tuple[list[float], float, tuple[str, ...]]:
+        """(the principles' weights, one probability from theirs, whose rank decided it)."""
+        weights = [p.weight if self.settings.weighted else 1.0 for p in principles]
+        if any(principle.hard or principle.priority for principle in principles):
+            named = {p.name: q for p, q in zip(principles, by_principle, strict=True)}
+            resolved = resolve(named, self.constitution)
+            return weights, resolved.p, resolved.decided_by
+        return weights, fmean(by_principle, weights), ()
 
 
 class Jury:

@@ -15,6 +15,8 @@ from typing import Any
 
 from constitutional_ai.constitution import Constitution, load_constitution
 from constitutional_ai.data import prompts_identity
+from constitutional_ai.drafting.writing import keep_copy
+from constitutional_ai.engines import VLLM, is_served
 from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
@@ -60,6 +62,8 @@ def run_pipeline(
     """
     progress = progress or Progress()
     constitution = load_constitution(settings.constitution)
+    constitution.worked_revisions(settings.revise.exemplars)  # refused now, not after hours
+    constitution.worked_comparisons(settings.label.exemplars)
     with RunFolder(out, settings.rounds, settings.seed) as folder:
         plan = folder.plan()
         prints = fingerprints(settings, constitution, plan)
@@ -69,6 +73,7 @@ def run_pipeline(
         done = [step for step in kept if folder.stage(*step).done]
         todo = _todo(folder, plan, done, stages)
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
+        keep_copy(folder.path, constitution)
         for step in done:
             progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
@@ -118,6 +123,8 @@ def fingerprints(
     """What each step's rows depend on. Reads the prompt files and the model folder once."""
     sources = {name: prompts_identity(path) for name, path in settings.prompts}
     start = model_identity(settings.model.path)
+    label = settings.label
+    asked = (settings.model.path, settings.revise.critic, label.judge, *label.jury)
     found: dict[Step, Fingerprint] = {}
     before: Fingerprint = {}
     for step in plan:
@@ -138,6 +145,8 @@ def fingerprints(
             for judge in (settings.label.judge, *settings.label.jury):
                 print_[f"label.judge files {judge}"] = model_identity(judge)
             print_["label.calibration content"] = _content(settings.label.calibration)
+        if any(map(is_served, asked)):
+            print_["http.extra"] = settings.http.extra
         if stage in ONCE:
             print_["rounds"] = settings.rounds
         if before:
@@ -150,8 +159,10 @@ def model_identity(path: str) -> str:
     """A hash of a local model folder: names and sizes of its files, and each one's first 64 KiB.
 
     The first bytes of a safetensors file are its layout and some weights: enough to tell a model
-    that was trained again, without reading all of a large one. What is no folder is its own name.
+    that was trained again, without reading all of a large one. What is no folder is its own name: a
+    hub id, or a server's address and model. ``vllm:`` before a model makes it no other model.
     """
+    path = path.removeprefix(VLLM)
     folder = Path(path)
     if path.startswith("lab:"):
         from constitutional_ai.lab.model import model_path

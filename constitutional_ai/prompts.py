@@ -6,7 +6,10 @@ the revision. The comparison of two answers is one user turn (section 4.1), the 
 token.
 """
 
-from constitutional_ai.constitution import Principle
+from collections.abc import Callable, Sequence
+from itertools import chain, takewhile
+
+from constitutional_ai.constitution import Principle, WorkedComparison, WorkedRevision
 from constitutional_ai.records import Conversation, assistant, user
 
 OPTIONS = ("(A)", "(B)")
@@ -28,6 +31,9 @@ SCALES = {
 }
 
 
+Named = Callable[[str], Principle]  # a constitution's principle by its name
+
+
 def critique(prompt: Conversation, answer: str, principle: Principle) -> Conversation:
     """Ask what is wrong with ``answer`` under ``principle``."""
     return [*prompt, assistant(answer), user(principle.critique_prompt)]
@@ -42,6 +48,38 @@ def revision(
         assistant(critique_text),
         user(principle.revision_prompt),
     ]
+
+
+def after_examples(examples: Sequence[Conversation], asked: Conversation) -> Conversation:
+    """``asked`` with whole conversations before it, behind the system turns that it opens with.
+
+    A model that only continues text takes from them what a reply looks like (paper, section 3.1).
+    """
+    opening = list(takewhile(lambda turn: turn["role"] == "system", asked))
+    return [*opening, *chain.from_iterable(examples), *asked[len(opening) :]]
+
+
+def worked_critique(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
+    """An exemplar up to its critique; ``principle`` where it names none of its own."""
+    under = named(exemplar.principle) if exemplar.principle else principle
+    asked = critique([user(exemplar.prompt)], exemplar.answer, under)
+    return [*asked, assistant(exemplar.critique)]
+
+
+def worked_revision(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
+    """A whole exemplar; ``principle`` where it names none of its own."""
+    under = named(exemplar.principle) if exemplar.principle else principle
+    asked = revision([user(exemplar.prompt)], exemplar.answer, exemplar.critique, under)
+    return [*asked, assistant(exemplar.revision)]
+
+
+def worked_comparison(
+    exemplar: WorkedComparison, principle: Principle, named: Named, fence: str = ""
+) -> Conversation:
+    """An exemplar's question with its verdict; ``principle`` where it names none of its own."""
+    under = named(exemplar.principle) if exemplar.principle else principle
+    asked = comparison([user(exemplar.prompt)], exemplar.first, exemplar.second, under, fence)
+    return [*asked, assistant(OPTIONS[exemplar.better == "second"])]
 
 
 def comparison(
@@ -86,6 +124,18 @@ def compared(prompt: Conversation, first: str, second: str, fence: str = "") -> 
     """
     request, first, second = (_quoted(text, fence) for text in (spoken(prompt), first, second))
     return f"{_note(fence)}Request: {request}\n{OPTIONS[0]} {first}\n{OPTIONS[1]} {second}"
+
+
+def explanation(
+    prompt: Conversation, first: str, second: str, preferred: str, fence: str = ""
+) -> Conversation:
+    """Ask for the rule that a choice followed; ``preferred`` is one of OPTIONS."""
+    asked = (
+        f"Somebody preferred {preferred}. Which general rule for answers does this choice follow?"
+        " Reply with one sentence that begins with “The answer should” and would make sense to a"
+        " reader who has not seen this request."
+    )
+    return [user(f"{compared(prompt, first, second, fence)}\n{asked}")]
 
 
 def _note(fence: str) -> str:

@@ -64,7 +64,8 @@ class RevisionStep(BaseModel):
 class RevisedAnswer(Row):
     """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
 
-    ``messages`` is the SFT row: the prompt and the last answer.
+    ``messages`` is the SFT row: the prompt and the last answer. ``critic`` wrote critiques and
+    revisions, where that is not ``model``.
     """
 
     prompt: Conversation
@@ -74,6 +75,7 @@ class RevisedAnswer(Row):
     constitution: str
     model: str
     seed: int
+    critic: str = ""
 
 
 class Pair(Row):

@@ -136,6 +136,12 @@ class LabelSettings(Table):
             raise ValueError("the first bound is above the second; swap them")
         return clamp
 
+    @model_validator(mode="after")
+    def _exemplars_are_comparisons(self) -> "LabelSettings":
+        if self.exemplars and self.method not in ("compare", "vote"):
+            raise ValueError("exemplars are for the methods compare and vote; leave them at 0")
+        return self
+
 
 class RewardSettings(Table):
     epochs: Count = 2
@@ -181,15 +187,30 @@ class PPOSettings(Table):
 
 
 class EvaluateSettings(Table):
-    """How many test prompts of each kind."""
+    """How many test prompts of each kind, and what is asked about the answers.
+
+    The counts hold for the laboratory's prompts and for a file's prompts of those kinds; of other
+    kinds all are taken. Without an oracle the run's judge reads the answers.
+    """
 
     harmful: CountOrNone = 300
     benign: CountOrNone = 120
     borderline: CountOrNone = 120
     facts: CountOrNone = 120
+    samples: Count = 1  # answers to each prompt, at a temperature above 0
     temperature: NotNegative = 1.0
     max_new_tokens: Count = 64
+    grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
+    pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
+    harm_head: str = ""  # a folder of `cai evaluate fit-harm`: absolute harm by a regressor
+    difference: Annotated[float, Field(gt=0, le=1)] = 0.1  # of two shares, that is to be found
     chunk: Count = 330  # answers between two writes
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "EvaluateSettings":
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("several samples at temperature 0 are copies; raise the temperature")
+        return self
 
 
 class ReportSettings(Table):

@@ -3,7 +3,7 @@
 import pytest
 
 from constitutional_ai import prompts
-from constitutional_ai.constitution import Principle
+from constitutional_ai.constitution import Principle, WorkedComparison, WorkedRevision
 from constitutional_ai.records import assistant, user
 
 PRINCIPLE = Principle(name="kind", text="Be kind.", critique_prompt="Find fault.")
@@ -52,3 +52,56 @@ def test_several_turns_are_told_with_the_speakers() -> None:
     talk = [user("Hi."), assistant("Hello."), user("Bye.")]
     assert prompts.spoken(talk) == "Human: Hi.\nAssistant: Hello.\nHuman: Bye."
     assert prompts.spoken(ASKED) == "Tell me a joke."
+
+
+# ------------------------------------------------------------------------------- worked examples
+
+OTHER = Principle(name="brief", text="Be brief.")
+REVISED = WorkedRevision(
+    prompt="Insult me.", answer="You fool.", critique="It insults.", revision="I would rather not."
+)
+COMPARED = WorkedComparison(prompt="Hi.", first="Hello!", second="Go away.", better="first")
+
+
+def named(name: str) -> Principle:
+    return {"kind": PRINCIPLE, "brief": OTHER}[name]
+
+
+def test_a_worked_critique_goes_by_the_drawn_principle_or_its_own() -> None:
+    turns = prompts.worked_critique(REVISED, PRINCIPLE, named)
+    assert turns == [
+        user("Insult me."),
+        assistant("You fool."),
+        user("Find fault."),
+        assistant("It insults."),
+    ]
+    own = REVISED.model_copy(update={"principle": "brief"})
+    assert prompts.worked_critique(own, PRINCIPLE, named)[2] == user(OTHER.critique_prompt)
+
+
+def test_a_worked_revision_goes_on_from_its_critique() -> None:
+    turns = prompts.worked_revision(REVISED, PRINCIPLE, named)
+    assert turns[:4] == prompts.worked_critique(REVISED, PRINCIPLE, named)
+    assert turns[4:] == [user(PRINCIPLE.revision_prompt), assistant("I would rather not.")]
+
+
+@pytest.mark.parametrize(("better", "letter"), [("first", "(A)"), ("second", "(B)")])
+@pytest.mark.parametrize("fence", ["", "beef"])
+def test_a_worked_comparison_has_the_layout_of_the_question(
+    better: str, letter: str, fence: str
+) -> None:
+    shown = prompts.worked_comparison(
+        COMPARED.model_copy(update={"better": better}), PRINCIPLE, named, fence
+    )
+    asked = prompts.comparison([user("Hi.")], "Hello!", "Go away.", PRINCIPLE, fence)
+    assert shown == [*asked, assistant(letter)]
+
+
+def test_examples_stand_behind_the_system_turn_and_speakers_alternate() -> None:
+    asked = [{"role": "system", "content": "Be kind."}, *ASKED]
+    example = prompts.worked_critique(REVISED, PRINCIPLE, named)
+    turns = prompts.after_examples([example, example], asked)
+    assert turns == [asked[0], *example, *example, *ASKED]
+    roles = [turn["role"] for turn in turns[1:]]
+    assert roles == ["user", "assistant"] * 4 + ["user"]
+    assert prompts.after_examples([], asked) == asked

@@ -53,6 +53,7 @@ class Asked:
     second: str
     principle: Principle
     fence: str = ""
+    examples: tuple[Conversation, ...] = ()  # judged ones, to be shown before
 
     def orders(self) -> tuple[tuple[str, str], tuple[str, str]]:
         return (self.first, self.second), (self.second, self.first)
@@ -60,7 +61,9 @@ class Asked:
     def comparisons(self) -> list[Conversation]:
         """The question in both orders."""
         return [
-            templates.comparison(self.prompt, *pair, self.principle, self.fence)
+            templates.after_examples(
+                self.examples, templates.comparison(self.prompt, *pair, self.principle, self.fence)
+            )
             for pair in self.orders()
         ]
 

@@ -2,8 +2,10 @@
 
 Each red-team prompt gets a first answer from the model that the round starts from; then,
 ``rounds`` times, a principle is drawn, the answer is criticised under it and rewritten. Rows are
-RevisedAnswer. Where we deviate: the conversation has no few-shot examples before it, and a row may
-stop early. All rows of a chunk take each step together, since batches are what makes it fast.
+RevisedAnswer. Critique and revision may be another model's (``critic``); for a model that only
+continues text, worked examples of the constitution stand before each request (``exemplars``). Where
+we deviate: a row may stop early. All rows of a chunk take each step together, since batches are
+what makes it fast.
 """
 
 from collections import Counter
@@ -12,10 +14,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from constitutional_ai import failures
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.constitution import Constitution, Principle, WorkedRevision
 from constitutional_ai.data import load_prompts
 from constitutional_ai.engines.base import Completion
+from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
 from constitutional_ai.records import (
     Conversation,
@@ -31,7 +35,10 @@ from constitutional_ai.stages import Tally, asker, model_name
 NAME = "revise"
 FILE = "revisions.jsonl"
 
+SELF = "self"  # the critic that is the model itself
+
 Ask = Callable[[Sequence[Conversation]], list[Completion]]
+Work = Callable[[WorkedRevision, Principle, templates.Named], Conversation]
 
 # A critique that holds one of these found nothing. In lower case; whatever the constitution says.
 CLEAN_PHRASES = (
@@ -61,12 +68,20 @@ def finds_nothing(critique: str) -> bool:
 
 @dataclass
 class Draft:
-    """One row in the making. ``answers`` is always one longer than ``steps``."""
+    """One row in the making. ``answers`` is always one longer than ``steps``.
+
+    ``failed`` says why there will be no row: the model could not be asked.
+    """
 
     prompt: Prompt
     answers: list[str]
     steps: list[RevisionStep] = field(default_factory=list)
     stopped: bool = False
+    failed: str = ""
+
+    @property
+    def going(self) -> bool:
+        return not (self.stopped or self.failed)
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -75,23 +90,34 @@ def run(job: Job) -> dict[str, Any]:
     model = job.start_model()
     engine, name = job.engine(model), model_name(job, model)
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
+    critic = model if settings.critic == SELF else settings.critic
+    critic_name = model_name(job, critic)
+    exemplars = job.constitution.worked_revisions(settings.exemplars)
     prompts = load_prompts(job.settings.prompts.red_team, "red-team", settings.prompts, stage_seed)
     made_by = (NAME, stage_seed, name, job.constitution.hash, settings.model_dump())
     tally = Tally(folder)
 
-    def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[RevisedAnswer]:
+    def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[RevisedAnswer | Failed]:
         counts: Counter[str] = Counter()
+        answer = criticise = asker(engine, settings, chunk_seed, counts)
+        if critic != model:
+            seed = derive_seed(chunk_seed, "critic")
+            criticise = asker(job.engine(critic), settings, seed, counts)
         drafts = revise(
             chunk,
-            asker(engine, settings, chunk_seed, counts),
+            answer,
+            criticise,
             job.constitution,
+            exemplars,
             rounds=settings.rounds,
             stop_when_clean=settings.stop_when_clean,
             seed=stage_seed,
         )
         tally.keep(chunk_seed, counts)
         return [
-            RevisedAnswer(
+            Failed(id=draft.prompt.id, reason=draft.failed)
+            if draft.failed
+            else RevisedAnswer(
                 id=content_hash(draft.prompt.id, *made_by),
                 prompt=draft.prompt.prompt,
                 answers=draft.answers,
@@ -100,54 +126,94 @@ def run(job: Job) -> dict[str, Any]:
                 constitution=job.constitution.hash,
                 model=name,
                 seed=job.settings.seed,
+                critic=critic_name if critic != model else "",
             )
             for draft in drafts
         ]
 
     with job.progress.task(NAME, total=len(prompts), unit="rows") as tick:
-        rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, RevisedAnswer)
-    return {**summary(rows), **tally.total("unfinished")}
+        may_fail = job.settings.http.max_failed
+        rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, RevisedAnswer, may_fail)
+    failed = failures.counts(folder.path, FILE, len(prompts) - len(rows))
+    return {**summary(rows), **tally.total("unfinished"), **failed}
 
 
 def revise(
     prompts: Sequence[Prompt],
-    ask: Ask,
+    answer: Ask,
+    criticise: Ask,
     constitution: Constitution,
+    exemplars: Sequence[WorkedRevision] = (),
     *,
     rounds: int,
     stop_when_clean: bool,
     seed: int,
 ) -> list[Draft]:
     """Answer each prompt, then criticise and rewrite every answer ``rounds`` times."""
-    firsts = ask([prompt.prompt for prompt in prompts])
-    drafts = [Draft(prompt, [first.text]) for prompt, first in zip(prompts, firsts, strict=True)]
+    firsts = answer([prompt.prompt for prompt in prompts])
+    shown = Shown(constitution, exemplars)
+    drafts = [
+        Draft(prompt, [first.text], failed=first.failed)
+        for prompt, first in zip(prompts, firsts, strict=True)
+    ]
     for number in range(1, rounds + 1):
-        going = [draft for draft in drafts if not draft.stopped]
+        going = [draft for draft in drafts if draft.going]
         drawn = [
             constitution.draw("critique", "red-team", 1, seed, draft.prompt.id, number)[0]
             for draft in going
         ]
-        _one_round(going, drawn, ask, stop_when_clean)
+        _one_round(going, drawn, criticise, shown, stop_when_clean)
     return drafts
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The requests of this stage, with worked examples before them."""
+
+    constitution: Constitution
+    exemplars: Sequence[WorkedRevision]
+
+    def critique(self, draft: Draft, principle: Principle) -> Conversation:
+        asked = templates.critique(draft.prompt.prompt, draft.answers[-1], principle)
+        return self._after(templates.worked_critique, principle, asked)
+
+    def revision(self, draft: Draft, principle: Principle, critique: str) -> Conversation:
+        asked = templates.revision(draft.prompt.prompt, draft.answers[-1], critique, principle)
+        return self._after(templates.worked_revision, principle, asked)
+
+    def _after(self, work: Work, principle: Principle, asked: Conversation) -> Conversation:
+        named = self.constitution.principle
+        return templates.after_examples(
+            [work(exemplar, principle, named) for exemplar in self.exemplars], asked
+        )
+
+
 def _one_round(
-    drafts: Sequence[Draft], drawn: Sequence[Principle], ask: Ask, stop_when_clean: bool
+    drafts: Sequence[Draft],
+    drawn: Sequence[Principle],
+    ask: Ask,
+    shown: Shown,
+    stop_when_clean: bool,
 ) -> None:
-    """Add one step to each draft. A draft that stops keeps its answer and asks for no revision."""
+    """Add one step to each draft. A draft that stops keeps its answer and asks for no revision.
+
+    A draft that fails gets no step; it will not become a row.
+    """
     critiques = ask(
-        [
-            templates.critique(draft.prompt.prompt, draft.answers[-1], principle)
-            for draft, principle in zip(drafts, drawn, strict=True)
-        ]
+        [shown.critique(draft, principle) for draft, principle in zip(drafts, drawn, strict=True)]
     )
-    turns = list(zip(drafts, drawn, [reply.text for reply in critiques], strict=True))
-    for draft, _, critique in turns:
-        draft.stopped = stop_when_clean and finds_nothing(critique)
+    turns = [
+        (draft, principle, reply.text)
+        for draft, principle, reply in zip(drafts, drawn, critiques, strict=True)
+        if not reply.failed
+    ]
+    for draft, reply in zip(drafts, critiques, strict=True):
+        draft.failed = reply.failed
+        draft.stopped = stop_when_clean and not reply.failed and finds_nothing(reply.text)
     revisions = iter(
         ask(
             [
-                templates.revision(draft.prompt.prompt, draft.answers[-1], critique, principle)
+                shown.revision(draft, principle, critique)
                 for draft, principle, critique in turns
                 if not draft.stopped
             ]
@@ -155,11 +221,15 @@ def _one_round(
     )
     for draft, principle, critique in turns:
         before = draft.answers[-1]
+        revision = Completion(before, 0, True) if draft.stopped else next(revisions)
+        draft.failed = revision.failed
+        if draft.failed:
+            continue
         step = RevisionStep(
             principle=principle.name,
             principle_hash=principle.hash,
             critique=critique,
-            revision=before if draft.stopped else next(revisions).text,
+            revision=revision.text,
             clean=finds_nothing(critique),
         )
         draft.steps.append(step)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution
+from constitutional_ai.constitution import Constitution, WorkedRevision
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
@@ -197,3 +197,56 @@ def test_finds_nothing(critique: str, clean: bool) -> None:
 
 def test_phrases_are_lower_case() -> None:
     assert all(phrase == phrase.lower() for phrase in revise.CLEAN_PHRASES)
+
+
+def test_another_critic_criticises_and_rewrites_but_does_not_answer(make_job) -> None:
+    asked: list[Conversation] = []
+
+    def answers(turns: Conversation) -> str:
+        assert len(turns) == 1
+        return "v0"
+
+    def judges(turns: Conversation) -> str:
+        asked.append(turns)
+        return critic(revision="from the critic").generate([turns], Sampling())[0].text
+
+    scripts = {"start": ScriptedEngine(answers), "http://x/v1#critic": ScriptedEngine(judges)}
+    settings = {"prompts": 4, "rounds": 2, "critic": "http://x/v1#critic"}
+    job = make_job(scripts, revise=settings)
+    revise.run(job)
+    for row in rows(job):
+        assert row.answers == ["v0", "from the critic", "from the critic"]
+        assert row.model == "start" and row.critic == "http://x/v1#critic"
+    assert all(len(turns) > 1 for turns in asked) and len(asked) == 4 * 4
+    alone = make_job({"start": critic()}, "alone", revise={"prompts": 4, "rounds": 2})
+    revise.run(alone)
+    assert {row.critic for row in rows(alone)} == {""}
+    assert not {row.id for row in rows(alone)} & {row.id for row in rows(job)}
+
+
+def test_worked_examples_stand_before_critique_and_revision_only(
+    make_job, constitution: Constitution
+) -> None:
+    seen: list[Conversation] = []
+
+    def reply(turns: Conversation) -> str:
+        seen.append(turns)
+        return f"reply {len(seen)}"
+
+    worked = WorkedRevision(prompt="P", answer="A", critique="C", revision="R")
+    job = make_job({"start": ScriptedEngine(reply)}, revise={"prompts": 1, "rounds": 1})
+    job.constitution = constitution.model_copy(update={"exemplars": (worked, worked)})
+    job.settings = job.settings.model_copy(
+        update={"revise": job.settings.revise.model_copy(update={"exemplars": 1})}
+    )
+    revise.run(job)
+    (row,) = rows(job)
+    principle = constitution.principle(row.steps[0].principle)
+    named = constitution.principle
+    assert seen == [
+        row.prompt,
+        templates.worked_critique(worked, principle, named)
+        + templates.critique(row.prompt, row.answers[0], principle),
+        templates.worked_revision(worked, principle, named)
+        + templates.revision(row.prompt, row.answers[0], row.steps[0].critique, principle),
+    ]
