@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from constitutional_ai import __version__
-from constitutional_ai.commands import constitution, data, lab, study
+from constitutional_ai.commands import (
+    constitution,
+    data,
+    evaluate,
+    export,
+    judge,
+    lab,
+    monitor,
+    redteam,
+    study,
+)
 from constitutional_ai.commands.options import Commands, Json, Out, RunFile, Set, progress
 
 if TYPE_CHECKING:
@@ -36,8 +46,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group in (constitution, lab, study):
+for _group in (constitution, export, judge, lab, study):
     app.add_typer(_group.app, name=_group.__name__.rpartition(".")[2])
+app.command()(redteam.redteam)
+app.command()(monitor.monitor)
 
 
 def _version(wanted: bool) -> None:
@@ -93,7 +105,10 @@ def _stage_command(name: str) -> Callable[..., None]:
 
 
 for _name, _help in STAGES.items():
-    app.command(_name, help=f"Stage {_help}.")(_stage_command(_name))
+    if _name == evaluate.NAME:  # measures models that no run made, too
+        app.add_typer(evaluate.app, name=_name)
+    else:
+        app.command(_name, help=f"Stage {_help}.")(_stage_command(_name))
 
 
 def _settings(file: str, overrides: list[str] | None) -> "Settings":

@@ -34,3 +34,23 @@ def skills(
     from constitutional_ai.lab.skills import main as measure
 
     measure(model)
+
+
+@app.command()
+def pairs(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write; JSONL.")],
+    count: Annotated[int, typer.Option(min=1, help="How many pairs.")] = 600,
+    noise: Annotated[
+        float, typer.Option(min=0, max=0.49, help="The share of labels that are wrong.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Which labels are wrong.")] = 0,
+) -> None:
+    """Write labelled pairs that a judge can be measured on; never train on them."""
+    import json
+
+    from constitutional_ai.lab.pairs import pairs as make
+
+    rows = make(count, noise, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    print(f"{out}: {count} pairs, {sum(row['flipped'] for row in rows)} with the wrong label")

@@ -153,12 +153,12 @@ def _line(axes: Axes, series: Series, k: int) -> None:
         axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, lw=0)
 
 
-def reliability(bins: Sequence[Bin]) -> Figure:
+def reliability(bins: Sequence[Bin], by: str = "the reward model") -> Figure:
     """Predicted against observed preference; a mark's area is the number of pairs in its bin."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
         axes = figure.add_subplot(
-            xlabel="P(better) by the reward model", ylabel="P(better) by the label", aspect="equal"
+            xlabel=f"P(better) by {by}", ylabel="P(better) by the label", aspect="equal"
         )
         filled = [b for b in bins if b.n]
         largest = max((b.n for b in filled), default=1)

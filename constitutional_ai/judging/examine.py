@@ -1,0 +1,149 @@
+"""Puts labelled pairs to a judge and keeps what it says: the rows of ``cai judge report``.
+
+A pair is judged under every principle that its prompt set has, so that principles can be compared;
+the label of the run's settings is worked out from those that would have been drawn. Some pairs are
+asked again with the answers swapped, behind a new fence: what is left of the order after averaging.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from constitutional_ai.constitution import Principle
+from constitutional_ai.engines.base import Sampling
+from constitutional_ai.judge import Judge, Unlabelled, Verdict, nonce, tempered
+from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
+from constitutional_ai.judging.labelled import Labelled
+from constitutional_ai.judging.replies import FAILED, choice
+from constitutional_ai.records import Row, content_hash
+from constitutional_ai.run import StageFolder, in_chunks
+
+
+class Judged(Row):
+    """What one judge said of one pair; every probability is that of the better answer.
+
+    ``p`` is the judge's as its settings ask for it: under the named principle, or the mean over the
+    drawn ones. ``again`` is that of the swapped question, where it was asked.
+    """
+
+    p: float | None = None
+    by_principle: dict[str, float] = Field(default_factory=dict)
+    orders: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    drawn: list[str] = Field(default_factory=list)
+    again: float | None = None
+    unlabelled: str = ""
+    unread: dict[str, int] = Field(default_factory=dict)
+
+
+def examine(
+    judge: Judge,
+    rows: Sequence[Labelled],
+    seed: int,
+    folder: Path,
+    tick: Callable[[int], None],
+    again: int,
+    size: int,
+) -> list[Judged]:
+    """A row for each pair, in order; kept in ``folder``, so that an interrupted call goes on."""
+    key = content_hash(judge.name, judge.settings.model_dump(), judge.constitution.hash, seed)
+    made_of = content_hash(key, judge.temperature, again, [(row.id, row.set) for row in rows])
+    place = StageFolder(folder / made_of, "label", seed)
+    swapped = {row.id for row in rows[:again]}
+
+    def work(chunk: Sequence[Labelled], _: int) -> list[Judged]:
+        return ask(judge, chunk, seed, swapped)
+
+    return in_chunks(place, "verdicts.jsonl", rows, size, work, tick, Judged)
+
+
+def ask(
+    judge: Judge, rows: Sequence[Labelled], seed: int, swapped: Collection[str] = ()
+) -> list[Judged]:
+    """The judge on each pair, and once more, swapped, on those whose ids are in ``swapped``."""
+    pools = [pool(judge, row) for row in rows]
+    drawn = [_drawn(judge, row, seed) for row in rows]
+    verdicts = _compare(judge, rows, pools, seed, swap=False)
+    twice = [n for n, row in enumerate(rows) if row.id in swapped]
+    others = _compare(judge, [rows[n] for n in twice], [drawn[n] for n in twice], seed, swap=True)
+    second = dict(zip(twice, others, strict=True))
+    return [
+        _judged(judge, row, principles, verdict, second.get(n))
+        for n, (row, principles, verdict) in enumerate(zip(rows, drawn, verdicts, strict=True))
+    ]
+
+
+def _compare(
+    judge: Judge,
+    rows: Sequence[Labelled],
+    principles: Sequence[Sequence[Principle]],
+    seed: int,
+    swap: bool,
+) -> list[Verdict | Unlabelled]:
+    return judge.compare(
+        prompts=[row.prompt for row in rows],
+        sets=[row.set for row in rows],
+        firsts=[row.worse if swap else row.better for row in rows],
+        seconds=[row.better if swap else row.worse for row in rows],
+        ids=[f"{row.id} swapped" if swap else row.id for row in rows],
+        seed=seed,
+        principles=principles,
+    )
+
+
+def pool(judge: Judge, row: Labelled) -> list[Principle]:
+    """Every principle that the pair may be judged under."""
+    found = judge.constitution.usable("preference", row.set)
+    if row.principle and row.principle not in [p.name for p in found]:
+        found = [*found, judge.constitution.principle(row.principle)]
+    return found
+
+
+def _drawn(judge: Judge, row: Labelled, seed: int) -> list[Principle]:
+    if row.principle:
+        return [judge.constitution.principle(row.principle)]
+    return judge.constitution.draw("preference", row.set, judge.settings.principles, seed, row.id)
+
+
+def _judged(
+    judge: Judge,
+    row: Labelled,
+    drawn: Sequence[Principle],
+    verdict: Verdict | Unlabelled,
+    second: Verdict | Unlabelled | None,
+) -> Judged:
+    if isinstance(verdict, Unlabelled):
+        return Judged(id=row.id, unlabelled=verdict.reason)
+    of_drawn = [verdict.by_principle[principle.name] for principle in drawn]
+    return Judged(
+        id=row.id,
+        p=tempered(judge.settle(drawn, of_drawn)[1], judge.temperature),
+        by_principle=verdict.by_principle,
+        orders=verdict.orders,
+        drawn=[principle.name for principle in drawn],
+        again=1 - second.p_soft if isinstance(second, Verdict) else None,
+        unread=dict(verdict.unread),
+    )
+
+
+def spoken(judge: Judge, rows: Sequence[Labelled], seed: int) -> dict[str, int]:
+    """What the judge would have said, had it spoken: letters, and reasons why there is none.
+
+    The log-probabilities of a judge that refuses can look like a verdict. This shows them up.
+    """
+    questions = [
+        question
+        for row in rows
+        for question in Asked(
+            row.prompt,
+            row.better,
+            row.worse,
+            _drawn(judge, row, seed)[0],
+            nonce(seed, row.id, row.better, row.worse) if judge.settings.fence else "",
+        ).comparisons()
+    ]
+    if not questions:
+        return {}
+    replies = judge.engine.generate(questions, Sampling(0.0, max_new_tokens=REPLY_TOKENS))
+    return dict(Counter(FAILED if r.failed else choice(r.text) for r in replies).most_common())

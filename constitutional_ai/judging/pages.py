@@ -1,0 +1,245 @@
+"""How the figures of a judge are shown: tables on the terminal, JSON, and one HTML page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from constitutional_ai.report.page import Drawing, Page, Section, Table, cell, render
+
+FILE = "report.html"
+Rows = Sequence[Sequence[object]]
+
+
+def say(found: Mapping[str, Any], as_json: bool) -> None:
+    """The figures of ``cai judge report`` on stdout."""
+    if as_json:
+        _json(found)
+        return
+    left_out = found["left_out"]
+    print(f"{found['file']}: {found['rows']} pairs" + _listed(", left out: ", left_out))
+    for table in tables(found):
+        _show(table)
+
+
+def say_calibration(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        _json(found)
+        return
+    rows = [
+        [name, j["temperature"], *(j[when][key] for key in ("ece", "brier") for when in _WHEN)]
+        for name, j in found.items()
+    ]
+    head = ["", "temperature", "ECE before", "after", "Brier before", "after"]
+    _show(Table("On the half that the temperature was not fitted to.", head, rows))
+
+
+_WHEN = ("before", "after")
+
+
+def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        _json(found)
+        return
+    for name, judge in found.items():
+        right = cell(judge["right_without"])
+        print(f"{name}: {judge['pairs']} pairs, right without an attack {right}")
+        rows = [
+            [kind, o.fooled, o.changed, f"{o.shift:+.3f}", o.unlabelled]
+            for kind, o in judge["attacks"].items()
+        ]
+        head = ["attack", "fooled", "verdict changed", "P(worse) rose by", "unlabelled"]
+        _show(Table("", head, rows))
+        twice = judge["twice"]
+        far = twice["furthest_from_half"]
+        print(
+            "the same answer twice: "
+            + ("no verdict" if far is None else f"P is within {far:.2g} of .5")
+            + f", {twice['unlabelled']} unlabelled"
+        )
+
+
+def keep(path: Path, found: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def _json(found: Mapping[str, Any]) -> None:
+    print(json.dumps({"event": "result", **found}, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{value!r} is not JSON")
+
+
+def _listed(before: str, counts: Mapping[str, int]) -> str:
+    return before + "; ".join(f"{n} ({what})" for what, n in counts.items()) if counts else ""
+
+
+def _show(table: Table) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Rich
+    from rich.text import Text
+
+    shown = Rich(box=box.SIMPLE, title=table.caption or None, title_justify="left")
+    for n, name in enumerate(table.head):
+        shown.add_column(name, justify="right" if n else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell(value)) for value in row))
+    Console(markup=False, highlight=False).print(shown)
+
+
+def tables(found: Mapping[str, Any]) -> list[Table]:
+    """Every table of the report, those of single judges too."""
+    shown = [_floors(found["floors"])]
+    judges = found.get("judges", {})
+    if judges:
+        shown.append(_judges(judges))
+    for name, judge in judges.items():
+        if "accuracy" in judge:
+            shown += _of_judge(name, judge)
+    if found.get("between"):
+        shown.append(_between(found["between"]))
+    return shown
+
+
+def _floors(floors: Mapping[str, Any]) -> Table:
+    rows = [
+        [f"takes {n}", f["right"], f["decided"], f["right_of_decided"]] for n, f in floors.items()
+    ]
+    return Table(
+        "Raters that read nothing: what a judge has to beat.",
+        ["", "right of all", "decides", "right of those"],
+        rows,
+    )
+
+
+def _judges(judges: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, j in judges.items():
+        calibrated, order = j.get("calibration", {}), j.get("order", {})
+        after = calibrated.get("held_out", {}).get("after", {})
+        rows.append(
+            [
+                name,
+                j.get("accuracy"),
+                j.get("humans", {}).get("kappa"),
+                calibrated.get("ece"),
+                after.get("ece"),
+                order.get("flips"),
+                order.get("flips_after_averaging"),
+                j["unlabelled_share"],
+            ]
+        )
+    head = ["judge", "accuracy", "kappa", "ECE", "ECE, calibrated", "flips with order"]
+    return Table("Judges against the labels.", [*head, "flips, averaged", "unlabelled"], rows)
+
+
+def _of_judge(name: str, judge: Mapping[str, Any]) -> list[Table]:
+    shown = [
+        Table(f"{name}: right, by slice.", ["", "right", "n"], _parts(judge["by_kind"])),
+        Table(f"{name}: right under each principle.", ["", "right", "n"],
+              _parts(judge["by_principle"])),
+        Table(f"{name}: calibration, bins of the diagram.", ["P", "label", "pairs, both ways"],
+              [[b["predicted"], b["observed"], b["n"]] for b in judge["calibration"]["bins"]]),
+        Table(f"{name}: leanings.", ["", "value"], _leanings(judge)),
+        Table(f"{name}: pairs without a verdict.", ["reason", "pairs"],
+              list(judge["unlabelled"].items())),
+        Table(f"{name}: replies lost beside those that were read.", ["reason", "replies"],
+              list(judge["unread"].items())),
+        Table(f"{name}: what it says when it speaks.", ["reply", "replies"],
+              list(judge.get("spoken", {}).items())),
+        _correlation(name, judge["principles"]),
+    ]  # fmt: skip
+    return [table for table in shown if table.rows]
+
+
+def _parts(parts: Mapping[str, Any]) -> Rows:
+    return [[name, estimate, estimate["n"]] for name, estimate in parts.items()]
+
+
+def _leanings(judge: Mapping[str, Any]) -> Rows:
+    order, length, own = judge["order"], judge["length"], judge["self_preference"]
+    named: dict[str, object] = {
+        "P(better) shown first less shown second": order.get("bias"),
+        "prefers the longer answer": length.get("judge_prefers_longer"),
+        "the labels prefer the longer answer": length.get("labels_prefer_longer"),
+        "right where the longer is better": length.get("right_where_longer_is_better"),
+        "right where the shorter is better": length.get("right_where_shorter_is_better"),
+        "prefers its own answer": own.get("judge_prefers_own"),
+        "the labels prefer its answer": own.get("labels_prefer_own"),
+        "raw agreement with the labels": judge["humans"].get("raw"),
+        "Brier score": judge["calibration"]["brier"],
+        "temperature that would calibrate it": judge["calibration"].get("temperature"),
+    }
+    return [[what, value] for what, value in named.items() if value is not None]
+
+
+def _correlation(name: str, principles: Mapping[str, Any]) -> Table:
+    names = principles["names"]
+    rows = [
+        [one, *row, principles["with_mean"][one]]
+        for one, row in zip(names, principles["correlation"], strict=True)
+    ]
+    caption = f"{name}: how its principles' log-odds correlate; the last column: agrees with all."
+    return Table(caption, ["", *names, "with the mean"], rows if len(names) > 1 else [])
+
+
+def _between(found: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [
+        [f"{b['first']} / {b['second']}", b.get("raw"), b.get("kappa"), b["correlation"]]
+        for b in found
+    ]
+    return Table("Between judges.", ["", "same winner", "kappa", "correlation of P"], rows)
+
+
+def write(found: Mapping[str, Any], folder: Path) -> None:
+    """report.html, report.json, and each judge's reliability diagram as SVG and PNG."""
+    from constitutional_ai.report import figures
+    from constitutional_ai.report.figures import Bin
+
+    folder.mkdir(parents=True, exist_ok=True)
+    keep(folder / "report.json", found)
+    drawings = []
+    for number, (name, judge) in enumerate(found.get("judges", {}).items(), 1):
+        if "calibration" not in judge:
+            continue
+        bins = [Bin(b["predicted"], b["observed"], b["n"]) for b in judge["calibration"]["bins"]]
+        figure = figures.reliability(bins, "the judge")
+        source = figures.svg(figure, f"reliability-{number}")
+        (folder / f"reliability-{number}.svg").write_text(source, encoding="utf-8")
+        figures.png(figure, folder / f"reliability-{number}.png")
+        caption = f"Every pair in both directions. ECE {judge['calibration']['ece']:.3f}."
+        drawings.append(Drawing(name, caption, figures.inline(source, f"{name}. {caption}")))
+    page = Page(
+        title="Judges against labels",
+        headline=headline(found),
+        note=f"{found['file']}: {found['rows']} pairs"
+        f"{_listed(', left out: ', found['left_out'])}. Brackets hold 95 % intervals.",
+        sections=[
+            Section("Figures", tables=tables(found)),
+            Section("Calibration", drawings=drawings),
+            Section("How it was asked", details={"Settings": _asked(found)}),
+        ],
+    )
+    (folder / FILE).write_text(render(page), encoding="utf-8")
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """The one sentence: the best judge against the best rater that reads nothing."""
+    judged = {n: j["accuracy"] for n, j in found.get("judges", {}).items() if "accuracy" in j}
+    floor = max(found["floors"].items(), key=lambda item: float(item[1]["right"]["mean"]))
+    blind = f"Taking {floor[0]} is right in {cell(floor[1]['right'])}"
+    if not judged:
+        return f"{blind}; no judge gave a verdict."
+    name, best = max(judged.items(), key=lambda item: float(item[1]["mean"]))
+    return f"{name} agrees with the labels in {cell(best)} of its verdicts. {blind} of all pairs."
+
+
+def _asked(found: Mapping[str, Any]) -> str:
+    judges = {name: judge.get("asked") for name, judge in found.get("judges", {}).items()}
+    return json.dumps({"constitution": found.get("constitution"), "judges": judges}, indent=1)
