@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,27 @@ def write_lines(target: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     if target.exists():
         raise ExportError(f"{target}: exists; name a file that does not, or delete it")
     draft = target.with_name(f".{target.name}.part")
-    count = 0
     try:
         with _told(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8") as file:
-                for row in rows:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
+            count = rows_to(draft, rows)
             draft.rename(target)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise
+    return count
+
+
+def rows_to(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """JSONL in a folder that is itself made whole or not at all; returns how many rows."""
+    count = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
     return count
 
 
