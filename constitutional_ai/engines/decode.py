@@ -2,8 +2,8 @@
 
 Prompts are sorted by length and cut into batches under a token budget, padded on the left, with
 explicit position ids. Answers end at different lengths: finished rows leave the batch, so the
-last long answers do not pay for those that are done. That keeps the cache small, too: a block
-reserved ahead, instead of transformers' growing cache, gained little more when tried.
+last long answers do not pay for those that are done. Any causal model runs through transformers;
+a Llama on a CPU through our own pass (engines/llama.py), which is faster where models are small.
 
 Every call draws from its own generator: the same call on the same machine gives the same tokens.
 Not covered: beam search, penalties, models whose state is not keys and values.
@@ -13,12 +13,14 @@ Shapes: B rows, T tokens, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from constitutional_ai.engines import llama
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import ModelError
 
@@ -46,8 +48,9 @@ def sample_tokens(
     answers: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
     with torch.no_grad(), evaluating(model):
+        decoder = decoder_of(model, pad_id)
         for rows in batches(lengths, batch_tokens):
-            batch = _Batch(model, [prompts[r] for r in rows], [limits[r] for r in rows], pad_id)
+            batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
                 answers[row] = answer
     return answers
@@ -106,53 +109,110 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
+class Decoder(Protocol):
+    """Reads prompts and goes on from them; what ``read`` gives second is its own."""
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "Cache"]:
+        """Logits of the token after each prompt, (B, V), and what to go on from."""
+        ...
+
+    def step(self, token_B: Tensor, cache: Any) -> Tensor:
+        """Logits after one more token of each row, (B, V)."""
+        ...
+
+    def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """As the first of ``read``, where nothing is to follow."""
+        ...
+
+
+class Cache(Protocol):
+    def keep(self, rows: Tensor) -> None:
+        """Only these rows from now on."""
+        ...
+
+
+def decoder_of(model: Any, pad_id: int) -> Decoder:
+    """The fastest that computes this model. Make a new one when the weights have moved."""
+    return llama.Llama(model) if llama.fits(model) else Transformers(model, pad_id)
+
+
+class Transformers:
+    """Decodes through the model's own forward and its growing cache."""
+
+    def __init__(self, model: Any, pad_id: int) -> None:
+        self.model, self.pad_id = model, pad_id
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "_Grown"]:
+        inputs = padded_left(prompts, self.pad_id, self.model.device)
+        cache = _Grown(inputs, DynamicCache(config=self.model.config))
+        return self._forward(cache), cache
+
+    def step(self, token_B: Tensor, cache: "_Grown") -> Tensor:
+        mask_BT = cache.inputs["attention_mask"]
+        cache.inputs = {
+            "input_ids": token_B[:, None],
+            "attention_mask": torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1),
+            "position_ids": cache.inputs["position_ids"][:, -1:] + 1,
+        }
+        return self._forward(cache)
+
+    def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        inputs = padded_left(prompts, self.pad_id, self.model.device)
+        logits_BV: Tensor = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
+        return logits_BV
+
+    def _forward(self, cache: "_Grown") -> Tensor:
+        output = self.model(
+            **cache.inputs, past_key_values=cache.past, use_cache=True, logits_to_keep=1
+        )
+        logits_BV: Tensor = output.logits[:, -1]
+        return logits_BV
+
+
+@dataclass
+class _Grown:
+    inputs: dict[str, Tensor]  # of the next forward, or of the last one
+    past: DynamicCache
+
+    def keep(self, rows: Tensor) -> None:
+        self.inputs = {name: value[rows] for name, value in self.inputs.items()}
+        self.past.batch_select_indices(rows)
+
+
 class _Batch:
     """Prompts on their way to their answers; rows leave when they are done."""
 
-    def __init__(
-        self, model: Any, prompts: list[Sequence[int]], limits: list[int], pad_id: int
-    ) -> None:
-        self.model = model
+    def __init__(self, decoder: Decoder, prompts: list[Sequence[int]], limits: list[int]) -> None:
+        self.decoder, self.prompts = decoder, prompts
         self.answers: list[list[int]] = [[] for _ in prompts]
-        self.rows_B = torch.arange(len(prompts), device=model.device)  # whose answer a row is
-        self.limits_B = torch.tensor(limits, device=model.device)
-        self.inputs = padded_left(prompts, pad_id, model.device)
-        self.cache = DynamicCache(config=model.config)
+        self.limits = limits
 
     def run(self, sampling: Sampling, end_id: int, rng: torch.Generator) -> list[list[int]]:
-        alive_B = self.limits_B > 0
+        if not any(self.limits):
+            return self.answers
+        logits_BV, cache = self.decoder.read(self.prompts)
+        rows_B = torch.arange(len(self.prompts), device=logits_BV.device)  # whose answer a row is
+        limits_B = torch.tensor(self.limits, device=logits_BV.device)
+        alive_B = limits_B > 0
         made = 0
-        while alive_B.any():
-            output = self.model(
-                **self.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1
-            )
-            token_B = draw(output.logits[:, -1], sampling, rng)
-            for row, token, alive in zip(
-                self.rows_B.tolist(), token_B.tolist(), alive_B.tolist(), strict=True
-            ):
-                if alive:
-                    self.answers[row].append(token)
+        while True:
+            token_B = draw(logits_BV, sampling, rng)
+            self._note(rows_B[alive_B], token_B[alive_B])
             made += 1
-            alive_B &= (token_B != end_id) & (self.limits_B > made)
-            self._advance(token_B)
+            alive_B &= (token_B != end_id) & (limits_B > made)
+            if not alive_B.any():
+                return self.answers
             if alive_B.sum() <= _COMPACT_AT * len(alive_B):
-                alive_B = self._compact(alive_B)
-        return self.answers
+                keep = alive_B.nonzero().flatten()
+                cache.keep(keep)
+                rows_B, limits_B, token_B, alive_B = (
+                    x[keep] for x in (rows_B, limits_B, token_B, alive_B)
+                )
+            logits_BV = self.decoder.step(token_B, cache)
 
-    def _advance(self, token_B: Tensor) -> None:
-        mask_BT = self.inputs["attention_mask"]
-        self.inputs = {
-            "input_ids": token_B[:, None],
-            "attention_mask": torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1),
-            "position_ids": self.inputs["position_ids"][:, -1:] + 1,
-        }
-
-    def _compact(self, alive_B: Tensor) -> Tensor:
-        keep = alive_B.nonzero().flatten()
-        self.rows_B, self.limits_B = self.rows_B[keep], self.limits_B[keep]
-        self.inputs = {name: value[keep] for name, value in self.inputs.items()}
-        self.cache.batch_select_indices(keep)
-        return alive_B[keep]
+    def _note(self, rows_B: Tensor, token_B: Tensor) -> None:
+        for row, token in zip(rows_B.tolist(), token_B.tolist(), strict=True):
+            self.answers[row].append(token)
 
 
 def draw(logits_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,101 @@
+"""Our own Llama pass: transformers' logits, whatever the padding, the growth and the rows left."""
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from constitutional_ai.engines import llama
+from constitutional_ai.engines.llama import ROOM, Llama
+
+HEADS, VOCABULARY = 2, 50
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    return made(num_key_value_heads=HEADS).eval()
+
+
+def made(**changes: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        max_position_embeddings=128,
+        initializer_range=0.5,
+        **changes,
+    )
+    return LlamaForCausalLM(config)
+
+
+def some_prompts() -> list[list[int]]:
+    rng = random.Random(1)
+    return [[rng.randrange(VOCABULARY) for _ in range(length)] for length in (7, 1, 23, 7, 12)]
+
+
+def expected(model: Any, ids: list[int]) -> torch.Tensor:
+    """One row alone, without cache or padding."""
+    with torch.no_grad():
+        logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
+    return logits
+
+
+def close(found: torch.Tensor, wanted: list[torch.Tensor]) -> None:
+    torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_reading_and_going_on_is_transformers_forward(model: LlamaForCausalLM) -> None:
+    rows = some_prompts()
+    decoder, rng = Llama(model), random.Random(2)
+    logits, cache = decoder.read(rows)
+    close(logits, [expected(model, row) for row in rows])
+    for step in range(2 * ROOM + 3):  # past two growths of the cache
+        if step == 5:  # a row in the middle is done
+            keep = [0, 1, 3, 4]
+            cache.keep(torch.tensor(keep))
+            rows = [rows[place] for place in keep]
+        tokens = [rng.randrange(VOCABULARY) for _ in rows]
+        rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
+        logits = decoder.step(torch.tensor(tokens), cache)
+        close(logits, [expected(model, row) for row in rows])
+
+
+@torch.no_grad()
+def test_many_prompts_are_read_in_parts(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Llama(model).last(some_prompts())
+    monkeypatch.setattr(llama, "READ_TOKENS", 30)
+    torch.testing.assert_close(Llama(model).last(some_prompts()), whole, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_bfloat16_stays_near_float32(model: LlamaForCausalLM) -> None:
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    found = Llama(half).last(some_prompts()).float().log_softmax(-1)
+    wanted = Llama(model).last(some_prompts()).log_softmax(-1)
+    assert (found - wanted).abs().max() < 0.5
+    assert (found.exp() - wanted.exp()).abs().max() < 0.05
+
+
+def test_only_what_it_computes_fits(model: LlamaForCausalLM, tiny_gpt2: Path) -> None:
+    assert llama.fits(model)
+    assert not llama.fits(made(num_key_value_heads=1))
+    assert not llama.fits(made(num_key_value_heads=HEADS, attention_bias=True))
+    assert not llama.fits(AutoModelForCausalLM.from_pretrained(tiny_gpt2))
+    adapted = copy.deepcopy(model)
+
+    class Adapted(nn.Linear):
+        """As peft puts one in a projection's place."""
+
+    adapted.model.layers[0].self_attn.q_proj = Adapted(16, 16, bias=False)
+    assert not llama.fits(adapted)
