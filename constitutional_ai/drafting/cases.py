@@ -187,6 +187,7 @@ def _preferred(case: Case, name: str, verdict: Verdict | Unlabelled) -> Check:
     if isinstance(verdict, Unlabelled):
         return Check(case, name, "prefers", f"no verdict: {verdict.reason}")
     p = verdict.p_first
+    assert verdict.by_order is not None  # only scores, asked one by one, have no order
     as_first, as_second = verdict.by_order
     flipped = (as_first - 0.5) * (as_second - 0.5) < 0
     failure = ""

@@ -8,7 +8,7 @@ flip is never the luck of a draw; a principle that both have is asked once.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
@@ -225,3 +225,42 @@ def _label(
 
 def _set(row: Compared) -> PromptSet:
     return row.set
+
+
+def told_flips(found: Flips, source: str, engine: str, examples: int) -> list[str]:
+    """The semantic diff as a person reads it."""
+    lines = [f"labels of {source} by {engine}:"]
+    if found.read:
+        share = found.share
+        lines += [
+            f"  {len(found.flips)} of {found.read} flip: {share['mean']:.3f}"
+            f" (95 % interval {share['low']:.3f}–{share['high']:.3f})",
+            f"  P(better) moves by {found.moved:.3f} on average",
+        ]
+    lines += [f"  no label: {n} × {reason}" for reason, n in sorted(found.unlabelled.items())]
+    for flip in found.flips[:examples]:
+        before, after = flip.p
+        better, worse = (flip.second, flip.first) if after < 0.5 else (flip.first, flip.second)
+        lines += [
+            "",
+            f"{source}:{flip.line}: {_short(flip.prompt[-1]['content'])}",
+            f"  now better ({max(after, 1 - after):.2f}): {_short(better)}",
+            f"  before ({max(before, 1 - before):.2f}):     {_short(worse)}",
+        ]
+    return lines
+
+
+def _short(text: str, limit: int = 200) -> str:
+    plain = " ".join(text.split()) or "(empty)"
+    return plain if len(plain) <= limit else f"{plain[:limit].rstrip()} …"
+
+
+def as_json(found: Flips) -> dict[str, Any]:
+    return {
+        "read": found.read,
+        "flipped": len(found.flips),
+        "share": found.share if found.read else None,
+        "moved": found.moved,
+        "unlabelled": found.unlabelled,
+        "flips": [asdict(flip) for flip in found.flips],
+    }

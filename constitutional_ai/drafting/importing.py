@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,7 +26,7 @@ from constitutional_ai.drafting.document import read_document
 from constitutional_ai.drafting.entries import Entry, unique_names
 from constitutional_ai.errors import ConstitutionError
 
-Format = Literal["auto", "paper", "markdown", "list"]
+FORMATS = ("auto", "paper", "markdown", "list")
 
 
 @dataclass
@@ -35,8 +35,10 @@ class Imported:
     notes: dict[str, list[str]] = field(default_factory=dict)  # comments over a principle
 
 
-def read_foreign(paths: Sequence[Path], format: Format, name: str) -> Imported:
+def read_foreign(paths: Sequence[Path], format: str, name: str) -> Imported:
     """One constitution from all files together. Raises ConstitutionError with file and line."""
+    if format not in FORMATS:
+        raise ConstitutionError(f"--format {format}: it is one of: {', '.join(FORMATS)}")
     entries: list[Entry] = []
     described, version = "", ""
     for path in paths:
@@ -81,7 +83,7 @@ def _read(path: Path) -> str:
         raise ConstitutionError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
 
 
-def _guess(path: Path, text: str) -> Format:
+def _guess(path: Path, text: str) -> str:
     if text.lstrip()[:1] in ("{", "["):
         return "paper"
     return "markdown" if path.suffix.lower() in (".md", ".markdown") else "list"

@@ -45,11 +45,8 @@ def under(
     The principle is asked whatever its ``use`` and ``prompts`` say. Raises NoLogprobs where the
     engine has none.
     """
-    alone = principle.model_copy(
-        update={"use": ("critique", "preference"), "prompts": ("red-team", "helpful")}
-    )
-    one = Constitution(name="one", version="1", principles=(alone,))
-    judge = Judge(engine, one, LabelSettings(principles=1, mode="soft", fence=fence))
+    alone = Constitution(name="one", version="1", principles=(principle,))
+    judge = Judge(engine, alone, LabelSettings(method="compare", mode="soft", fence=fence))
     found: list[Verdict | Unlabelled] = []
     for start in range(0, len(questions), CHUNK):
         part = questions[start : start + CHUNK]
@@ -60,6 +57,7 @@ def under(
             seconds=[question.second for question in part],
             ids=[question.id for question in part],
             seed=0,
+            principles=[[principle]] * len(part),
         )
         if tick:
             tick(len(part))

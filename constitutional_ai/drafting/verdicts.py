@@ -152,3 +152,12 @@ def junit(suite: Suite, checks: Sequence[Check], name: str) -> str:
 
 def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
+
+
+def counted(suite: Suite, checks: Sequence[Check]) -> str:
+    """The last line: how many checks went how."""
+    failed = sum(check.failed for check in checks)
+    known = sum(bool(check.failure and check.known) for check in checks)
+    passed = len(checks) - failed - known
+    known_too = f", {known} known to fail" if known else ""
+    return f"{len(suite.cases)} cases, {passed} checks passed, {failed} failed{known_too}"

@@ -1,6 +1,7 @@
 """Constitutions as TOML text that ``load_constitution`` reads back with the same hash."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,22 @@ def write_new(path: Path, text: str, force: bool = False) -> None:
         raise ConstitutionError(f"{path}: already exists; take another --out, or add --force")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def template(file: str, name: str) -> str:
+    """The text of ``new.toml`` or ``new.tests.toml``, for a constitution of that name."""
+    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    return text.replace("{name}", name)
+
+
+KEPT = "constitution.toml"  # in a run folder: what the run was made under
+
+
+def keep_copy(folder: Path, constitution: Constitution) -> None:
+    """Leave the constitution in a run folder, whole or not at all: a hash alone cannot be read."""
+    draft = folder / f".{KEPT}.part"
+    draft.write_text(to_toml(constitution, [f"hash {constitution.hash}"]), encoding="utf-8")
+    os.replace(draft, folder / KEPT)
 
 
 def _said(principle: Principle) -> dict[str, Any]:
