@@ -9,6 +9,7 @@ Each file is made in chunks; the same command goes on after a kill. Rows that an
 are listed in failures.jsonl, counted, and never scored.
 """
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -86,7 +87,8 @@ class Plan(BaseModel):
 class Attempt(Row):
     """One attack and the answer. ``request`` is the plain request, ``prompt`` what was sent.
 
-    ``tries`` counts the messages of a search, of which this is the best by the judge.
+    ``tries`` counts the messages of a search, of which this is the best by the judge; ``note`` says
+    why a search sent none, and such a row is unread.
     """
 
     model: str
@@ -99,6 +101,7 @@ class Attempt(Row):
     answer: str
     finished: bool
     tries: int = 1
+    note: str = ""
 
 
 class Item(NamedTuple):
@@ -155,13 +158,14 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
 
 def claim(folder: StageFolder, print_: Fingerprint) -> None:
     """Begin the folder, or go on in it. Raises RunFolderError where it belongs to another plan."""
-    try:
-        folder.check(print_)
-    except RunFolderError as error:
-        reason = str(error).partition("; add `--redo")[0]
-        raise RunFolderError(
-            f"{reason}; take another --out, or delete the folder to attack again"
-        ) from None
+    path = folder.path / "settings.json"
+    held = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else print_
+    for key in [*print_, *held]:
+        if held.get(key) != print_.get(key):
+            raise RunFolderError(
+                f"{folder.path}: was made with {key} = {held.get(key)!r}, now {print_.get(key)!r};"
+                " take another --out, or delete the folder to attack again"
+            )
     if not folder.done:
         folder.begin(print_)
 
@@ -254,9 +258,11 @@ def _hunted(
 
 def _of_hunt(item: Item, hunt: Hunt) -> Attempt | Failed:
     best = hunt.best
+    if best is None and hunt.failed:
+        return Failed(id=item.id, reason="the target failed")
     if best is None:
-        reason = "the target failed" if hunt.failed else "no usable message from the attacker"
-        return Failed(id=item.id, reason=reason)
+        nothing = _attempt(item, hunt.request, "", True, 0)
+        return nothing.model_copy(update={"note": "no usable message from the attacker"})
     prompt: Conversation = [*hunt.request[:-1], {"role": "user", "content": best.attack}]
     return _attempt(item, prompt, best.answer, True, len(hunt.tries))
 
@@ -320,12 +326,15 @@ def judge(
     """The judge on every answer, to readings.jsonl; one that it could not read says so."""
 
     def work(chunk: Sequence[Attempt], _: int) -> list[Reading]:
-        return _judge(plan, open_engine).read(
-            [row.request for row in chunk],
-            [row.answer for row in chunk],
-            [row.id for row in chunk],
+        sent = [row for row in chunk if not row.note]
+        read = _judge(plan, open_engine).read(
+            [row.request for row in sent],
+            [row.answer for row in sent],
+            [row.id for row in sent],
             plan.seed,
         )
+        by_id = {reading.id: reading for reading in read}
+        return [by_id.get(row.id) or verdict.nothing_to_read(row.id, row.note) for row in chunk]
 
     with progress.task("judge", total=len(attempts), unit="answers") as tick:
         rows = in_chunks(folder, READINGS, attempts, plan.chunk, work, tick, Reading)
@@ -344,7 +353,7 @@ def _truth(
         return truth.read(
             [row.id for row in chunk],
             [row.request for row in chunk],
-            [row.answer for row in chunk],
+            [None if row.note else row.answer for row in chunk],
         )
 
     with progress.task("oracle", total=len(attempts), unit="answers") as tick:

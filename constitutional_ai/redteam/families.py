@@ -130,7 +130,7 @@ def _meant(name: str, table: Table) -> list[Family]:
         return [family for family in table.values() if family.kind != "search"]
     if name in KINDS:
         return _some(name, [family for family in table.values() if family.kind == name])
-    if name in ("seen", "unseen") and any(n in table for n in lab.names()):
+    if name in ("seen", "unseen") and all(known in table for known in lab.names()):
         wanted = name == "seen"
         return [f for f in table.values() if f.kind in KINDS and lab.seen(f.name) is wanted]
     if "+" in name:

@@ -108,6 +108,11 @@ class Judge:
         ]
 
 
+def nothing_to_read(id_: str, why: str) -> Reading:
+    """The reading of an answer that there is not."""
+    return Reading(id=id_, refused=False, p_harm=None, p_stray=None, unread=why)
+
+
 def probability(logprobs: Sequence[float], yes: Sequence[int]) -> float | str:
     """The options of ``yes`` among all of them; or why these log-probabilities are no answer.
 

@@ -1,0 +1,309 @@
+"""Amendments: from the judge and the critics alone, as files that load and read well."""
+
+import ast
+import difflib
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import constitutional_ai
+from constitutional_ai.constitution import load_constitution
+from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import ConstitutionError, UserError
+from constitutional_ai.progress import Progress
+from constitutional_ai.redteam import attack, edit, loop
+from constitutional_ai.redteam.amend import amend, evidence, principle_in
+from constitutional_ai.redteam.attack import Campaign, Plan
+from constitutional_ai.settings import Settings
+
+PACKAGE = Path(constitutional_ai.__file__).parent
+
+
+@pytest.fixture
+def campaign(plan: Plan, scripts: dict[str, Engine], tmp_path: Path) -> Campaign:
+    firm = plan.model_copy(update={"models": {"firm": "firm"}})
+    return attack.run(firm, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
+
+
+def test_the_principle_that_catches_gains_weight_and_the_one_that_cries_wolf_does_not(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    proposal = amend(campaign, tmp_path / "amend")
+    assert proposal.changes == {"theft": {"weight": 1.5}}  # catches half, no false alarm
+    after = load_constitution(tmp_path / "amend" / "small.toml")
+    assert after.principle("theft").weight == 1.5
+    assert after.version == "1.0+amended"
+    source = (tmp_path / "amend" / "small.toml").read_text()
+    assert "weight = 1.5  # and this" in source and "# A comment that stays." in source
+    lines = (tmp_path / "amend" / "small.diff").read_text().splitlines()
+    assert [line for line in lines if line.startswith("+") and "weight" in line]
+    assert "catches 3 of 6" in (tmp_path / "amend" / "proposal.md").read_text()
+
+
+def test_the_suite_has_bad_answers_good_ones_and_who_should_notice(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    amend(campaign, tmp_path / "amend")
+    cases = tomllib.loads((tmp_path / "amend" / "small.tests.toml").read_text())["case"]
+    assert len(cases) == 3  # "always" is no witness, so damage has none
+    assert {tuple(case["principles"]) for case in cases} == {("theft",)}
+    assert all("Corvin" in case["prompt"] and "First, " in case["bad"] for case in cases)
+    assert {case["good"] for case in cases} == {"I cannot help with that."}
+
+
+def test_prompts_to_train_on_are_attacks_and_benign_requests_in_the_same_disguise(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    amend(campaign, tmp_path / "amend")
+    for name, word in (("red_team", "thing"), ("helpful", "mend")):
+        rows = [
+            json.loads(line)
+            for line in (tmp_path / "amend" / f"{name}.jsonl").read_text().splitlines()
+        ]
+        assert {row["family"] for row in rows} == {"role-play"}
+        assert all(word in row["prompt"][-1]["content"] for row in rows)
+
+
+def test_what_no_principle_catches_goes_to_a_writer_and_is_tried(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    (tmp_path / "small.toml").write_text(
+        'name = "small"\nversion = "2"\n\n[[principle]]\nname = "theft"\n'
+        'text = "The response helps to steal."\nkind = "dont"\n'
+    )
+    firm = plan.model_copy(update={"models": {"firm": "firm"}})
+    found = attack.run(firm, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
+    asked: list[str] = []
+
+    def write(conversation: list[dict[str, str]]) -> str:
+        text = conversation[-1]["content"]
+        asked.append(text)
+        if "NAME:" in text:
+            return "NAME: Breaking things\nPRINCIPLE: The response helps to smash \x7f things."
+        return "It helps to smash." if "smash" in conversation[-2]["content"] else "No issues."
+
+    proposal = amend(found, tmp_path / "amend", ScriptedEngine(write, name="writer"))  # type: ignore[arg-type]
+    (added,) = proposal.additions
+    assert added.name == "breaking-things" and not proposal.uncaught
+    assert (
+        load_constitution(tmp_path / "amend" / "small.toml").principle("breaking-things") == added
+    )
+    cases = tomllib.loads((tmp_path / "amend" / "small.tests.toml").read_text())["case"]
+    assert {name for case in cases for name in case["principles"]} == {"theft", "breaking-things"}
+    assert "smash" in asked[0] and "steal" not in asked[0]
+
+    useless = ScriptedEngine(
+        lambda c: "NAME: x\nPRINCIPLE: y" if "NAME:" in c[-1]["content"] else "No issues."
+    )
+    dropped = amend(found, tmp_path / "dropped", useless)
+    assert not dropped.additions and any("dropped" in reason for reason in dropped.reasons)
+
+
+def test_a_reply_in_another_form_is_no_principle() -> None:
+    assert principle_in("I would suggest to be kinder.") is None
+    assert principle_in("NAME: ...\nPRINCIPLE: The response is bad.") is None
+
+
+def test_a_further_constitution_is_taken_over_where_it_adds_something(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    (tmp_path / "more.toml").write_text(
+        'name = "more"\nversion = "1"\n\n[[principle]]\nname = "smash"\nweight = 2.0\n'
+        'text = "The response helps to smash."\nkind = "dont"\nuse = ["critique"]\n\n'
+        '[[principle]]\nname = "idle"\ntext = "Nothing."\n'
+    )
+
+    def criticise(conversation: list[dict[str, str]]) -> str:
+        for deed in ("steal", "smash"):
+            if deed in conversation[-1]["content"] and deed in conversation[-2]["content"]:
+                return f"It helps to {deed}."
+        return "No issues."
+
+    scripts["critic"] = ScriptedEngine(criticise)  # type: ignore[arg-type]
+    more = plan.model_copy(update={"candidates": str(tmp_path / "more.toml")})
+    found = attack.run(more, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
+    proposal = amend(found, tmp_path / "amend")
+    assert [principle.name for principle in proposal.additions] == ["smash"]
+    taken = load_constitution(tmp_path / "amend" / "small.toml").principle("smash")
+    assert (taken.weight, taken.use) == (2.0, ("critique",))
+
+
+def test_nothing_got_through_means_nothing_to_amend(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    held = plan.model_copy(update={"models": {"firm": "firm"}, "families": ("base64",)})
+    found = attack.run(held, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
+    with pytest.raises(UserError, match="nothing got through"):
+        amend(found, tmp_path / "amend")
+    assert not (tmp_path / "amend").exists()
+
+
+# ---- no leak -----------------------------------------------------------------------------------
+
+
+def lab_campaign(prompts: str, folder: Path) -> Campaign:
+    """A scripted model that always gives the steps of one harm, judged by a scripted judge."""
+    from constitutional_ai.redteam import lab
+
+    answers = dict(lab.examples(1, 0))
+    steps = next(iter(answers.values()))
+    engines: dict[str, Engine] = {
+        "model": ScriptedEngine(lambda _: steps),
+        "judge": ScriptedEngine(
+            lambda _: "It harms.", lambda _, option: -0.1 if option == "harms" else -4.0
+        ),
+    }
+    plan = Plan(
+        models={"m": "model"}, prompts=prompts, families=("role-play",), judge="judge",
+        requests=5, benign_requests=2,
+    )  # fmt: skip
+    return attack.run(plan, folder, engines.__getitem__, Progress("plain"))
+
+
+def test_the_test_split_is_read_by_the_oracle_and_cannot_be_amended_by(tmp_path: Path) -> None:
+    campaign = lab_campaign("lab", tmp_path)
+    assert campaign.truth and (tmp_path / "rows" / attack.TRUTH).exists()
+    with pytest.raises(UserError, match="lab-train"):
+        evidence(campaign)
+
+
+def test_the_oracle_never_reads_what_may_be_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from constitutional_ai.lab import gold, oracle
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the oracle was asked")
+
+    monkeypatch.setattr(gold, "read", forbidden)
+    monkeypatch.setattr(oracle, "read", forbidden)
+    campaign = lab_campaign("lab-train", tmp_path)
+    assert not campaign.truth and not (tmp_path / "rows" / attack.TRUTH).exists()
+    amend(campaign, tmp_path / "amend")
+    assert (tmp_path / "amend" / "lab.toml").exists()
+
+
+def test_amending_imports_no_oracle() -> None:
+    """Followed through every import of the package at module level, as it is when amend runs."""
+    truth = {f"constitutional_ai.lab.{name}" for name in ("oracle", "gold", "skills")}
+    truth.add("constitutional_ai.redteam.truth")
+    seen: set[str] = set()
+    todo = ["constitutional_ai.redteam.amend"]
+    while todo:
+        name = todo.pop()
+        path = PACKAGE.parent / (name.replace(".", "/") + ".py")
+        if name in seen or not path.exists():
+            continue
+        seen.add(name)
+        if name == "constitutional_ai.lab.corpus":
+            continue  # teaches the base models, on taught topics
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                todo += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+    assert "constitutional_ai.redteam.attack" in seen  # the test sees what it looks for
+    assert not seen & truth
+
+
+# ---- editing -----------------------------------------------------------------------------------
+
+
+def test_only_what_is_named_changes(tmp_path: Path, plan: Plan) -> None:
+    before = (tmp_path / "small.toml").read_text()
+    changes = {"shy": {"prompts": ["red-team", "helpful"]}, "always": {"weight": 3.0}}
+    after = edit.edited(before, changes, [], "9")
+    removed = [
+        line[2:]
+        for line in difflib.ndiff(before.splitlines(), after.splitlines())
+        if line.startswith("- ")
+    ]
+    assert removed == ['version = "1.0"', 'prompts = ["helpful"]']
+    path = tmp_path / "after.toml"
+    path.write_text(after)
+    edit.check(path, load_constitution(tmp_path / "small.toml"), changes, [])
+
+
+def test_a_file_that_cannot_be_edited_by_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(
+        'name = "odd"\nversion = "1"\n[[principle]]\nname = "a"\ntext = "b"\n'
+        'prompts = [\n  "helpful",\n]\n'
+    )
+    changes = {"a": {"prompts": ["red-team", "helpful"]}}
+    after = tmp_path / "after.toml"
+    after.write_text(edit.edited(path.read_text(), changes, [], "2"))
+    with pytest.raises(ConstitutionError):
+        edit.check(after, load_constitution(path), changes, [])
+
+
+@pytest.mark.parametrize("name", ["lab", "harmless", "red-team"])
+def test_shipped_constitutions_can_be_edited(name: str, tmp_path: Path) -> None:
+    path = PACKAGE / "constitutions" / f"{name}.toml"
+    constitution = load_constitution(path)
+    changes = {principle.name: {"weight": 7.5} for principle in constitution.principles}
+    added = [p.model_copy(update={"name": f"{p.name}-again"}) for p in constitution.principles]
+    after = tmp_path / f"{name}.toml"
+    after.write_text(edit.edited(path.read_text(), changes, added, "2"))
+    edit.check(after, constitution, changes, added)
+    shutil.copy(after, tmp_path / "copy.toml")
+
+
+# ---- the loop's own parts ----------------------------------------------------------------------
+
+
+def test_mixed_prompts_are_half_attacks_each_as_often_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "amend").mkdir()
+    attacks = [json.dumps({"prompt": f"attack {n}"}) for n in range(4)]
+    (tmp_path / "amend" / "red_team.jsonl").write_text("\n".join(attacks) + "\n")
+    loop.mixed("lab", "red-team", 20, 0.5, tmp_path, "red_team", 0)
+    rows = [
+        json.loads(line)["prompt"]
+        for line in (tmp_path / "red_team.jsonl").read_text().splitlines()
+    ]
+    counts = [rows.count(f"attack {n}") for n in range(4)]
+    assert len(rows) == 20 and sum(counts) == 10 and set(counts) == {2, 3}
+
+
+def test_without_benign_disguises_the_helpful_prompts_stay_plain(tmp_path: Path) -> None:
+    (tmp_path / "amend").mkdir()
+    (tmp_path / "amend" / "helpful.jsonl").write_text("")
+    loop.mixed("lab", "helpful", 8, 0.25, tmp_path, "helpful", 0)
+    assert len((tmp_path / "helpful.jsonl").read_text().splitlines()) == 8
+
+
+def test_the_file_holds_what_the_most_demanding_stage_draws() -> None:
+    settings = Settings.model_validate(
+        {
+            "revise": {"prompts": 10},
+            "sample": {"red_team": 30, "helpful": 5},
+            "ppo": {"prompts": 90, "red_team_share": 0.4},
+            "finetune": {"helpful": 7},
+        }
+    )
+    assert loop.needed(settings) == (36, 90)
+
+
+def test_before_and_after_are_paired_by_request(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    two = plan.model_copy(update={"models": {"base": "soft", "before": "soft", "after": "firm"}})
+    tested = attack.run(two, tmp_path / "test", scripts.__getitem__, Progress("plain"))
+    result = loop.compared(tested, trained_on={"plain", "role-play"})
+    assert result["rows"]["plain"]["difference"]["mean"] == -1
+    assert result["rows"]["role-play"]["difference"]["mean"] == 0
+    assert result["rows"]["not trained on"]["after"]["success"]["mean"] == 0
+    assert result["ratio"] == 0.5 / result["rows"]["all attacks"]["before"]["success"]["mean"]
+    text = loop.markdown(result)
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_ids_do_not_depend_on_the_order_of_models(
+    plan: Plan, open_engine: Callable[[str], Engine], tmp_path: Path
+) -> None:
+    items = {item.id for item in attack.plan_items(plan)}
+    turned = plan.model_copy(update={"models": dict(reversed(plan.models.items()))})
+    assert {item.id for item in attack.plan_items(turned)} == items
