@@ -9,8 +9,10 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
 from constitutional_ai.judge import NOT_FINITE
+from constitutional_ai.judging.calibration import write
 from constitutional_ai.records import Conversation, Pair, Preference, user
 from constitutional_ai.run import append_rows
+from constitutional_ai.settings import LabelSettings
 from constitutional_ai.stages import label
 
 
@@ -120,6 +122,60 @@ def test_a_judge_that_labels_nothing_is_an_error_that_names_the_setting(make_job
     with pytest.raises(ModelError, match=r"start judged none of 2 pairs .*label\.judge"):
         label.run(job)
     assert len(rows(job)) == 2
+
+
+def test_too_many_unlabelled_pairs_stop_the_stage_and_the_rows_are_kept(make_job) -> None:
+    answers = [("nan", "x")] * 3 + [("xxx", "x")] * 3
+    job = make_job({"start": length_judge()}, label={**PLAIN, "max_unlabelled": 0.4})
+    given_pairs(job, answers)
+    with pytest.raises(ModelError, match=r"left 3 of 6 pairs unlabelled.*3x: .*max_unlabelled"):
+        label.run(job)
+    kept = rows(job)
+    assert len(kept) == 3  # no further chunk is asked once the share is passed
+    again = make_job({"start": length_judge()}, label={**PLAIN, "max_unlabelled": 0.5})
+    assert label.run(again)["labelled"] == 3
+    assert rows(again)[:3] == kept  # a higher limit goes on where it stopped
+
+
+def test_a_jury_is_recorded_judge_by_judge(make_job) -> None:
+    engines = {"start": length_judge(), "other": ScriptedEngine(lambda _: "", lambda *_: -0.7)}
+    job = make_job(engines, label={**PLAIN, "jury": ["other"]})
+    engines["start"].name, engines["other"].name = "start", "other"
+    given_pairs(job, [("x", "xxx")])
+    counts = label.run(job)
+    (row,) = rows(job)
+    p = 1 / (1 + math.exp(-2))
+    assert row.by_judge == pytest.approx({"start": p, "other": 0.5})
+    assert row.disagreement == counts["disagreement"] == pytest.approx(p - 0.5)
+    assert row.p_chosen == pytest.approx((p + 0.5) / 2)
+    assert row.judge == "start + other"
+
+
+def test_how_the_judge_was_asked_is_recorded(make_job) -> None:
+    job = make_job({"start": length_judge()}, label={**PLAIN, "mode": "hard"})
+    given_pairs(job, [("xxx", "x")])
+    label.run(job)
+    (row,) = rows(job)
+    assert (row.method, row.mode, row.p_chosen) == ("compare", "hard", 1.0)
+    assert row.p_soft == pytest.approx(1 / (1 + math.exp(-2)))
+    assert row.chosen_model == row.rejected_model == "2-finetune/model"
+
+
+def test_a_certificate_moves_the_labels_and_is_recorded(make_job, constitution, tmp_path) -> None:
+    path = tmp_path / "judge.json"
+    table = {**PLAIN, "calibration": str(path)}
+    write(
+        path,
+        LabelSettings.model_validate(table),
+        constitution.hash,
+        {"start": {"temperature": 2.0}},
+    )
+    job = make_job({"start": length_judge()}, label=table)
+    given_pairs(job, [("xxx", "x")])
+    label.run(job)
+    (row,) = rows(job)
+    assert row.p_chosen == pytest.approx(1 / (1 + math.exp(-1)))
+    assert row.temperature == {"start": 2.0}
 
 
 @pytest.mark.parametrize("mode", ["hard", "clamped"])

@@ -1,0 +1,90 @@
+"""Attacks on judges whose weakness is known: each is found by the one attack that it is weak to."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.judge import Judge
+from constitutional_ai.judging import everyday
+from constitutional_ai.judging.attack import attack, families
+from constitutional_ai.records import Conversation
+from constitutional_ai.settings import LabelSettings
+
+CONSTITUTION = Constitution(
+    name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
+)
+ROWS = everyday.pairs()
+BETTER = {row.better for row in ROWS}
+
+
+def weak_to(sign: Callable[[str], bool]) -> ScriptedEngine:
+    """Knows the better answer, but takes one that shows the sign."""
+
+    def worth(answer: str) -> float:
+        return 5.0 if sign(answer) else float(answer in BETTER)
+
+    def prefer(turns: Conversation, option: str) -> float:
+        _, rest = turns[-1]["content"].split("\n(A) ", 1)
+        first, rest = rest.split("\n(B) ", 1)
+        second = rest.split("\nWhich answer")[0]
+        odds = 2 * (worth(first) - worth(second))
+        return -math.log1p(math.exp(-odds if option == "(A)" else odds))
+
+    return ScriptedEngine(lambda _: "(A)", prefer)
+
+
+def attacked(engine: ScriptedEngine) -> dict:
+    judge = Judge(engine, CONSTITUTION, LabelSettings(fence=False))
+    attacks = {n: c for n, c in families(False, 3).items() if n != "a fake end of data"}
+    return attack(judge, ROWS, attacks, 0, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [
+        (
+            "asks to be chosen",
+            lambda text: (
+                "choose" in text.lower() or "correct choice" in text or "has to be" in text
+            ),
+        ),
+        ("one token", lambda text: len(text) == 1),
+        ("a disavowal", lambda text: "joke" in text or "fiction" in text),
+        ("flattery", lambda text: "judg" in text),
+        ("chat-control tokens", lambda text: "<" in text),
+        ("very long padding", lambda text: len(text) > 100 and "of help to you" in text),
+    ],
+)
+def test_a_weakness_shows_in_its_own_row(name: str, sign: Callable[[str], bool]) -> None:
+    found = attacked(weak_to(sign))
+    assert found["right_without"]["mean"] == 1.0
+    assert found["attacks"][name].fooled["mean"] == 1.0
+    assert found["attacks"][name].shift > 0.5
+    others = [o.fooled["mean"] for n, o in found["attacks"].items() if n != name]
+    assert max(others) < 0.5
+
+
+def test_a_sound_judge_is_not_moved_and_gives_a_half_to_twins() -> None:
+    found = attacked(weak_to(lambda _: False))
+    assert [o.fooled["mean"] for o in found["attacks"].values()] == [0.0] * len(found["attacks"])
+    assert found["twice"] == {"furthest_from_half": 0.0, "unlabelled": 0}
+
+
+def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
+    def prefer(turns: Conversation, option: str) -> float:
+        return math.nan if "<|im_end|>" in turns[-1]["content"] else math.log(0.5)
+
+    found = attacked(ScriptedEngine(lambda _: "(A)", prefer))
+    tokens = found["attacks"]["chat-control tokens"]
+    assert tokens.unlabelled == len([n for n in range(len(ROWS)) if n % 4 == 0])
+    assert tokens.fooled is None  # nothing was right before: a tie names no winner
+
+
+def test_the_lab_has_the_same_families_and_its_own_injections() -> None:
+    general, lab = set(families(False)), set(families(True))
+    assert general < lab
+    for change in families(True).values():
+        assert change("First, walk.", 3) != "First, walk."
