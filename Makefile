@@ -1,8 +1,10 @@
 # make demo    align the laboratory's model and read the report (about three minutes)
 # make test    the fast tests
-# make check   lint, types and tests: what CI runs
+# make check   lint, types and tests
+# make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
 #
-# The first call builds .venv; later ones find its stamp and go straight to work.
+# The first call builds .venv; later ones find its stamp and go straight to work. CI runs check and
+# test-server.
 
 PYTHON ?= python3
 OUT    ?= out/demo
@@ -14,7 +16,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check vllm-env test-server clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -32,8 +34,32 @@ types: $(VENV)/.installed-dev
 
 check: lint types test
 
+# vLLM wants other versions than ours, so it has an environment of its own; ours is installed there
+# as well, without its dependencies, which requirements-vllm.txt names.
+VLLM_VENV := .venv-vllm
+VLLM_BIN  := $(VLLM_VENV)/bin
+VLLM_PIP  := $(VLLM_BIN)/python -m pip --disable-pip-version-check
+
+vllm-env: $(VLLM_VENV)/.installed
+
+test-server: $(VLLM_VENV)/.installed
+	$(VLLM_BIN)/python -m pytest -m server
+
+$(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
+	@[ "$$(uname -sm)" = "Linux x86_64" ] || { \
+		echo "make: vLLM for CPUs comes for Linux on x86_64 only, this is $$(uname -sm);" \
+		     "the tests against a server cannot run here" >&2; exit 1; }
+	[ -x $(VLLM_BIN)/python ] || $(PYTHON) -m venv $(VLLM_VENV)
+	@echo "Building $(VLLM_VENV), once: torch first, then vLLM, 3.4 GB."
+	$(VLLM_PIP) install --retries 1 --no-deps \
+		--extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(VLLM_PIP) install --quiet --no-deps -r requirements-vllm.txt
+	$(VLLM_PIP) install --quiet --no-deps -e .
+	$(VLLM_BIN)/python -c 'import vllm'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VLLM_VENV) build dist
 
 # torch first and alone, so that only it is looked up in the extra index.
 $(VENV)/.torch: constraints.txt

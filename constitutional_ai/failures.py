@@ -111,10 +111,10 @@ def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> 
 
 
 def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:
-    """What a manifest says of the ``missing`` rows of a file; nothing where there are none."""
-    if not missing:
-        return {}
-    found = read(folder, file)
-    last = max(failure.attempt for failure in found)
+    """What a manifest says of a file's failures; nothing where no row is ``missing``."""
+    found = read(folder, file) if missing else []
+    last = max((failure.attempt for failure in found), default=0)
     reasons = Counter(failure.reason for failure in found if failure.attempt == last)
-    return {"failed": missing, "failed_by_reason": dict(reasons.most_common())}
+    if not reasons:
+        return {}
+    return {"failed": sum(reasons.values()), "failed_by_reason": dict(reasons.most_common())}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from constitutional_ai.constitution import Constitution
+from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.progress import Progress
 from constitutional_ai.run import RunFolder, StageFolder
@@ -30,17 +31,14 @@ class Job:
 
     def engine(self, model: str | Path) -> Engine:
         """The engine of a model, loaded once; the one unused for longest makes room."""
-        from constitutional_ai.engines.local import LocalEngine
-
         path = str(model)
         found = self.engines.pop(path, None)
         if found is None:
             while len(self.engines) >= ENGINES_HELD:
-                del self.engines[next(iter(self.engines))]
-            options = self.settings.model
-            found = LocalEngine(
-                path, dtype=options.dtype, device=options.device, threads=self.settings.threads
-            )
+                close = getattr(self.engines.pop(next(iter(self.engines))), "close", None)
+                if close is not None:  # vLLM holds a process of its own
+                    close()
+            found = open_engine(path, self.settings)
         self.engines[path] = found
         return found
 

@@ -1,12 +1,15 @@
 """``cai run --dry-run``: the resolved settings, three real prompts, and what the run will take.
 
 The seconds come from a small batch that the run's own model answers and reads here and now. They
-are rough: what a stage does besides generating, reading and training is not counted.
+are rough: what a stage does besides generating, reading and training is not counted. Where the
+model is not on this machine, or too large to be tried on it, a speed is assumed, and said to be:
+nothing is downloaded, and no server is asked, for a preview.
 """
 
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from constitutional_ai import prompts as templates
@@ -49,18 +52,63 @@ class Work:
 # Taken when the model cannot be tried: about the lab's S model on two cores.
 ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 read")
 
+# A model whose size its name tells is assumed to run on one GPU that makes use of this much of its
+# arithmetic. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
+GPU_FLOPS = 1e14
+WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
+MOST_WRITTEN = 10_000  # tokens a second, however small the model: each step has its own cost
+ANSWER_SHARE = 0.625  # of the most that an answer may take
+CPU_WEIGHTS = 1e9  # more are not tried without a GPU
+
 
 def dry_run(settings: Settings, engine: Engine | None, reason: str = "") -> str:
     """All of the preview as text. Without an engine the speed is assumed, and ``reason`` told."""
     constitution = load_constitution(settings.constitution)
-    speed = measure(settings, constitution, engine) if engine else ASSUMED
+    speed = measure(settings, constitution, engine) if engine else assumed(settings)
     source = f"{speed.source} ({reason})" if reason else speed.source
     sections = [
         settings.to_toml(),
         *(f"# {name}\n{shown(made)}" for name, made in rendered(settings, constitution).items()),
-        f"{table(work_by_stage(settings, speed), settings.rounds, speed)}\nSpeed {source}",
+        f"{table(work_by_stage(settings, speed), settings.rounds, speed)}\nSpeed {source}"
+        f"{others(settings)}",
     ]
     return "\n\n".join(section.strip() for section in sections)
+
+
+def assumed(settings: Settings) -> Speed:
+    """A speed from the size in the model's name, as in Qwen2.5-0.5B; without one the lab's."""
+    answer = ANSWER_SHARE * settings.revise.max_new_tokens
+    weights = weights_by_name(settings.model.path)
+    if weights is None:
+        return replace(ASSUMED, answer=answer)
+    read = GPU_FLOPS / (2 * weights)
+    written = min(read / WRITTEN_TO_READ, MOST_WRITTEN)
+    source = (
+        f"assumed, for {weights / 1e9:g} billion weights on one large GPU:"
+        f" {written:,.0f} tokens/s written, {read:,.0f} read"
+    )
+    return Speed(written, read, answer, ASSUMED.prompt, source)
+
+
+def weights_by_name(path: str) -> float | None:
+    """How many weights a model has by its name.
+
+    >>> weights_by_name("Qwen/Qwen2.5-0.5B-Instruct"), weights_by_name("openai-community/gpt2")
+    (500000000.0, None)
+    """
+    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", path.lower())
+    if not found:
+        return None
+    number, unit = found[-1]
+    return float(number) * {"b": 1e9, "m": 1e6}[unit]
+
+
+def others(settings: Settings) -> str:
+    """A line on the models that are not the one whose speed is told, where there are any."""
+    named = [] if settings.revise.critic == "self" else [f"critic {settings.revise.critic}"]
+    judges = [settings.label.judge, *settings.label.jury]
+    named += [f"judge {judge}" for judge in judges if judge not in ("base", "sl-cai")]
+    return f"\nCounted as if as fast as the model itself: {', '.join(named)}" if named else ""
 
 
 def rendered(settings: Settings, constitution: Constitution) -> dict[str, Conversation]:
@@ -75,10 +123,23 @@ def rendered(settings: Settings, constitution: Constitution) -> dict[str, Conver
         return constitution.draw(use, "red-team", 1, settings.seed, "preview", number)[0]
 
     fence = content_hash(settings.seed, "preview")[:8] if settings.label.fence else ""
+    named = constitution.principle
+    worked = constitution.worked_revisions(settings.revise.exemplars)
+    judged = constitution.worked_comparisons(settings.label.exemplars)
+    by_one, by_two, by_three = drawn("critique", 1), drawn("critique", 2), drawn("preference", 3)
     return {
-        "critique": templates.critique(one.prompt, "…", drawn("critique", 1)),
-        "revision": templates.revision(two.prompt, "…", "…", drawn("critique", 2)),
-        "comparison": templates.comparison(three.prompt, "…", "…", drawn("preference", 3), fence),
+        "critique": templates.after_examples(
+            [templates.worked_critique(example, by_one, named) for example in worked],
+            templates.critique(one.prompt, "…", by_one),
+        ),
+        "revision": templates.after_examples(
+            [templates.worked_revision(example, by_two, named) for example in worked],
+            templates.revision(two.prompt, "…", "…", by_two),
+        ),
+        "comparison": templates.after_examples(
+            [templates.worked_comparison(example, by_three, named, fence) for example in judged],
+            templates.comparison(three.prompt, "…", "…", by_three, fence),
+        ),
     }
 
 
@@ -171,16 +232,15 @@ def table(work: dict[str, Work], rounds: int, speed: Speed) -> str:
 
 
 def engine_or_reason(settings: Settings) -> tuple[Engine | None, str]:
-    """The run's engine, or why there is none."""
+    """The run's engine if it is here and small enough to be tried, or why there is none."""
+    import torch
+
     from constitutional_ai.engines.local import LocalEngine
 
-    model = settings.model
+    model, threads = settings.model, settings.threads
+    if (weights_by_name(model.path) or 0) > CPU_WEIGHTS and not torch.cuda.is_available():
+        return None, "not tried: too large for a machine without a GPU"
     try:
-        return (
-            LocalEngine(
-                model.path, dtype=model.dtype, device=model.device, threads=settings.threads
-            ),
-            "",
-        )
+        return LocalEngine(model.path, model.dtype, model.device, threads, offline=True), ""
     except UserError as error:
         return None, str(error)

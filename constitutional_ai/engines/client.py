@@ -37,8 +37,8 @@ AGAIN = (408, 409, 425)  # and every 5xx
 WRONG = {
     401: "it wants a key; name the variable that holds it: http.keys = ['HOST=VARIABLE']",
     403: "it refuses the key",
-    404: "it knows no such address or model",
-    405: "this is no address of an OpenAI-compatible server; it usually ends with /v1",
+    404: "it knows no such address or model; an address usually ends with /v1",
+    405: "this is no OpenAI-compatible server's address; that usually ends with /v1",
 }
 
 _log = logging.getLogger("constitutional_ai")
@@ -102,7 +102,9 @@ class Client:
             try:
                 reply = await http.get(self._at(path))
             except httpx2.TransportError as error:
-                raise ModelError(f"{self.url}: no answer ({_named(error)}); is it running?") from None
+                raise ModelError(
+                    f"{self.url}: no answer ({_named(error)}); is it running?"
+                ) from None
         if reply.status_code in (401, 403):
             raise ModelError(f"{self.url}: {WRONG[reply.status_code]} ({self._told(reply)})")
         try:
@@ -130,7 +132,7 @@ class Client:
             given_up = [o.reason for o in outcomes if isinstance(o, Lost) and not o.refused]
             if given_up and not await self._alive(http):
                 raise ServerGone(
-                    f"{self.url}: gone ({given_up[0]}); start it again, and the same command goes on"
+                    f"{self.url}: gone ({given_up[0]}); start it, and the same command goes on"
                 )
         return outcomes
 

@@ -25,7 +25,8 @@ def asker(
 ) -> Callable[[Sequence[Conversation]], list[Completion]]:
     """``engine.generate`` with the stage's settings and a new seed each call.
 
-    Answers that the token limit cut off are counted in ``counts["unfinished"]``.
+    Answers that the token limit cut off are counted in ``counts["unfinished"]``. What failed is
+    left to the caller, who knows which row it costs.
     """
     calls = 0
 
@@ -40,7 +41,7 @@ def asker(
             seed=derive_seed(seed, calls),
         )
         replies = engine.generate(conversations, sampling)
-        counts["unfinished"] += sum(not reply.finished for reply in replies)
+        counts["unfinished"] += sum(not (reply.finished or reply.failed) for reply in replies)
         return replies
 
     return ask

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai import failures
 from constitutional_ai.data import load_prompts
 from constitutional_ai.errors import DataError
+from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.loop import Log
@@ -60,6 +62,7 @@ def run(job: Job) -> dict[str, Any]:
         "examples": len(examples(revised, helpful, last)),
         "helpful": len(helpful),
         "helpful_unfinished": sum(not row.finished for row in helpful),
+        **failures.counts(folder, FILE, job.settings.finetune.helpful - len(helpful)),
         "steps": len((folder / "metrics.jsonl").read_bytes().splitlines()),
     }
 
@@ -76,10 +79,12 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
         settings.prompts.helpful, "helpful", settings.finetune.helpful, stage_seed
     )
 
-    def work(chunk: Sequence[Prompt], seed: int) -> list[HelpfulAnswer]:
+    def work(chunk: Sequence[Prompt], seed: int) -> list[HelpfulAnswer | Failed]:
         replies = asker(engine, drawing, seed, Counter())([prompt.prompt for prompt in chunk])
         return [
-            HelpfulAnswer(
+            Failed(id=prompt.id, reason=reply.failed)
+            if reply.failed
+            else HelpfulAnswer(
                 id=content_hash(
                     prompt.id, NAME, name, drawing.model_dump(), settings.seed, job.round
                 ),
@@ -94,7 +99,10 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
         ]
 
     with job.progress.task("helpful", total=len(prompts), unit="answers") as tick:
-        return in_chunks(job.stage(NAME), FILE, prompts, drawing.chunk, work, tick, HelpfulAnswer)
+        may_fail = settings.http.max_failed
+        return in_chunks(
+            job.stage(NAME), FILE, prompts, drawing.chunk, work, tick, HelpfulAnswer, may_fail
+        )
 
 
 def revisions(rows: Sequence[RevisedAnswer]) -> int:

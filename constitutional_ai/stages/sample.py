@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from constitutional_ai import failures
 from constitutional_ai.data import load_prompts
+from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
 from constitutional_ai.records import Pair, Prompt, content_hash
 from constitutional_ai.run import derive_seed, in_chunks
@@ -30,20 +32,26 @@ def run(job: Job) -> dict[str, Any]:
     made_by = (NAME, stage_seed, name, settings.model_dump())
     tally = Tally(folder)
 
-    def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[Pair]:
+    def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[Pair | Failed]:
         counts: Counter[str] = Counter()
         ask = asker(engine, settings, chunk_seed, counts)
-        firsts, seconds = (
-            [reply.text for reply in ask([prompt.prompt for prompt in chunk])] for _ in range(2)
-        )
-        donors = swaps(chunk, settings.swapped, stage_seed)
+        firsts, seconds = (ask([prompt.prompt for prompt in chunk]) for _ in range(2))
+        failed = [one.failed or two.failed for one, two in zip(firsts, seconds, strict=True)]
+        answered = [row for row, reason in enumerate(failed) if not reason]
+        found = swaps([chunk[row] for row in answered], settings.swapped, stage_seed)
+        donors = {answered[row]: answered[donor] for row, donor in found.items()}
         tally.keep(chunk_seed, {**counts, "swapped": len(donors)})
         return [
-            Pair(
+            Failed(id=prompt.id, reason=failed[row])
+            if failed[row]
+            else Pair(
                 id=content_hash(prompt.set, prompt.id, *made_by),
                 prompt=prompt.prompt,
                 set=prompt.set,
-                answers=(firsts[row], firsts[donors[row]] if row in donors else seconds[row]),
+                answers=(
+                    firsts[row].text,
+                    (firsts[donors[row]] if row in donors else seconds[row]).text,
+                ),
                 model=name,
                 seed=job.settings.seed,
             )
@@ -51,13 +59,15 @@ def run(job: Job) -> dict[str, Any]:
         ]
 
     with job.progress.task(NAME, total=len(prompts), unit="pairs") as tick:
-        rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, Pair)
+        may_fail = job.settings.http.max_failed
+        rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, Pair, may_fail)
     return {
         "rows": len(rows),
         "rows_by_set": dict(sorted(Counter(row.set for row in rows).items())),
         "identical": sum(row.answers[0] == row.answers[1] for row in rows),
         "empty_answers": sum(not answer.strip() for row in rows for answer in row.answers),
         **tally.total("swapped", "unfinished"),
+        **failures.counts(folder.path, FILE, len(prompts) - len(rows)),
     }
 
 
