@@ -92,7 +92,7 @@ def read_draft(path: str | Path) -> Draft:
         return draft
     if len(tables) != len(rows):
         tables = [1] * len(rows)
-    for row, start, end in zip(rows, tables, [*tables[1:], len(lines) + 1], strict=True):
+    for row, start, end in zip(rows, tables, [*tables, len(lines) + 1][1:], strict=True):
         _read_principle(draft, row, start, _keys(lines, start, end))
     _read_head(draft, data, lines)
     return draft

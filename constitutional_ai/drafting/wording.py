@@ -118,7 +118,7 @@ def each(draft: Draft) -> Iterator[Finding]:
             *_text(drafted.principle),
             *_texts_sent(drafted),
             *_preference_prompt(drafted.principle),
-            *_critique_prompt(drafted.principle),
+            *_critique_prompt(drafted),
         ):
             yield Finding(rule, draft.path, drafted.at(field), drafted.name, reason, fix)
 
@@ -260,10 +260,10 @@ def _preference_prompt(principle: Principle) -> Iterator[_Found]:
         )
 
 
-def _critique_prompt(principle: Principle) -> Iterator[_Found]:
-    for field in PROMPTS[:2]:
-        match = _TWO_ANSWERS.search(getattr(principle, field))
-        if match and "critique" in principle.use:
+def _critique_prompt(drafted: Drafted) -> Iterator[_Found]:
+    for field in drafted.written & set(PROMPTS[:2]):
+        match = _TWO_ANSWERS.search(getattr(drafted.principle, field))
+        if match and "critique" in drafted.principle.use:
             yield (
                 "critique-compares",
                 field,
