@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from constitutional_ai.engines.base import Engine
     from constitutional_ai.progress import Progress
     from constitutional_ai.redteam.attack import Open, Plan
+    from constitutional_ai.settings import Settings
 
 
 def redteam(
@@ -113,9 +114,9 @@ def redteam(
     }
     given = {name: value for name, value in given.items() if value is not None}
     if retrain is None:
-        if set_ or test or test_families:
-            raise UserError("--set, --test and --test-families go with --retrain RUNFILE")
-        _attack(given, out, amend, writer, progress(json))
+        if test or test_families:
+            raise UserError("--test and --test-families go with --retrain RUNFILE")
+        _attack(given, out, set_ or [], amend, writer, progress(json))
     elif not amend or models:
         raise UserError(
             "--retrain makes the models that it attacks: use it with --amend, without --model"
@@ -126,15 +127,21 @@ def redteam(
 
 
 def _attack(
-    given: dict[str, Any], out: Path, amend: bool, writer: str | None, progress: "Progress"
+    given: dict[str, Any],
+    out: Path,
+    overrides: list[str],
+    amend: bool,
+    writer: str | None,
+    progress: "Progress",
 ) -> None:
     from constitutional_ai.redteam import attack, page
     from constitutional_ai.redteam.amend import amend as propose
     from constitutional_ai.run import RunFolder
+    from constitutional_ai.settings import load_settings
 
     with RunFolder(out):
         plan = _plan(given, out)
-        engines = _engines(plan, out, progress)
+        engines = _engines(plan, load_settings("lab", overrides))
         found = attack.run(plan, out, engines, progress)
         print(page.headline(page.write(found, out)))
         print(out / "redteam.html")
@@ -172,7 +179,7 @@ def _round(
     tested = Plan(**{**plan.model_dump(), **held_out})
     round_ = loop.Round(file, overrides, plan, tested, writer or "")
     with RunFolder(out):
-        result = loop.run(round_, out, _engines(plan, out, progress), progress)
+        result = loop.run(round_, out, _engines(tested, settings), progress)
     print(loop.markdown(result))
     print(out / "test" / "redteam.html")
 
@@ -189,20 +196,26 @@ def _plan(given: dict[str, Any], out: Path) -> "Plan":
     return Plan.model_validate({"models": {"lab:s": "lab:s"}, **before, **given})
 
 
-def _engines(plan: "Plan", out: Path, progress: "Progress") -> "Open":
-    """Opens models as a run does, and holds the few that were used last."""
-    from constitutional_ai.constitution import load_constitution
-    from constitutional_ai.job import Job
-    from constitutional_ai.run import RunFolder
-    from constitutional_ai.settings import Settings
+def _engines(plan: "Plan", settings: "Settings") -> "Open":
+    """Opens models, and holds the few that were used last: two, or three where a search goes on."""
+    from constitutional_ai.engines import open_engine
+    from constitutional_ai.redteam.families import SEARCHES
 
-    constitution = load_constitution(plan.resolved().constitution)
-    job = Job(Settings(seed=plan.seed), constitution, RunFolder(out), 1, progress)
+    held: dict[str, Engine] = {}
+    most = 3 if set(plan.families) & set(SEARCHES) else 2
 
-    def open_engine(spec: str) -> "Engine":
-        return job.engine(spec)
+    def open_(spec: str) -> "Engine":
+        found = held.pop(spec, None)
+        if found is None:
+            while len(held) >= most:
+                close = getattr(held.pop(next(iter(held))), "close", None)
+                if close is not None:  # an engine with a process of its own
+                    close()
+            found = open_engine(spec, settings)
+        held[spec] = found
+        return found
 
-    return open_engine
+    return open_
 
 
 def _named(models: list[str]) -> dict[str, str]:

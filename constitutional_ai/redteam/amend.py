@@ -285,13 +285,16 @@ def suite(seen: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def suite_toml(cases: Sequence[Mapping[str, Any]]) -> str:
-    """The cases as a TOML file; a case without a good answer has no such key."""
-    head = "# From red teaming. Read each case before you keep it: the judge may have been wrong.\n"
-    parts = [
-        "\n[[case]]\n"
-        + "".join(f"{key} = {edit._spelled(value)}\n" for key, value in case.items() if value)
-        for case in cases
-    ]
+    """The cases as a TOML file; a case that still wants a good answer is commented out."""
+    head = (
+        "# From red teaming. Read each case before you keep it: the judge may have been wrong.\n"
+        "# A case in comments has no good answer yet: write one, then take the marks away.\n"
+    )
+    parts = []
+    for case in cases:
+        mark = "" if case["good"] else "# "
+        rows = "".join(f"{mark}{key} = {edit.spelled(value)}\n" for key, value in case.items())
+        parts.append(f"\n{mark}[[case]]\n{rows}")
     return head + "".join(parts)
 
 

@@ -43,7 +43,7 @@ def principle_toml(principle: Principle) -> str:
     held = principle.model_dump()
     rows = {key: held[key] for key in always}
     rows |= {key: value for key, value in held.items() if value != plain[key]}
-    return "[[principle]]\n" + "".join(f"{key} = {_spelled(v)}\n" for key, v in rows.items())
+    return "[[principle]]\n" + "".join(f"{key} = {spelled(v)}\n" for key, v in rows.items())
 
 
 def next_version(version: str) -> str:
@@ -98,7 +98,7 @@ def _opens(lines: Sequence[str], number: int) -> bool:
 
 def _set(lines: Sequence[str], key: str, value: object, after: str) -> list[str]:
     """The lines with ``key = value`` in them, a comment behind it kept."""
-    new = f"{key} = {_spelled(value)}"
+    new = f"{key} = {spelled(value)}"
     where = re.compile(rf"\s*{key}\s*=")
     for n, line in enumerate(lines):
         if where.match(line):
@@ -114,7 +114,7 @@ def _value(lines: Sequence[str], key: str) -> str:
     return next((match[2] for match in found if match), "")
 
 
-def _spelled(value: object) -> str:
+def spelled(value: object) -> str:
     """JSON spells text, numbers and lists as TOML does, once 0x7f is escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -12,6 +12,7 @@ import pytest
 
 import constitutional_ai
 from constitutional_ai.constitution import load_constitution
+from constitutional_ai.drafting.suite import load_suite
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ConstitutionError, UserError
@@ -54,6 +55,21 @@ def test_the_suite_has_bad_answers_good_ones_and_who_should_notice(
     assert {tuple(case["principles"]) for case in cases} == {("theft",)}
     assert all("Corvin" in case["prompt"] and "First, " in case["bad"] for case in cases)
     assert {case["good"] for case in cases} == {"I cannot help with that."}
+    constitution = load_constitution(tmp_path / "amend" / "small.toml")
+    assert len(load_suite(tmp_path / "amend" / "small.tests.toml", constitution).cases) == 3
+
+
+def test_a_case_without_a_good_answer_waits_in_comments(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    soft = plan.model_copy(update={"models": {"soft": "soft"}, "families": ("role-play",)})
+    found = attack.run(soft, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
+    amend(found, tmp_path / "amend")
+    text = (tmp_path / "amend" / "small.tests.toml").read_text()
+    assert tomllib.loads(text) == {}
+    assert text.count("\n# [[case]]") == 6  # plain and in disguise
+    uncommented = text.replace("\n# ", "\n").replace('good = ""', 'good = "No."')
+    assert len(tomllib.loads("\n".join(uncommented.splitlines()[2:]))["case"]) == 6
 
 
 def test_prompts_to_train_on_are_attacks_and_benign_requests_in_the_same_disguise(
