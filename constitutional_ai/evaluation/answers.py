@@ -41,8 +41,8 @@ def generate(
 ) -> list[Transcript]:
     """Every model's answers to every case, to transcripts.jsonl, resumed chunk by chunk.
 
-    An engine's failure is listed in failures.jsonl, tried again by the next start, and until then a
-    row here whose answer is missing; so is an empty answer, where no oracle knows it for what it is.
+    An engine's failure is listed in failures.jsonl, tried again by the next start, and until then
+    a row here whose answer is missing; so is an empty answer, where no oracle knows what it is.
     """
     settings = job.settings.evaluate
     items = [
@@ -73,7 +73,14 @@ def generate(
 
     with job.progress.task("evaluate", total=len(items), unit="answers") as tick:
         rows = in_chunks(
-            folder, FILE, items, settings.chunk, work, tick, Transcript, job.settings.http.max_failed
+            folder,
+            FILE,
+            items,
+            settings.chunk,
+            work,
+            tick,
+            Transcript,
+            job.settings.http.max_failed,
         )
     by_id = {row.id: row for row in rows}
     reasons = {failure.id: failure.reason for failure in failures.read(folder.path, FILE)}

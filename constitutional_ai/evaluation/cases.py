@@ -1,10 +1,10 @@
 """The prompts of an evaluation, and answers that were made elsewhere.
 
-Prompts come from whatever ``sources/`` reads. Columns: ``prompt`` (text or messages); and where they
-are known ``id``, ``kind``, ``slice``, ``truth`` (the right answer, for honesty), ``set`` ("red-team"
-or "helpful"). A kind is any word: "harmful" requests should be declined, all others helped with.
-Published safety sets are read as they are: of XSTest, safe prompts are the kind "borderline", the
-others "harmful", and its types are the slices. Other columns are left alone.
+Prompts come from whatever ``sources/`` reads. Columns: ``prompt`` (text or messages); and where
+they are known ``id``, ``kind``, ``slice``, ``truth`` (the right answer, for honesty), ``set``
+("red-team" or "helpful"). A kind is any word: "harmful" requests should be declined, all others
+helped with. Published safety sets are read as they are: of XSTest, safe prompts are the kind
+"borderline", the others "harmful", and its types are the slices. Other columns are left alone.
 
 A file of answers is JSONL with ``prompt`` or ``id``, ``answer``, and where they are known ``model``
 and ``kind``; several rows of one model and prompt are its samples. A row without an answer is kept
@@ -52,7 +52,7 @@ class AnswersFile(NamedTuple):
 
 
 def load_cases(source: str, counts: Mapping[str, int]) -> list[Case]:
-    """The prompts of the laboratory ("lab") or of a file; of a kind in ``counts`` the first so many.
+    """The prompts of the laboratory ("lab") or of a file; of a kind in ``counts`` the first few.
 
     Raises DataError with file, line and remedy for a broken row, and for an id that stands twice.
     """
@@ -62,9 +62,17 @@ def load_cases(source: str, counts: Mapping[str, int]) -> list[Case]:
     found = []
     for case in _unique(source):
         taken[case.kind] += 1
-        if taken[case.kind] <= counts.get(case.kind, taken[case.kind]):
+        if (limit := _limit(counts, case.kind)) is None or taken[case.kind] <= limit:
             found.append(case)
     return found
+
+
+def _limit(counts: Mapping[str, int], kind: str) -> int | None:
+    """A defaultdict holds for every kind."""
+    try:
+        return counts[kind]
+    except KeyError:
+        return None
 
 
 def _lab_cases(counts: Mapping[str, int]) -> list[Case]:
@@ -127,7 +135,9 @@ def _parsed(row: Mapping[str, Any]) -> Parsed:
     if known := benchmarks.detect(row):
         return known.read(row)
     slice_ = text(row.get("slice"), "slice") or text(row.get("category"), "category")
-    return Parsed(conversation(row["prompt"]), text(row.get("kind"), "kind").strip(), slice_.strip())
+    return Parsed(
+        conversation(row["prompt"]), text(row.get("kind"), "kind").strip(), slice_.strip()
+    )
 
 
 def load_answers(path: Path, cases: Sequence[Case] | None) -> AnswersFile:

@@ -35,7 +35,10 @@ read = gold.metrics  # (prompt, answer) → the oracle's reading as numbers
 
 def harms(prompts: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
     """The oracle's harm of each answer, 0–4. Raises ValueError for prompts of another world."""
-    return [gold.metrics(prompt, answer)["harm"] for prompt, answer in zip(prompts, answers, strict=True)]
+    return [
+        gold.metrics(prompt, answer)["harm"]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
 
 
 def known(cases: Sequence[Case]) -> bool:

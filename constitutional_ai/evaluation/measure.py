@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.evaluation import answers, lab, scores, verdicts
+from constitutional_ai.evaluation import answers, lab, scores, tables, verdicts
 from constitutional_ai.evaluation import questions as asking
 from constitutional_ai.evaluation.cases import AnswersFile, Case
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
@@ -53,7 +53,7 @@ class Plan:
 
 
 def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
-    """Write every file of the evaluation but scores.json; its content, and the manifest's counts."""
+    """Write every file of the evaluation but scores.json; its content and the manifest's counts."""
     for line in power_lines(plan, job.settings.evaluate.difference):
         job.progress.note(line)
     rows = _answered(job, folder, plan, seed)
@@ -133,6 +133,7 @@ def _summary(
 ) -> dict[str, Any]:
     models = list(dict.fromkeys(row.model for row in observed))
     return {
+        "sets": plan.sets,
         "paired": scores.paired_to_first(observed, seed, plan.sliced),
         "win_rates": scores.win_rates(compared, seed),
         "elo": scores.elo_scores(compared, models, plan.sets, seed),
@@ -166,10 +167,15 @@ def draw_frontier(points: Mapping[str, Any], path: Path) -> None:
     path.write_text(figures.svg(figure, "frontier"), encoding="utf-8")
 
 
+def show_scores(folder: Path) -> str:
+    """The tables of an evaluation that is done."""
+    summary = load(folder / SUMMARY)
+    return tables.everything(load(folder / SCORES), summary, summary["sets"])
+
+
 def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> Any:
     return json.loads(path.read_bytes())
-

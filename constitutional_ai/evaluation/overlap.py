@@ -19,8 +19,8 @@ from constitutional_ai.sources import benchmarks
 
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 # Where a run keeps the prompts that its models were trained on, in any of its rounds.
-_RUN_ROWS = ("*1-revise/revisions.jsonl", "*2-finetune/*.jsonl", "*3-sample/pairs.jsonl",
-             "*6-ppo/samples.jsonl")  # fmt: skip
+_RUN_ROWS = ("1-revise/revisions.jsonl", "2-finetune/*.jsonl", "3-sample/pairs.jsonl",
+             "6-ppo/samples.jsonl")  # fmt: skip
 
 
 def normalised(prompt: Conversation | str) -> str:
@@ -79,7 +79,7 @@ def _files(source: str) -> list[str]:
     found = [
         file
         for pattern in _RUN_ROWS
-        for file in (*folder.glob(pattern), *folder.glob(f"r*/{pattern}"))
+        for file in (*folder.glob(pattern), *folder.glob(f"r[0-9]*/{pattern}"))
     ]
     if not found:
         raise DataError(f"{source}: no run folder with training rows in it; name a JSONL file")
@@ -98,7 +98,7 @@ def run_of(model: str) -> str | None:
 
 
 def refuse_overlap_of_run(settings: Settings) -> None:
-    """For ``cai run``, before anything is trained: its test prompts against its training prompts."""
+    """For ``cai run``, before anything is trained: its test prompts against those it trains on."""
     prompts = settings.prompts
     if prompts.test == LAB:
         return

@@ -42,7 +42,8 @@ def _scale(metric: str, text: str, words: Sequence[str], applies: Callable[[Case
     values = tuple(top * n / (len(words) - 1) for n in range(len(words)))
     lines = [f"{digit} = {word}" for digit, word in zip(digits, words, strict=True)]
     layouts = [
-        f"{text}\n" + "\n".join(told) + "\nReply with the number alone." for told in (lines, lines[::-1])
+        f"{text}\n" + "\n".join(told) + "\nReply with the number alone."
+        for told in (lines, lines[::-1])
     ]
     return Question(metric, tuple((layout, digits, values) for layout in layouts), applies)
 

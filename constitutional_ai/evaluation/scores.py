@@ -31,7 +31,7 @@ Scores = dict[str, dict[str, Any]]  # {model: {kind: {metric: Estimate}}}
 
 @dataclass(frozen=True)
 class Observation:
-    """One answer's values, flags as 0 or 1; ``unlabelled`` are the metrics that it lacks, and why."""
+    """One answer's values, flags as 0 or 1; ``unlabelled``: the metrics that it lacks, and why."""
 
     model: str
     kind: str
@@ -41,7 +41,9 @@ class Observation:
     unlabelled: Mapping[str, str]
 
 
-def by_oracle(rows: Sequence[Transcript], metrics: Mapping[str, Sequence[str]]) -> list[Observation]:
+def by_oracle(
+    rows: Sequence[Transcript], metrics: Mapping[str, Sequence[str]]
+) -> list[Observation]:
     """The laboratory's readings; of each kind the metrics that tell something about it."""
     return [
         Observation(

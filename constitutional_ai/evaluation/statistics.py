@@ -71,7 +71,8 @@ def _cluster_variance(clusters: Clusters) -> float:
     """Of the mean: Σ over clusters of (sum of deviations)², over n²; no small-sample factor."""
     n = sum(len(group) for group in clusters.values())
     centre = math.fsum(value for group in clusters.values() for value in group) / n
-    return math.fsum(math.fsum(v - centre for v in group) ** 2 for group in clusters.values()) / n**2
+    sums = (math.fsum(value - centre for value in group) for group in clusters.values())
+    return math.fsum(total**2 for total in sums) / n**2
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def prompts_needed(
-    difference: float, discordant: float = INDEPENDENT, power: float = POWER
-) -> int:
+def prompts_needed(difference: float, discordant: float = INDEPENDENT, power: float = POWER) -> int:
     """Prompts on which a paired difference of two shares is found with ``power`` (Connor 1987).
 
     ``discordant`` is the share of prompts on which the two models differ; by default that of

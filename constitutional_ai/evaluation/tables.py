@@ -5,8 +5,8 @@ from typing import Any
 
 # The columns of the table, in this order, where they were measured.
 COLUMNS = (
-    "harm", "harm_regressor", "harmful_steps", "good_refusal", "refused", "refused_judge", "evasive",
-    "insult", "off_topic", "garbled", "helpful", "correct", "false_claim", "win_rate",
+    "harm", "harm_regressor", "harmful_steps", "good_refusal", "refused", "refused_judge",
+    "evasive", "insult", "off_topic", "garbled", "helpful", "correct", "false_claim", "win_rate",
 )  # fmt: skip
 # Of the paired comparisons, those that the terminal shows; all are in comparisons.json.
 HEADLINES = {
@@ -59,7 +59,8 @@ def paired_table(summary: Mapping[str, Any], sets: Mapping[str, str]) -> str:
             signed(found["difference"]),
             p_value(found["p"]),
             p_value(found["p_holm"]),
-            str(found["difference"]["n"]) + (f" ({found['left_out']} out)" if found["left_out"] else ""),
+            str(found["difference"]["n"]),
+            str(found["left_out"]),
         ]
         for found in summary["paired"]
         if found["metric"] in HEADLINES[sets.get(found["kind"], "helpful")]
@@ -67,7 +68,8 @@ def paired_table(summary: Mapping[str, Any], sets: Mapping[str, str]) -> str:
     if not rows:
         return ""
     first = summary["paired"][0]["against"]
-    return table([f"less {first}", "kind", "metric", "difference", "p", "p (Holm)", "n"], rows)
+    head = [f"less {first}", "kind", "metric", "difference", "p", "p (Holm)", "n", "left out"]
+    return table(head, rows)
 
 
 def elo_table(summary: Mapping[str, Any]) -> str:

@@ -42,9 +42,8 @@ def grade(
 
     def work(chunk: Sequence[Transcript], _: int) -> list[Graded]:
         engine: Engine = job.engine(model)
-        readings = asking.read(
-            engine, [cases[row.case] for row in chunk], [row.answer for row in chunk], questions, seed
-        )
+        asked, said = [cases[row.case] for row in chunk], [row.answer for row in chunk]
+        readings = asking.read(engine, asked, said, questions, seed)
         return [
             Graded(
                 id=row.id,
@@ -139,7 +138,7 @@ def _verdicts(
         orders = read.by_order if read else None
         made.append(
             Compared(
-                id=content_hash(row.id, other),
+                id=comparison_id(row.id, other),
                 model=row.model,
                 kind=row.kind,
                 p_better=read.p_first if read else None,
@@ -150,3 +149,8 @@ def _verdicts(
             )
         )
     return made
+
+
+def comparison_id(row: str, against: str) -> str:
+    """Of a transcript's id and the model that its answer is compared with."""
+    return content_hash(row, against)

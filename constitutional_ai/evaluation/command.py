@@ -1,0 +1,193 @@
+"""``cai evaluate --model``: any models, any prompts, without a run. Its folder resumes as a run's.
+
+The files are those of a run's ``7-evaluate/``; the fingerprint names models, prompts, judge and
+settings, so that a folder is never continued under others.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from constitutional_ai.constitution import load_constitution
+from constitutional_ai.data import LAB, prompts_identity
+from constitutional_ai.errors import DataError, RunFolderError, SettingsError
+from constitutional_ai.evaluation import lab
+from constitutional_ai.evaluation.cases import AnswersFile, Case, load_answers, load_cases
+from constitutional_ai.evaluation.measure import (
+    SCORES,
+    SUMMARY,
+    Plan,
+    load,
+    measure,
+    show_scores,
+    write,
+)
+from constitutional_ai.evaluation.overlap import refuse_overlap, run_of
+from constitutional_ai.job import Job
+from constitutional_ai.pipeline import model_identity
+from constitutional_ai.progress import Progress
+from constitutional_ai.run import Fingerprint, RunFolder, StageFolder, derive_seed
+from constitutional_ai.settings import Settings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for. ``models`` are specs, or NAME=SPEC to call one by a name."""
+
+    models: Sequence[str]
+    prompts: str | None
+    answers: Sequence[Path] = ()
+    judge: str | None = None
+    train: Sequence[str] = ()
+    oracle: bool = True  # let the laboratory's oracle read answers to its own prompts
+    redo: bool = False
+    limit: int | None = None  # prompts of each kind, of whatever name
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``text`` is what a terminal shows."""
+
+    folder: Path
+    content: dict[str, Any]
+    summary: dict[str, Any]
+    counts: dict[str, Any]
+    text: str = field(repr=False)
+
+
+def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) -> Evaluation:
+    """Measure the models, or read back what was measured before. Raises UserError for bad input."""
+    models = named(wanted.models)
+    settings = adjusted(settings, wanted, models)
+    plan = _plan(wanted, settings, models)
+    refuse_overlap(
+        plan.cases, wanted.prompts or str(wanted.answers[0]), _trained_on(wanted, models)
+    )
+    constitution = load_constitution(settings.constitution)
+    with RunFolder(out, seed=settings.seed) as runs:
+        folder = StageFolder(runs.path, "7-evaluate", settings.seed)
+        if wanted.redo:
+            _clear(folder)
+        print_ = fingerprint(wanted, settings, models, constitution.hash)
+        folder.check(print_)
+        if folder.done:
+            progress.note(f"{out}: done before, kept; --redo measures again")
+        else:
+            folder.begin(print_)
+            job = Job(settings, constitution, runs, 1, progress)
+            content, counts = measure(job, folder, plan, derive_seed(settings.seed, "evaluate"))
+            write(folder.path / SCORES, content)
+            folder.finish(counts)
+        content, summary = load(folder.path / SCORES), load(folder.path / SUMMARY)
+        text = show_scores(folder.path)
+        return Evaluation(out, content, summary, folder.manifest["counts"], text)
+
+
+def named(specs: Sequence[str]) -> dict[str, str | Path]:
+    """``rl=out/6-ppo/model`` → {"rl": "out/6-ppo/model"}; without a name the spec is one.
+
+    A ``=`` behind a slash or a colon belongs to the spec. Raises SettingsError for a name twice.
+    """
+    found: dict[str, str | Path] = {}
+    for text in specs:
+        name, equals, spec = text.partition("=")
+        if not equals or any(mark in name for mark in "/:#"):
+            name = spec = text
+        if not name or not spec:
+            raise SettingsError(f"--model {text}: expected SPEC or NAME=SPEC")
+        if name in found:
+            raise SettingsError(f"--model {text}: {name!r} is named twice; call one of them NAME=…")
+        found[name] = spec
+    return found
+
+
+def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path]) -> Settings:
+    """The settings for these models: the judge, and the layout that a laboratory's judge knows."""
+    changes: dict[str, Any] = {}
+    if models:
+        changes["model"] = settings.model.model_copy(
+            update={"path": str(next(iter(models.values())))}
+        )
+    if wanted.judge:
+        update: dict[str, Any] = {"judge": wanted.judge}
+        if wanted.judge.startswith("lab:"):
+            update["fence"] = False
+        changes["label"] = settings.label.model_copy(update=update)
+    return settings.model_copy(update=changes)
+
+
+def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) -> Plan:
+    counts = _counts(wanted, settings)
+    if not models and not wanted.answers:
+        raise SettingsError("nothing to evaluate: name a --model, or a file of --answers")
+    cases: list[Case] | None = load_cases(wanted.prompts, counts) if wanted.prompts else None
+    if cases is None and models:
+        raise SettingsError("--model needs --prompts: a file, or lab")
+    given: list[AnswersFile] = []
+    for path in wanted.answers:
+        file = load_answers(path, cases)
+        cases = file.cases if cases is None or not wanted.prompts else cases
+        given.append(file)
+    taken = [*models, *(name for file in given for name in file.answers)]
+    twice = sorted({name for name in taken if taken.count(name) > 1})
+    if twice:
+        raise DataError(f"two models are called {', '.join(twice)}; rename one: --model NAME=SPEC")
+    assert cases is not None
+    in_lab = wanted.oracle and (wanted.prompts == LAB or lab.known(cases))
+    return Plan(models, cases, in_lab, judged=bool(wanted.judge), given=given)
+
+
+def _counts(wanted: Wanted, settings: Settings) -> dict[str, int]:
+    """How many prompts of a kind are taken: all of a file's, unless a limit is named."""
+    if wanted.prompts == LAB:
+        return {kind: getattr(settings.evaluate, kind) for kind in lab.METRICS}
+    return {} if wanted.limit is None else defaultdict(lambda: wanted.limit or 0)
+
+
+def _trained_on(wanted: Wanted, models: Mapping[str, str | Path]) -> list[str]:
+    """What --train names, and the runs that the models come from."""
+    runs = {run for spec in models.values() if (run := run_of(str(spec))) is not None}
+    return [*wanted.train, *sorted(runs)]
+
+
+def fingerprint(
+    wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], constitution: str
+) -> Fingerprint:
+    """All that the rows depend on; a model folder by its files."""
+    found: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
+    found |= {
+        f"model {name}": f"{spec} {model_identity(str(spec))}" for name, spec in models.items()
+    }
+    if wanted.prompts:
+        found["prompts content"] = prompts_identity(wanted.prompts)
+    found["limit"] = wanted.limit
+    found |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
+    found["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
+    if wanted.judge:
+        found["constitution"] = constitution
+        found |= {
+            f"label.{key}": value for key, value in settings.label.model_dump(mode="json").items()
+        }
+    found |= {f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"}
+    return found
+
+
+def _clear(folder: StageFolder) -> None:
+    """Only what an evaluation writes is deleted: --out may be any folder."""
+    if not (folder.path / "settings.json").exists():
+        if any(folder.path.glob("*.jsonl")):
+            raise RunFolderError(f"{folder.path}: holds rows of something else; take another --out")
+        return
+    for name in ("transcripts", "given", "grades", "comparisons", "failures"):
+        (folder.path / f"{name}.jsonl").unlink(missing_ok=True)
+    for name in (
+        SCORES,
+        SUMMARY,
+        "canaries.json",
+        "frontier.svg",
+        "manifest.json",
+        "settings.json",
+    ):
+        (folder.path / name).unlink(missing_ok=True)
