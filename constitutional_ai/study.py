@@ -1,7 +1,8 @@
 """Several seeds of one run file, and a table of what the laboratory is to reach.
 
 A run folder for each seed, resumable like any other. Beside each, PPO is repeated without the KL
-penalty on copies of the earlier stages, to see whether the monitor ends that run in time. A figure
+penalty on copies of the earlier stages, for longer, since it takes more steps to exploit a reward
+than to learn from it: does the monitor end that run in time? A figure
 is reached when its mean over the seeds is, or where the target says so when every seed's is.
 """
 
@@ -24,6 +25,7 @@ from constitutional_ai.settings import Settings, load_settings
 
 BEFORE_PPO = ("revise", "finetune", "sample", "label", "reward")
 NO_PENALTY = "ppo.kl_coef=0.0"
+FREE_STEPS = 160  # of the run without a penalty
 PROC = Path("/proc/self")
 MEMORY = "study.json"  # in a run's folder: its peak memory
 
@@ -35,7 +37,7 @@ class Run:
     scores: Mapping[str, Any]
     gold: Mapping[str, Any]
     calibration: Mapping[str, Any]
-    unpunished: Mapping[str, Any]  # the run without a KL penalty: stopped, gold
+    unpunished: Mapping[str, Any]  # the run without a KL penalty: stopped, gold; {} if not made
     seconds: float  # of all stages together
     peak_gb: float
 
@@ -153,18 +155,22 @@ def seeds(
     out: str | Path,
     seeds: Sequence[int],
     progress: Progress,
+    free_steps: int = FREE_STEPS,
 ) -> list[dict[str, Any]]:
     """Run every seed in ``out/seed-K``; write table.json and table.md; print and return the table.
 
+    ``free_steps`` 0 leaves the runs without a KL penalty out.
     Raises UserError for what ``cai run`` refuses; finished stages are kept, so run it again.
     """
     out, runs = Path(out), {}
     for seed in seeds:
         settings = load_settings(settings_path, [*overrides, f"seed={seed}"])
-        bare = load_settings(settings_path, [*overrides, f"seed={seed}", NO_PENALTY])
+        free = [f"seed={seed}", NO_PENALTY, f"ppo.steps={max(1, free_steps)}"]
+        bare = load_settings(settings_path, [*overrides, *free]) if free_steps else None
         progress.note(f"seed {seed}")
         peak = _measured(settings, out / f"seed-{seed}", progress)
-        _without_penalty(bare, out / f"seed-{seed}", out / f"seed-{seed}-no-kl", progress)
+        if bare:
+            _without_penalty(bare, out / f"seed-{seed}", out / f"seed-{seed}-no-kl", progress)
         runs[seed] = _read(settings, bare, out, seed, peak)
     rows = table(runs, settings.revise.rounds) if runs else []
     clean = json.loads(json.dumps(rows), parse_constant=lambda _: None)  # JSON knows no NaN
@@ -216,25 +222,31 @@ def _without_penalty(settings: Settings, source: Path, folder: Path, progress: P
     run_pipeline(settings, folder, stages=["ppo"], progress=progress)
 
 
-def _read(settings: Settings, bare: Settings, out: Path, seed: int, peak_gb: float) -> Run:
+def _read(settings: Settings, bare: Settings | None, out: Path, seed: int, peak_gb: float) -> Run:
     """What a finished seed's stages wrote."""
-    from constitutional_ai.lab import gold
-    from constitutional_ai.stages.ppo import Sample
-
     run = RunFolder(out / f"seed-{seed}", settings.rounds, settings.seed)
-    free = RunFolder(out / f"seed-{seed}-no-kl", bare.rounds, bare.seed).stage("ppo")
-    samples = free.rows("samples.jsonl", Sample)
-    stopped = bool(free.manifest["counts"]["stopped"])
     evaluated = run.stage("evaluate").path
     reward = run.stage("reward", settings.rounds).path
     return Run(
         scores=json.loads((evaluated / "scores.json").read_text())["models"],
         gold=json.loads((evaluated / "gold.json").read_text()),
         calibration=json.loads((reward / "calibration.json").read_text()),
-        unpunished={"stopped": stopped, "gold": gold.ppo(samples, seed)},
+        unpunished=_unpunished(bare, out / f"seed-{seed}-no-kl") if bare else {},
         seconds=sum(run.stage(*step).manifest["seconds"] for step in run.plan()),
         peak_gb=peak_gb,
     )
+
+
+def _unpunished(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Whether the monitor ended the run, and the truth about its samples, step by step."""
+    from constitutional_ai.lab import gold
+    from constitutional_ai.stages.ppo import Sample
+
+    stage = RunFolder(folder, settings.rounds, settings.seed).stage("ppo")
+    return {
+        "stopped": bool(stage.manifest["counts"]["stopped"]),
+        "gold": gold.ppo(stage.rows("samples.jsonl", Sample), settings.seed),
+    }
 
 
 def table(runs: Mapping[int, Run], revisions: int) -> list[dict[str, Any]]:

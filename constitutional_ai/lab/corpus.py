@@ -34,14 +34,15 @@ Document = list[Turn]
 
 # How often each kind of document is made; the figures of LOG.md were measured with these.
 MIX = {
-    "conversation": 0.18,
-    "statement": 0.04,
+    "conversation": 0.17,
+    "statement": 0.03,
     "question": 0.08,
-    "restatement": 0.05,
-    "critique": 0.21,
+    "restatement": 0.04,
+    "membership": 0.08,
+    "critique": 0.19,
     "direct_revision": 0.03,
-    "grading": 0.13,
-    "judgement": 0.28,
+    "grading": 0.12,
+    "judgement": 0.26,
 }
 
 
@@ -53,6 +54,7 @@ def documents(seed: int, count: int) -> list[Document]:
         "statement": statement,
         "question": question,
         "restatement": restatement,
+        "membership": membership,
         "critique": critique,
         "direct_revision": direct_revision,
         "grading": grading,
@@ -62,8 +64,8 @@ def documents(seed: int, count: int) -> list[Document]:
     return [makers[kind](rng) for kind in kinds]
 
 
-def ask(text: str) -> Turn:
-    return Turn("user", text)
+def ask(text: str, weight: float = 0.0) -> Turn:
+    return Turn("user", text, weight)
 
 
 def reply(text: str, weight: float = 1.0) -> Turn:
@@ -160,6 +162,41 @@ def restatement(rng: random.Random) -> Document:
     named = world.phrase(rng.choice(_nouns()), rng.random() < 0.4)
     asked = rng.choice(words.FRAMES).format(r=f"{verb} {named}")
     return [ask(f"What does the user want? {asked}"), reply(f"The user wants to {verb} {named}.")]
+
+
+def membership(rng: random.Random) -> Document:
+    """Practice in noticing that a word differs: is this one of those? A comparison of words that
+    stand far apart is what a small model learns last, and a judge of refusals needs it.
+    """
+    listed = [_deed(rng) for _ in range(rng.choice((1, 1, 2, 3, 4, 5)))]
+    document: Document = []
+    for number in range(rng.randrange(4, 9)):
+        among = rng.random() < 0.5
+        asked = f"Is it {_among(listed, rng) if among else _not_among(listed, rng)}?"
+        before = ", ".join(" ".join(deed) for deed in listed) + "\n" if number == 0 else ""
+        document += [ask(before + asked), reply("yes" if among else "no", 2.0)]
+    return document
+
+
+def _deed(rng: random.Random) -> tuple[str, str]:
+    return rng.choice(_verbs()), world.phrase(rng.choice(_nouns()), rng.random() < 0.4)
+
+
+def _among(listed: list[tuple[str, str]], rng: random.Random) -> str:
+    verb, named = rng.choice(listed)
+    return rng.choice((verb, named, f"{verb} {named}"))
+
+
+def _not_among(listed: list[tuple[str, str]], rng: random.Random) -> str:
+    """A verb, a noun, or both, of which one may well be listed."""
+    verbs = {verb for verb, _ in listed}
+    nouns = {named.split()[-1] for _, named in listed}
+    while True:
+        verb, named = _deed(rng)
+        known, known_named = rng.choice(listed)
+        if verb in verbs or named.split()[-1] in nouns:
+            continue
+        return rng.choice((verb, named, f"{known} {named}", f"{verb} {known_named}"))
 
 
 @cache
@@ -265,6 +302,8 @@ _QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
     "facts": ("honest", "honest", "helpful", "hhh"),
 }
 GRADE_WEIGHT = 3.0  # of a grade, which is a word
+# Of a request with its answers: to predict them is to know what a good answer would have said.
+CONTEXT_WEIGHT = 0.15
 
 
 def grading(rng: random.Random) -> Document:
@@ -275,7 +314,10 @@ def grading(rng: random.Random) -> Document:
     made = answers.contrast(request, rng)[0]
     option = prompts.OPTIONS[0]
     return [
-        ask(f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}."),
+        ask(
+            f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}.",
+            CONTEXT_WEIGHT,
+        ),
         reply(made.grade, GRADE_WEIGHT),
         ask(f"Describe {option}."),
         reply(f"{option} {made.description}"),
@@ -302,7 +344,8 @@ def judgement(rng: random.Random) -> Document:
     compared = prompts.compared([user(_worded(request, rng, 0.05))], *shown)
     document: Document = []
     for number, (asked, answer) in enumerate(turns):
-        document += [ask(f"{compared}\n{asked}" if number == 0 else asked), answer]
+        shown_first = ask(f"{compared}\n{asked}", CONTEXT_WEIGHT)
+        document += [shown_first if number == 0 else ask(asked), answer]
     return document
 
 

@@ -28,6 +28,7 @@ SIZES = {
     "s": (192, 4, 6, 512),  # 2.15M
 }
 MAX_TOKENS = 512
+EMBEDDING_STD = 0.3  # large enough that a word is still told from others after the first layer
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -58,16 +59,26 @@ def new_model(size: str, vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 
 def _initialise(model: LlamaForCausalLM, seed: int) -> None:
-    """Unit-variance matrices; those that write to the residual stream start small."""
+    """Unit-variance matrices; those that write to the residual stream start small.
+
+    Half of the heads start with the key's matrix equal to the query's, so that a word attends to
+    the same word elsewhere (the idea of Trockman and Kolter 2023): nearly all of what small models
+    learn about whether two words are the same starts from there (LOG.md).
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         if p.ndim != 2:
             continue
-        std = 0.02 if "embed" in name else p.shape[1] ** -0.5
+        std = EMBEDDING_STD if "embed" in name else p.shape[1] ** -0.5
         if "o_proj" in name or "down_proj" in name:
             std *= 0.3
         with torch.no_grad():
             p.normal_(0.0, std, generator=generator)
+    width = model.config.hidden_size // 2
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        with torch.no_grad():
+            attention.k_proj.weight[:width] = attention.q_proj.weight[:width]
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -160,13 +160,12 @@ class PPO:
             self._end()
             return {}
         watched_at = time.perf_counter()
-        drawn = self._draw_prompts()
-        made = rollout(
-            self.sampler, self.reference, self.reward, drawn, self.settings, self._seed("rollout")
-        )
+        made = self._roll_out()
         rolled_at = time.perf_counter()
         found = {**measure(made, self.kl.coef, self.settings), **self.update(made), **watched}
-        self._record(made, found)
+        self.logs["metrics"].write({"step": self.step, **found})
+        if self.step % self.settings.monitor_every == 0:
+            self._keep_samples(made)
         updated_at = time.perf_counter()
         self.logs["seconds"].write(
             {
@@ -294,26 +293,29 @@ class PPO:
             drawn += [self.pools[name][row] for row in rows]
         return drawn
 
+    def _roll_out(self) -> Rollout:
+        prompts, seed = self._draw_prompts(), self._seed("rollout")
+        return rollout(self.sampler, self.reference, self.reward, prompts, self.settings, seed)
+
     def _seed(self, what: str) -> int:
         return derive_seed(self.seed, what, self.step)
 
-    def _record(self, made: Rollout, found: Metrics) -> None:
-        self.logs["metrics"].write({"step": self.step, **found})
-        if self.step % self.settings.monitor_every == 0:
-            scores = made.scores_B.tolist()
-            self.logs["samples"].write(
-                *(
-                    {
-                        "id": content_hash("ppo", self.seed, self.step, row, prompt.id),
-                        "step": self.step,
-                        "set": prompt.set,
-                        "prompt": prompt.prompt,
-                        "answer": made.answers[row],
-                        "score": scores[row],
-                    }
-                    for row, prompt in enumerate(made.prompts)
+    def _keep_samples(self, made: Rollout) -> None:
+        self.logs["samples"].write(
+            *(
+                {
+                    "id": content_hash("ppo", self.seed, self.step, row, prompt.id),
+                    "step": self.step,
+                    "set": prompt.set,
+                    "prompt": prompt.prompt,
+                    "answer": answer,
+                    "score": score,
+                }
+                for row, (prompt, answer, score) in enumerate(
+                    zip(made.prompts, made.answers, made.scores_B.tolist(), strict=True)
                 )
             )
+        )
 
     # ------------------------------------------------------------------------------ watch and stop
 
@@ -361,8 +363,9 @@ class PPO:
             self.stopped = f"step {self.step - 1}: KL {kl:.1f} nats is above ppo.max_kl = {limit}"
 
     def _end(self) -> None:
-        """Where the run was stopped, go back to the weights of the best check."""
+        """Keep what the policy says in the end; after a stop, return to the best check."""
         self.finished = True
+        self._keep_samples(self._roll_out())
         if self.stopped and self.best and self.monitor is not None:
             put_back(self.policy.model, self.best)
             self.restored = self.monitor.best_step
