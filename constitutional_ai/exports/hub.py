@@ -120,8 +120,8 @@ def model_card(
 
 {figures}
 
-Mean with its 95% interval over n answers to held-out prompts. A score shows what was asked, and how;
-it is no proof of safety.
+Mean with its 95% interval over n answers to held-out prompts. A score shows what was asked, and
+how; it is no proof of safety.
 
 ## Constitution
 

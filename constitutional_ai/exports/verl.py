@@ -217,8 +217,8 @@ def _readme(run: Finished, folded: dict[str, float]) -> str:
 which may lie anywhere. The prompts are those that `cai ppo` would train on.
 
 The reward model's head is divided by {folded["divided_by"]:g}, so that its scores have deviation 1,
-as `cai ppo` takes them; all are {folded["mean_left"]:+.3g} off, which whitened advantages do not see.
-Its chat template prints nothing after the end token, where the score is read.
+as `cai ppo` takes them; all are {folded["mean_left"]:+.3g} off, which whitened advantages do not
+see. Its chat template prints nothing after the end token, where the score is read.
 
 Without counterpart in veRL:
 

@@ -67,7 +67,7 @@ def test_any_dialogue_comes_apart_as_it_was_put_together(
         (spoken("a", "b"), spoken("a", "b"), "the same answer twice", True),
         (spoken("a", "b", "c"), spoken("a", "b", "c"), "no answer at the end", False),
         ("So:" + spoken("a", "b"), spoken("a", "c"), "text before the first turn, ignored", True),
-        (spoken("a Human: b", "c"), spoken("a Human: b", "d"), "a speaker's name inside a turn", True),
+        (spoken("Human: b", "c"), spoken("Human: b", "d"), "a speaker's name inside a turn", True),
         (
             spoken("a", "b") + "\n\nAssistant: c",
             spoken("a", "b") + "\n\nAssistant: d",
