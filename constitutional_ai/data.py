@@ -1,7 +1,8 @@
 """Prompts to train on and to be tested on: from the laboratory, a file, or a data set of the hub.
 
-A source is "lab", the path of a JSONL, CSV or Parquet file, or ``hf:ID[:CONFIG][:SPLIT][:COLUMN]``;
-what is read, and how, is in ``sources/``. Rows that gave no prompt are counted and told on stderr.
+A source is "lab", the path of a JSONL, CSV or Parquet file, ``hf:ID[:CONFIG][:SPLIT][:COLUMN]``, or
+``starter:NAME``, a small file that ships with the package. What is read, and how, is in
+``sources/``. Rows that gave no prompt are counted and told on stderr.
 """
 
 import hashlib
@@ -9,7 +10,6 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import get_args
 
 from constitutional_ai import sources
@@ -80,7 +80,7 @@ def prompts_identity(source: str) -> str:
         return LAB
     if source.startswith(HUB):
         return content_hash(*(found.prompt for found in _read(source).found))
-    path = Path(source)
+    path = sources.located(source)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -332,7 +332,7 @@ def _find(path: str | Path) -> Path:
     if path.is_file():
         return path
     shipped = Path(__file__).parent / "runs"
-    if len(path.parts) == 1 and path.suffix == "" and (shipped / f"{path}.toml").is_file():
+    if len(path.parts) == 1 and (shipped / f"{path}.toml").is_file():
         return shipped / f"{path}.toml"
     names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
     raise SettingsError(f"{path}: no such run file; name a file, or a shipped one: {names}")

@@ -1,4 +1,4 @@
-"""Worked examples: read from the constitution file, shown to critic and judge when a run says so."""
+"""Worked examples: read from the constitution, shown to critic and judge when a run says so."""
 
 import math
 from collections.abc import Sequence

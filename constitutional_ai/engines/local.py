@@ -160,6 +160,8 @@ def load(
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises it bare for a broken file
+        if offline and isinstance(error, OSError) and not Path(source.name).is_dir():
+            raise ModelError(f"{path} is not on this machine yet; a run downloads it") from None
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelError(f"{path}: cannot load it as a causal language model: {reason}") from error
     model, info = loaded

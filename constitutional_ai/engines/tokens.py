@@ -23,6 +23,7 @@ apart: there an answer ends at "Human:", too.
 import json
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
@@ -115,6 +116,21 @@ class ChatTokens:
             return self.prompt(conversation) + self._opening(text)
         *earlier, last = conversation
         return self.prompt([*earlier, {**last, "content": last["content"] + text}])
+
+    def question(
+        self, conversation: Conversation, options: Sequence[str]
+    ) -> tuple[list[int], list[int]]:
+        """The ids that all options begin with, prompt included, and the id that each has next.
+
+        Raises ValueError for options that do not differ before one of them ends.
+        """
+        spelt = [self.continued(conversation, option) for option in options]
+        shared = takewhile(lambda column: len(set(column)) == 1, zip(*spelt, strict=False))
+        prompt = [column[0] for column in shared]
+        choices = [ids[len(prompt)] for ids in spelt if len(ids) > len(prompt)]
+        if len(set(choices)) < len(options):
+            raise ValueError(f"options must differ before one of them ends: {list(options)}")
+        return prompt, choices
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text without control tokens; without a template, cut at the next speaker."""

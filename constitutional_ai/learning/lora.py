@@ -46,6 +46,7 @@ def add(model: Any, options: ModelSettings) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         inject_adapter_in_model(config, model, ADAPTER)
+    model.eval()  # what was put in came in training mode
     for name, parameter in model.named_parameters():
         parameter.requires_grad = ".lora_" in name
         if parameter.requires_grad:

@@ -2,6 +2,7 @@
 
     read("prompts.jsonl")       JSONL, CSV or Parquet, also gzipped       lines.py, arrow.py
     read("hf:ID:config:split")  a data set of the Hugging Face hub        arrow.py
+    read("starter:helpful")     a small file that ships with the package  ../starter/
 
 What the rows mean is told by their columns: a safety test set (benchmarks.py), pairs of dialogues
 (dialogues.py), or plain prompts: a column ``prompt`` of text or messages, or ``messages`` that end
@@ -24,7 +25,9 @@ from constitutional_ai.sources.rows import (
     text,
 )
 
-__all__ = ["read"]
+__all__ = ["located", "read"]
+
+STARTER = "starter:"
 
 _DELIMITED = (".csv", ".tsv")
 
@@ -50,10 +53,22 @@ def read(source: str) -> Reading:
     return reading
 
 
+def located(source: str) -> Path:
+    """The file of a source. Raises DataError where none of that name ships with the package."""
+    if not source.startswith(STARTER):
+        return Path(source)
+    folder = Path(__file__).parent.parent / "starter"
+    path = folder / f"{source.removeprefix(STARTER)}.jsonl"
+    if path.parent != folder or not path.is_file():
+        names = ", ".join(sorted(f"{STARTER}{file.stem}" for file in folder.glob("*.jsonl")))
+        raise DataError(f"{source}: no such starter file; there are: {names}")
+    return path
+
+
 def _table(source: str) -> Table:
     if source.startswith(arrow.HUB):
         return arrow.hub(source)
-    path = Path(source)
+    path = located(source)
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     match suffixes[-1:]:
         case [".parquet"]:
