@@ -163,9 +163,7 @@ class PPO:
         made = self._roll_out()
         rolled_at = time.perf_counter()
         found = {**measure(made, self.kl.coef, self.settings), **self.update(made), **watched}
-        self.logs["metrics"].write({"step": self.step, **found})
-        if self.step % self.settings.monitor_every == 0:
-            self._keep_samples(made)
+        self._record(made, found)
         updated_at = time.perf_counter()
         self.logs["seconds"].write(
             {
@@ -299,6 +297,11 @@ class PPO:
 
     def _seed(self, what: str) -> int:
         return derive_seed(self.seed, what, self.step)
+
+    def _record(self, made: Rollout, found: Metrics) -> None:
+        self.logs["metrics"].write({"step": self.step, **found})
+        if self.step % self.settings.monitor_every == 0:
+            self._keep_samples(made)
 
     def _keep_samples(self, made: Rollout) -> None:
         self.logs["samples"].write(
