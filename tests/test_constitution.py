@@ -10,9 +10,11 @@ from constitutional_ai.constitution import (
     Constitution,
     Principle,
     load_constitution,
+    resolve,
     weighted_sample,
 )
 from constitutional_ai.errors import ConstitutionError
+from constitutional_ai.records import content_hash
 
 SHIPPED = ("lab", "harmless", "red-team")
 HEAD = 'name = "mine"\nversion = "1"\n'
@@ -155,3 +157,69 @@ def test_every_spelling_of_toml_is_read(tmp_path: Path, text: str) -> None:
 )
 def test_principles_that_are_no_tables_are_refused(tmp_path: Path, text: str) -> None:
     assert "mine.toml" in complaint(write(tmp_path, HEAD + text))
+
+
+# ---- where principles disagree
+
+
+def ranked(**ranks: dict[str, object]) -> Constitution:
+    made = [Principle.model_validate({"name": n, "text": "t", **r}) for n, r in ranks.items()]
+    return Constitution(name="c", version="1", principles=tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "by_principle", "p", "decided_by"),
+    [
+        # without ranks: the mean by weight, agreement or not
+        ({"a": {"weight": 3}, "b": {}}, {"a": 0.9, "b": 0.1}, 0.7, ("a", "b")),
+        # ranks change nothing while principles agree
+        ({"a": {"priority": 1}, "b": {}}, {"a": 0.6, "b": 1.0}, 0.8, ("a", "b")),
+        # 1 before 2, and both before those without one
+        ({"a": {"priority": 2}, "b": {"priority": 1}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        ({"a": {"weight": 99}, "b": {"priority": 7}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        # hard before every priority
+        ({"a": {"priority": 1}, "b": {"hard": True}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        # the first rank has no opinion, so the next decides
+        (
+            {"a": {"priority": 1}, "b": {"priority": 2}, "c": {}},
+            {"a": 0.55, "b": 0.2, "c": 0.9},
+            0.2,
+            ("b",),
+        ),
+        # two of one rank are averaged; where they cancel, the next rank decides
+        (
+            {"a": {"hard": True}, "b": {"hard": True}, "c": {"priority": 1}},
+            {"a": 1.0, "b": 0.0, "c": 0.1},
+            0.1,
+            ("c",),
+        ),
+        # nobody has an opinion
+        ({"a": {"priority": 1}, "b": {}}, {"a": 0.45, "b": 0.55}, 0.5, ("a", "b")),
+    ],
+)
+def test_disagreement_is_settled_by_rank(
+    ranks: dict[str, dict[str, object]],
+    by_principle: dict[str, float],
+    p: float,
+    decided_by: tuple[str, ...],
+) -> None:
+    found = resolve(by_principle, ranked(**ranks))
+    assert found.p == pytest.approx(p)
+    assert found.decided_by == decided_by
+
+
+def test_resolving_nothing_or_a_stranger_is_refused() -> None:
+    with pytest.raises(ValueError, match="no principle has judged"):
+        resolve({}, ranked(a={}))
+    with pytest.raises(ConstitutionError, match="no principle named 'x'"):
+        resolve({"x": 0.5}, ranked(a={}))
+
+
+def test_fields_that_came_later_leave_old_hashes_alone() -> None:
+    """The hash of 0.1 for this content; rows and reports carry it."""
+    old = Principle(name="n", text="a")
+    assert old.hash == content_hash(
+        {k: v for k, v in old.model_dump().items() if k not in ("priority", "hard", "rationale")}
+    )
+    for update in ({"priority": 1}, {"hard": True}, {"rationale": "why"}):
+        assert old.model_copy(update=update).hash != old.hash

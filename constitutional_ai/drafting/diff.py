@@ -100,6 +100,11 @@ def described(before: Constitution, after: Constitution) -> str:
         lines.append(f"note: the content differs, but both call themselves version {after.version}")
     if before.description != after.description:
         lines.append(f"description: {word_diff(before.description, after.description)}")
+    lines += [
+        f"{field}: differs"
+        for field in ("exemplars", "thoughts", "scale")
+        if getattr(before, field) != getattr(after, field)
+    ]
     drawn = shares(list(before.principles)), shares(list(after.principles))
     for change in changes(before, after):
         was = f" (was {change.was})" if change.was else ""
