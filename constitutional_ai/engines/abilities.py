@@ -46,7 +46,7 @@ def find_model(client: Client, model: str) -> str:
     """
     listed = client.get("models")
     entries = listed.get("data") if isinstance(listed, dict) else None
-    served = [
+    served: list[str] = [
         e["id"] for e in entries or [] if isinstance(e, dict) and isinstance(e.get("id"), str)
     ]
     if model in served or (model and not served):

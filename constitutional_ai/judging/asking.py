@@ -213,7 +213,10 @@ def _ask(talk: Conversation, text: str) -> Conversation:
 def voted(
     engine: Engine, asked: Sequence[Asked], settings: LabelSettings, seed: int
 ) -> list[Opinion | Unread]:
-    """``samples`` replies in each order; P is the share of A among those that name one option."""
+    """``samples`` replies in each order; P(A) is the share of A among those that name one option.
+
+    One vote for each option is added (Laplace): five votes of five are no certainty.
+    """
     questions = [question for one in asked for question in one.comparisons()]
     found: list[list[str]] = [[] for _ in questions]
     for sample in range(settings.samples):
@@ -231,7 +234,7 @@ def voted(
         if not all(votes):
             made.append(Unread(lost.most_common(1)[0][0]))
             continue
-        a_first, a_second = (order.count("A") / len(order) for order in votes)
+        a_first, a_second = ((order.count("A") + 1) / (len(order) + 2) for order in votes)
         made.append(Opinion(a_first, 1 - a_second, unread=lost))
     return made
 

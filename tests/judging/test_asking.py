@@ -53,8 +53,9 @@ def test_votes_are_counted_in_both_orders_and_unread_ones_left_out() -> None:
     engine = Talking(["(A)", "(B)", "(A)", "(A)", "hm", "(B)"])
     found = judged(engine, method="vote", samples=3)
     assert isinstance(found, Verdict)
-    assert found.by_order == pytest.approx((1.0, 2 / 3))  # A A of two read; B of A B B is 2/3
-    assert found.p_first == pytest.approx((1 + 2 / 3) / 2)
+    # A A of the two read; B B of A B B; and one vote more for each option
+    assert found.by_order == pytest.approx((3 / 4, 3 / 5))
+    assert found.p_first == pytest.approx((3 / 4 + 3 / 5) / 2)
     assert found.unread == {replies.NEITHER: 1}
     assert len(set(engine.seeds)) == 3  # no sample repeats another
 
