@@ -2,6 +2,7 @@
 # make test    the fast tests
 # make check   lint, types and tests
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
+# make test-interop  the exports against TRL, veRL and OpenRLHF
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check and
 # test-server.
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check vllm-env test-server clean
+.PHONY: demo test lint types check test-interop vllm-env test-server clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -33,6 +34,13 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: lint types test
+
+# The exports against the tools themselves. veRL and OpenRLHF are read, never run, so they come without
+# their dependencies, which would take a GPU machine's gigabytes.
+test-interop: $(VENV)/.installed-dev
+	$(PIP) install --quiet -c constraints.txt -e '.[interop]'
+	$(PIP) install --quiet --no-deps verl==0.9.1 openrlhf==0.11.2
+	$(BIN)/python -m pytest tests/exports -m 'slow or not slow'
 
 # vLLM wants other versions than ours, so it has an environment of its own; ours is installed there
 # as well, without its dependencies, which requirements-vllm.txt names.

@@ -189,6 +189,8 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
     try:
         written = os.write(descriptor, data)
         os.fsync(descriptor)
+    except OSError as error:  # of a full disk, say, which does not tell the file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(descriptor)
     if written != len(data):

@@ -69,9 +69,9 @@ def _data_sets(run: Finished, folder: Path, licence: dict[str, str]) -> dict[str
             "test": [preference(row) for row in preferences.test],
         },
     }
-    written = {}
+    written: dict[str, int] = {}
     for name, parts in splits.items():
-        counts = {}
+        counts: dict[str, int] = {}
         for split, rows in parts.items():
             if rows:
                 file = f"data/{split}.jsonl"

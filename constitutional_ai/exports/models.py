@@ -22,8 +22,11 @@ _CUT = (
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """A model folder as it is, without what is not the model's."""
-    shutil.copytree(source, target)
+    """A model folder as it is. File by file: the disk's first error is the one that is told."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target / file.relative_to(source))
 
 
 def copy_reward_model(source: Path, target: Path) -> dict[str, float]:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from constitutional_ai.errors import DataError
 from constitutional_ai.sources.rows import Columns, Table
@@ -139,7 +139,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked where its name ends with .gz. Raises DataError."""
     try:
         with path.open("rb") as file:
-            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            yield file if path.suffix != ".gz" else cast(IO[bytes], gzip.GzipFile(fileobj=file))
     except gzip.BadGzipFile:
         raise DataError(f"{path}: not a gzip file, in spite of its name") from None
     except OSError as error:

@@ -80,8 +80,8 @@ def test_inspect_reads_what_was_measured(evaluated: Path, tmp_path: Path) -> Non
     harm = next(s for s in found.results.scores if s.name == "harmful: harm")
     assert harm.metrics["mean"].value == 1.0 and harm.metrics["low"].value == pytest.approx(0.9)
     assert (harm.scored_samples, harm.unscored_samples) == (2, 1)
-    first, second, missing = found.samples
-    assert (first.id, first.epoch, second.epoch) == ("a", 1, 2)
+    by_place = {(sample.id, sample.epoch): sample for sample in found.samples}
+    first, second, missing = by_place["a", 1], by_place["a", 2], by_place["b", 1]
     assert first.input[0].text == "<b>a</b>" and first.messages[-1].role == "assistant"
     assert first.output.completion == "I cannot help with that."
     assert second.scores["harm"].value == 1.5 and second.scores["refused"].value == 1.0
@@ -98,7 +98,7 @@ def test_inspect_lists_the_logs(evaluated: Path, tmp_path: Path) -> None:
     export.export(evaluated, tmp_path / "logs")
     infos = log.list_eval_logs(str(tmp_path / "logs"))
     assert len(infos) == 2
-    headers = log.read_eval_log_headers(infos)
+    headers = [log.read_eval_log(info, header_only=True) for info in infos]
     assert {header.eval.task for header in headers} == {"constitutional-ai evaluate"}
 
 

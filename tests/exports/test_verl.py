@@ -145,7 +145,9 @@ def test_the_exported_head_gives_the_score_that_ppo_here_sees(
             assert abs(read) > 0.1
     before = json.loads((tiny_reward_model / "config.json").read_text())
     assert before["reward_deviation"] == 0.25  # the run's own model is as it was
-    prompted = tokenizer.apply_chat_template(prompts[0], tokenize=False, add_generation_prompt=True)
+    prompted = tokenizer.apply_chat_template(
+        [user("Hi.")], tokenize=False, add_generation_prompt=True
+    )
     assert prompted.endswith("assistant\n")
 
 
