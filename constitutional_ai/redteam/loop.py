@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.data import load_prompts
+from constitutional_ai.errors import UserError
+from constitutional_ai.evaluation.overlap import normalised
 from constitutional_ai.evaluation.statistics import paired
 from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.progress import Progress
@@ -32,6 +34,7 @@ from constitutional_ai.redteam import attack, page
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.amend import amend
 from constitutional_ai.redteam.attack import Campaign, Open, Plan, outcomes
+from constitutional_ai.redteam.requests import load_requests
 from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 
@@ -55,6 +58,7 @@ class Round:
 def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[str, Any]:
     """The whole round; the content of loop.json. Raises UserError where nothing got through."""
     settings = load_settings(round.file, round.overrides)
+    refuse_overlap(round.plan, round.test)
     before = aligned(settings, out / BEFORE, progress)
     plan = round.plan.model_copy(update={"models": {BEFORE: before}})
     found = attack.run(plan, out / "train", open_engine, progress)
@@ -72,6 +76,24 @@ def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[
     (out / "loop.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     (out / "loop.md").write_text(markdown(result), encoding="utf-8")
     return result
+
+
+def refuse_overlap(plan: Plan, test: Plan) -> None:
+    """Raises UserError where a request of the training attacks is one of the test's."""
+    asked = [
+        {
+            normalised(request.prompt)
+            for request in load_requests(
+                one.prompts, one.benign, one.requests, one.benign_requests, one.seed
+            )
+        }
+        for one in (plan, test)
+    ]
+    if common := asked[0] & asked[1]:
+        raise UserError(
+            f"--test {test.prompts}: {len(common)} of its requests stand in {plan.prompts} too,"
+            f" such as {min(common)[:60]!r}; take them out of one of the two"
+        )
 
 
 def aligned(settings: Settings, out: Path, progress: Progress) -> str:

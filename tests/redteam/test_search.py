@@ -31,8 +31,6 @@ def everything(requests: Sequence[Conversation], messages: Sequence[str], seed: 
 class Longer:
     """Adds a word to the last message of the line."""
 
-    name = "longer"
-
     def __init__(self) -> None:
         self.seen: list[int] = []
 
@@ -75,7 +73,6 @@ def test_a_hunt_that_has_won_asks_no_more() -> None:
 
 def test_a_tree_branches_prunes_and_keeps_the_best() -> None:
     class Numbered:
-        name = "numbered"
         count = 0
 
         def propose(

@@ -1,0 +1,79 @@
+"""``cai redteam`` as it is typed, on the smallest laboratory model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from constitutional_ai.cli import app
+from constitutional_ai.commands.redteam import _listed, _named
+from constitutional_ai.errors import UserError
+from constitutional_ai.redteam import loop
+from constitutional_ai.redteam.attack import Plan
+
+SMALL = ["--requests", "3", "--benign-requests", "2", "--families", "role-play", "--seed", "3"]
+
+
+def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    models = ["--model", "tiny=lab:xxs", "--judge", "lab:xxs", "--prompts", "lab-train"]
+    result = CliRunner().invoke(app, ["redteam", *models, *SMALL, *out])
+    assert result.exit_code == 0, result.output
+    assert "tiny: " in result.output and "redteam.html" in result.output
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["models"]["tiny"]["families"]["role-play"]["success"]["n"] == 3
+    assert scores["by"] == "the judge lab:xxs"
+    before = (tmp_path / "out" / "rows" / "attempts.jsonl").read_bytes()
+    again = CliRunner().invoke(app, ["redteam", "--amend", *out])
+    assert again.exit_code in (0, 2), again.output  # 2: this model was not broken into
+    assert ("Amendments to lab" in again.output) == (again.exit_code == 0)
+    assert (tmp_path / "out" / "rows" / "attempts.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--families", "base46"], "no family is named"),
+        (["--test", "lab"], "go with --retrain"),
+        (["--retrain", "lab"], "use it with --amend"),
+        (["--retrain", "lab", "--amend", "--prompts", "x.jsonl"], "give the held-out requests"),
+        (["--model", "a=x", "--model", "a=y"], "two named a"),
+        (["--prompts", "nowhere.jsonl"], "cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, ["redteam", *arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+def test_names_of_models() -> None:
+    found = _named(["lab:s", "mine=http://localhost:8000/v1#m=1", "org/model@main"])
+    assert found == {
+        "lab:s": "lab:s",
+        "mine": "http://localhost:8000/v1#m=1",
+        "org/model@main": "org/model@main",
+    }
+    assert _listed("a, b,,c+d") == ["a", "b", "c+d"]
+
+
+def test_a_round_whose_test_was_trained_on_is_refused(tmp_path: Path) -> None:
+    for name, request in (("train", "Do HARM, now!"), ("test", "do harm now"), ("other", "Else.")):
+        (tmp_path / name).with_suffix(".jsonl").write_text(json.dumps({"prompt": request}) + "\n")
+    plans = {
+        name: Plan(models={"a": "a"}, prompts=str(tmp_path / f"{name}.jsonl"))
+        for name in ("train", "test", "other")
+    }
+    loop.refuse_overlap(plans["train"], plans["other"])
+    with pytest.raises(UserError, match="1 of its requests"):
+        loop.refuse_overlap(plans["train"], plans["test"])
+
+
+def test_the_laboratorys_two_splits_do_not_overlap() -> None:
+    models = {"a": "a"}
+    loop.refuse_overlap(
+        Plan(models=models, prompts="lab-train"), Plan(models=models, prompts="lab")
+    )
