@@ -14,12 +14,12 @@ as one that is missing: it is counted, never scored.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from constitutional_ai.data import LAB, SET_OF_KIND
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import Conversation, PromptSet, Row, content_hash
-from constitutional_ai.sources import arrow, benchmarks, lines
+from constitutional_ai.sources import arrow, benchmarks, lines, located
 from constitutional_ai.sources.rows import Parsed, conversation, text
 
 UNKNOWN = "all"  # the kind of prompts whose file names none
@@ -110,9 +110,7 @@ def _unique(source: str) -> Iterator[Case]:
 def _case(source: str, number: int, row: Mapping[str, Any]) -> Case:
     try:
         parsed = _parsed(row)
-        set_ = text(row.get("set"), "set") or SET_OF_KIND.get(parsed.kind, "helpful")
-        if set_ not in get_args(PromptSet):
-            raise ValueError(f"set is {set_!r}; it must be {' or '.join(get_args(PromptSet))}")
+        set_ = _set(text(row.get("set"), "set")) or SET_OF_KIND.get(parsed.kind, "helpful")
         given = text(row.get("id"), "id")
         truth = text(row.get("truth"), "truth").strip()
     except KeyError as error:
@@ -128,6 +126,14 @@ def _case(source: str, number: int, row: Mapping[str, Any]) -> Case:
         slice=parsed.category,
         truth=truth,
     )
+
+
+def _set(named: str) -> PromptSet | None:
+    if named == "red-team" or named == "helpful":
+        return named
+    if named:
+        raise ValueError(f"set is {named!r}; it must be red-team or helpful")
+    return None
 
 
 def _parsed(row: Mapping[str, Any]) -> Parsed:
@@ -184,7 +190,7 @@ def read_rows(source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """(line or row number, columns) of every row, whatever the source's container."""
     if source.startswith(arrow.HUB):
         return arrow.hub(source).rows
-    path = Path(source)
+    path = located(source)
     endings = [ending for ending in path.suffixes if ending.lower() != ".gz"]
     match endings[-1:]:
         case [".parquet"]:

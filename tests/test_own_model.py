@@ -1,0 +1,198 @@
+"""A user's own model: pinned revisions, previews without it, and the whole job on a base model."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from constitutional_ai import preview
+from constitutional_ai.constitution import load_constitution
+from constitutional_ai.engines import local
+from constitutional_ai.engines.local import LocalEngine
+from constitutional_ai.errors import DataError, ModelError, SettingsError
+from constitutional_ai.pipeline import run_pipeline
+from constitutional_ai.progress import Progress
+from constitutional_ai.records import Preference, RevisedAnswer
+from constitutional_ai.run import RunFolder
+from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.sources import read
+
+# ------------------------------------------------------------------------------ names and revisions
+
+
+def test_a_revision_is_joined_to_the_hub_id() -> None:
+    settings = load_settings("lab", ["model.path=org/model", "model.revision=v1.2"])
+    assert settings.model.path == "org/model@v1.2" and settings.model.revision == ""
+    assert Settings.model_validate(settings.model_dump()) == settings
+    with pytest.raises(SettingsError, match="after its @ already"):
+        load_settings("lab", ["model.path=org/model@v1", "model.revision=v2"])
+    with pytest.raises(ValueError, match="a revision is one of a hub id"):
+        Settings.model_validate({"model": {"revision": "v2"}})
+
+
+def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def refuse(name: str, **options: Any) -> None:
+        asked.append((name, options))
+        raise OSError("no network here")
+
+    monkeypatch.setattr(local.AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(ModelError, match="no network here"):
+        LocalEngine("org/model@abc123")
+    with pytest.raises(ModelError, match="org/model is not on this machine yet; a run downloads"):
+        LocalEngine("org/model", offline=True)
+    (name, pinned), (_, of_the_day) = asked
+    assert name == "org/model" and pinned["revision"] == "abc123"
+    assert not pinned["trust_remote_code"] and not pinned["local_files_only"]
+    assert "revision" not in of_the_day and of_the_day["local_files_only"]
+
+
+def test_a_folder_has_no_revision(tiny_llama: Path) -> None:
+    with pytest.raises(ModelError, match="a folder has no revisions"):
+        LocalEngine(f"{tiny_llama}@main")
+
+
+def test_a_pad_token_without_an_embedding_is_told(tiny_gpt2: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "padded"
+    shutil.copytree(tiny_gpt2, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"pad_token is id \d+, and the model embeds \d+ ids"):
+        LocalEngine(folder)
+
+
+# ------------------------------------------------------------------------------------- the preview
+
+
+@pytest.mark.parametrize("name", ["qwen-0.5b", "llama-8b-lora"])
+def test_a_shipped_run_file_can_be_previewed_without_its_model(name: str) -> None:
+    settings = load_settings(name)
+    engine, reason = preview.engine_or_reason(settings)
+    assert engine is None
+    text = preview.dry_run(settings, engine, reason)
+    size = {"qwen-0.5b": "0.5 billion", "llama-8b-lora": "8 billion"}[name]
+    assert f"Speed assumed, for {size} weights on one large GPU" in text and reason in text
+    assert ("Counted as if as fast as the model itself: critic http://" in text) == ("8b" in name)
+    for part in ("# critique", "# revision", "# comparison", "\nppo "):
+        assert part in text
+
+
+def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may() -> None:
+    small, large = (preview.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
+    assert small.read == 16 * large.read and small.generated > large.generated
+    assert small.answer == 160 and large.answer == 240
+    assert preview.assumed(load_settings("lab")) == preview.ASSUMED
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct@7ae5b", 5e8),
+        ("meta-llama/Llama-3.1-8B", 8e9),
+        ("EleutherAI/pythia-160m", 1.6e8),
+        ("gpt2", None),
+        ("lab:s", None),
+        ("org/model-v2b3", None),
+    ],
+)
+def test_sizes_by_name(name: str, weights: float | None) -> None:
+    assert preview.weights_by_name(name) == weights
+
+
+def test_a_preview_shows_the_worked_examples() -> None:
+    settings = load_settings("qwen-0.5b", ["revise.exemplars=1", "label.exemplars=2"])
+    made = preview.rendered(settings, load_constitution("harmless"))
+    assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [7, 11, 5]
+
+
+def test_starter_prompts() -> None:
+    sizes = {name: len(read(f"starter:{name}").found) for name in ("red-team", "helpful", "test")}
+    assert sizes == {"red-team": 40, "helpful": 40, "test": 36}
+    kinds = {found.kind for found in read("starter:test").found}
+    assert kinds == {"harmful", "benign", "borderline"}
+    for wrong in ("starter:other", "starter:../runs/x"):
+        with pytest.raises(DataError, match="there are: starter:helpful, starter:red-team"):
+            read(wrong)
+
+
+# ------------------------------------------------------- the whole job, without the laboratory
+
+TOY = {
+    "threads": 1,
+    "revise": {"prompts": 6, "rounds": 1, "chunk": 4, "max_new_tokens": 8, "exemplars": 1},
+    "finetune": {"helpful": 4, "epochs": 1, "batch_tokens": 4096},
+    "sample": {"red_team": 6, "helpful": 6, "max_new_tokens": 8, "swapped": 0.5},
+    "label": {"exemplars": 1, "principles": 1, "max_unlabelled": 1.0},
+    "reward": {"epochs": 1, "batch_pairs": 4, "held_out": 0.3},
+    "ppo": {
+        "steps": 2,
+        "rollouts": 4,
+        "max_new_tokens": 8,
+        "prompts": 12,
+        "monitor_prompts": 4,
+        "monitor_every": 1,
+        "checkpoint_every": 1,
+        "batch_tokens": 4096,
+    },
+    "evaluate": {"harmful": 2, "benign": 2, "borderline": 2, "facts": 0, "max_new_tokens": 8},
+}
+
+
+def toy(folder: Path, **model: Any) -> Settings:
+    prompts = {
+        "red_team": "starter:red-team",
+        "helpful": "starter:helpful",
+        "test": "starter:test",
+    }
+    options = {"path": str(folder), "device": "cpu", **model}
+    return Settings.model_validate(
+        {"constitution": "harmless", "model": options, "prompts": prompts, **TOY}
+    )
+
+
+@pytest.fixture(scope="module")
+def wide_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path) -> Path:
+    """The base model of the other tests with a context that holds the worked examples."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("wide") / "gpt2"
+    torch.manual_seed(0)
+    config = GPT2Config.from_pretrained(tiny_gpt2, n_positions=8192, initializer_range=0.02)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_gpt2).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("rank", [0, 2], ids=["whole", "lora"])
+def test_the_whole_job_on_a_base_model_and_other_prompts(
+    wide_gpt2: Path, tmp_path: Path, rank: int
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    settings = toy(wide_gpt2, lora_rank=rank, gradient_checkpointing=rank > 0)
+    run_pipeline(settings, tmp_path / "run", progress=Progress("plain"))
+    folder = RunFolder(tmp_path / "run")
+    assert len(folder.stage("revise").rows("revisions.jsonl", RevisedAnswer)) == 6
+    assert len(folder.stage("label").rows("preferences.jsonl", Preference)) == 12
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "run/6-ppo/model").config.n_layer == 2
+    reward = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run/5-reward/model")
+    assert reward.config.num_labels == 1
+    for stage, base in (
+        ("2-finetune", str(wide_gpt2)),
+        ("5-reward", "2-finetune/model"),
+        ("6-ppo", "2-finetune/model"),
+    ):
+        config = tmp_path / "run" / stage / "adapter" / "adapter_config.json"
+        assert config.exists() == (rank > 0)
+        if rank:
+            assert json.loads(config.read_text())["base_model_name_or_path"] == base
+    models = json.loads((tmp_path / "run/7-evaluate/scores.json").read_text())["models"]
+    assert {"base", "sl-cai", "rl-cai"} <= set(models)
+    assert (tmp_path / "run/8-report/report.html").stat().st_size > 1000
