@@ -1,7 +1,9 @@
 """A user's own model: pinned revisions, previews without it, and the whole job on a base model."""
 
 import json
+import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from constitutional_ai import preview
-from constitutional_ai.constitution import load_constitution
+from constitutional_ai.constitution import Constitution, load_constitution
 from constitutional_ai.engines import local
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError, SettingsError
@@ -196,3 +198,27 @@ def test_the_whole_job_on_a_base_model_and_other_prompts(
     models = json.loads((tmp_path / "run/7-evaluate/scores.json").read_text())["models"]
     assert {"base", "sl-cai", "rl-cai"} <= set(models)
     assert (tmp_path / "run/8-report/report.html").stat().st_size > 1000
+
+
+# ----------------------------------------------------------------------------------- the document
+
+PAGE = Path(__file__).parent.parent / "docs" / "your-own-model.md"
+
+
+def test_the_settings_on_the_page_are_settings() -> None:
+    blocks = [
+        tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
+    ]
+    exemplars = [block.pop("exemplar") for block in blocks if "exemplar" in block]
+    assert len(blocks) == 7 and len(exemplars) == 1
+    for block in blocks:
+        Settings.model_validate(block)
+    shipped = load_constitution("harmless").model_dump()
+    mine = Constitution.model_validate({**shipped, "exemplars": exemplars[0]})
+    assert len(mine.worked_revisions(1)) == len(mine.worked_comparisons(1)) == 1
+
+
+def test_the_run_files_on_the_page_are_shipped() -> None:
+    for name in re.findall(r"cai run ([\w.-]+) ", PAGE.read_text()):
+        if name != "my-run.toml":
+            assert load_settings(name).name == name
