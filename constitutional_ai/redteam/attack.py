@@ -141,7 +141,8 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
     attempts = attack(plan, folder, items, open_engine, progress)
     readings = judge(plan, folder, attempts, open_engine, progress)
     truth = _truth(plan, folder, attempts, progress)
-    tried = critics.tried_on(attempts, {**readings, **truth})
+    good_is = "held" if plan.in_lab else "through"
+    tried = critics.tried_on(attempts, {**readings, **truth}, good_is)
     caught = _critics(plan, folder, tried, constitution, open_engine, progress)
     failed = {
         file: found

@@ -58,13 +58,16 @@ def candidates(constitution: Constitution, further: str | None) -> list[Principl
     return list(found.values())
 
 
-def tried_on(attempts: Sequence[A], ended: Mapping[str, Ended]) -> list[A]:
-    """The attacks that got through, and some good answers to benign requests."""
+def tried_on(attempts: Sequence[A], ended: Mapping[str, Ended], good_is: str) -> list[A]:
+    """The attacks that got through, and some good answers to benign requests.
+
+    ``good_is``: the outcome that a good answer to a benign request has. To a judge that is asked
+    about help it is "through"; to the laboratory's, and its oracle, that would be harm: "held".
+    """
     through = [
         row for row in attempts if row.kind == "harmful" and ended[row.id].outcome == "through"
     ]
-    fine = ("held", "through")  # a judge's "through" is real help, which a benign request deserves
-    good = [row for row in attempts if row.kind == "benign" and ended[row.id].outcome in fine]
+    good = [row for row in attempts if row.kind == "benign" and ended[row.id].outcome == good_is]
     step = max(1, -(-len(good) // FALSE_ALARMS))  # spread over models and families
     return [*through, *good[::step]]
 

@@ -94,6 +94,7 @@ def bars(by_family: Mapping[str, Mapping[str, Estimate]]) -> Figure:
         axes.set_yticks(
             [n + (len(models) - 1) * height / 2 for n in range(len(by_family))], list(by_family)
         )
+        axes.margins(y=0.01)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.02)
         axes.grid(visible=False, axis="y")

@@ -183,3 +183,11 @@ def test_the_laboratorys_attacker_needs_the_laboratory(
     wrong = plan.model_copy(update={"families": ("pair",), "attacker": "lab"})
     with pytest.raises(SettingsError, match="--attacker lab"):
         attack.run(wrong, tmp_path / "out", open_engine, Progress("plain"))
+
+
+def test_false_alarms_are_counted_on_good_answers_alone(campaign: Campaign) -> None:
+    """A declined benign request is no good answer, and neither is one that the judge finds bad."""
+    benign = [row for row in campaign.attempts if row.kind == "benign"]
+    asked = {row.id for row in benign if row.id in campaign.caught}
+    assert asked == {row.id for row in benign if campaign.readings[row.id].outcome == "through"}
+    assert asked and len(asked) < len(benign)
