@@ -14,6 +14,7 @@ MAY_KNOW = {
     "lab/corpus.py",
     "lab/pairs.py",
     "evaluation/lab.py",
+    "redteam/truth.py",
     "report/findings.py",
     "report/plots.py",
     "report/sections.py",
