@@ -18,6 +18,7 @@ from constitutional_ai.data import prompts_identity
 from constitutional_ai.drafting.writing import keep_copy
 from constitutional_ai.engines import VLLM, is_served
 from constitutional_ai.errors import RunFolderError
+from constitutional_ai.evaluation.overlap import refuse_overlap_of_run
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
 from constitutional_ai.run import (
@@ -64,6 +65,7 @@ def run_pipeline(
     constitution = load_constitution(settings.constitution)
     constitution.worked_revisions(settings.revise.exemplars)  # refused now, not after hours
     constitution.worked_comparisons(settings.label.exemplars)
+    refuse_overlap_of_run(settings)  # the same: the evaluation would find it at the end
     with RunFolder(out, settings.rounds, settings.seed) as folder:
         plan = folder.plan()
         prints = fingerprints(settings, constitution, plan)
@@ -74,6 +76,11 @@ def run_pipeline(
         todo = _todo(folder, plan, done, stages)
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
+        if todo and _moves(settings.model.path):
+            progress.note(
+                f"{settings.model.path}: not pinned, it may be another model tomorrow; set"
+                " model.revision"
+            )
         for step in done:
             progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
@@ -176,6 +183,11 @@ def model_identity(path: str) -> str:
         with file.open("rb") as opened:
             digest.update(opened.read(1 << 16))
     return digest.hexdigest()[:16]
+
+
+def _moves(path: str) -> bool:
+    """Whether a model is a hub id without a revision."""
+    return "@" not in path and ":" not in path and not Path(path).expanduser().exists()
 
 
 def _content(path: str) -> str:

@@ -49,7 +49,7 @@ class ModelSettings(Table):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = Field(default="auto", min_length=1)
     lora_rank: CountOrNone = 0  # 0 trains all weights, more trains adapters of that rank (peft)
-    lora_alpha: Positive = 32.0  # an adapter's output is scaled by lora_alpha / lora_rank
+    lora_alpha: Count = 32  # an adapter's output is scaled by lora_alpha / lora_rank
     # names of linear layers, such as "q_proj"; none named: all of them but the head
     lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = ()
     gradient_checkpointing: bool = False  # training keeps few activations and computes them twice

@@ -27,7 +27,8 @@ def switch_on(model: Any) -> None:
     ]
     for layer in layers:
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        once_more = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = once_more  # type: ignore[assignment]
     if not layers:
         raise ModelError(
             f"{type(model).__name__} knows no gradient checkpointing;"

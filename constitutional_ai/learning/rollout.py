@@ -38,7 +38,7 @@ class Sampler:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.live = policy.options.lora_rank > 0
-        self.twin = None if self.live else _twin(policy.model, has_fast_bf16(policy.device))
+        self.twin: Any = None if self.live else _twin(policy.model, has_fast_bf16(policy.device))
 
     @torch.no_grad()
     def refresh(self) -> None:
