@@ -66,19 +66,27 @@ def new(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Default NAME.toml.")
     ] = None,
+    like: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="Begin with a copy of this one.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Write a commented template, and test cases beside it."""
+    """Write a commented template, or a copy to edit, and test cases beside it."""
     from constitutional_ai.drafting.entries import slug
-    from constitutional_ai.drafting.writing import template, write_new
+    from constitutional_ai.drafting.writing import copied, template, write_new
     from constitutional_ai.errors import ConstitutionError
 
     plain = slug(name)
     if not plain:
         raise ConstitutionError(f"{name!r}: a name needs letters or digits")
     path = out or Path(f"{plain}.toml")
-    for place, kind in ((path, "new.toml"), (path.with_suffix(".tests.toml"), "new.tests.toml")):
-        write_new(place, template(kind, plain), force)
+    texts = (
+        copied(like, plain)
+        if like
+        else (template("new.toml", plain), template("new.tests.toml", plain))
+    )
+    for place, text in zip((path, path.with_suffix(".tests.toml")), texts, strict=False):
+        write_new(place, text, force)
         print(place)
 
 

@@ -2,11 +2,18 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.constitution import Constitution, Principle, derived_prompts
+from constitutional_ai.constitution import (
+    Constitution,
+    Principle,
+    derived_prompts,
+    find_constitution,
+    load_constitution,
+)
 from constitutional_ai.errors import ConstitutionError
 
 _USUAL = {
@@ -48,6 +55,16 @@ def template(file: str, name: str) -> str:
     """The text of ``new.toml`` or ``new.tests.toml``, for a constitution of that name."""
     text = (Path(__file__).parent / file).read_text(encoding="utf-8")
     return text.replace("{name}", name)
+
+
+def copied(constitution: str, name: str) -> tuple[str, ...]:
+    """A constitution's file, and its test cases' where it has them, under another name."""
+    path = find_constitution(constitution)
+    load_constitution(path)  # a copy of what does not load would be no help
+    text = path.read_text(encoding="utf-8-sig")
+    named = re.sub(r"^name\s*=.*$", f'name = "{name}"', text, count=1, flags=re.MULTILINE)
+    cases = path.with_suffix(".tests.toml")
+    return (named, cases.read_text(encoding="utf-8-sig")) if cases.is_file() else (named,)
 
 
 KEPT = "constitution.toml"  # in a run folder: what the run was made under

@@ -128,6 +128,18 @@ def test_new_writes_what_lints_and_loads(tmp_path: Path, cai: Any, monkeypatch: 
     assert "needs letters" in cai("new", "!!", code=2).stderr
 
 
+def test_new_copies_a_shipped_one_with_its_cases(
+    tmp_path: Path, cai: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cai("new", "ours", "--from", "customer-service")
+    ours, shipped = load_constitution("ours.toml"), load_constitution("customer-service")
+    assert ours.name == "ours"
+    assert ours.principles == shipped.principles
+    assert len(load_suite(Path("ours.tests.toml"), ours).cases) == 10
+    assert "no such constitution" in cai("new", "x", "--from", "nowhere", code=2).stderr
+
+
 def test_show_renders_every_prompt_of_each_principle(cai: Any) -> None:
     text = cai("show", "harmless", "--rendered").stdout
     harmless = load_constitution("harmless")
