@@ -178,18 +178,17 @@ def compare(samples: Samples, reference: Samples, seed: int = 0) -> dict[str, An
                 f" {LEAST_PROMPTS}: add answers to other prompts"
             )
     rng = np.random.default_rng(seed)
-    lengths = [
+    mine, theirs = (
         s.by_group([float(len(words(answer))) for answer in s.answers])
         for s in (samples, reference)
-    ]
-    evasive = [s.by_group([float(e) for e in s.evasive]) for s in (samples, reference)]
+    )
+    ratio = _interval(mine, theirs, rng, lambda a, b: a / np.maximum(b, 1e-9))
+    mine, theirs = (s.by_group([float(e) for e in s.evasive]) for s in (samples, reference))
     found: dict[str, Any] = {
         "boilerplate": boilerplate(samples, reference, rng),
-        "evasion": {"rise": _interval(*evasive, rng, lambda a, b: a - b)},
+        "evasion": {"rise": _interval(mine, theirs, rng, lambda a, b: a - b)},
         "variety": variety(samples, reference, rng),
-        "length": {
-            "ratio": _interval(*lengths, rng, lambda a, b: a / np.maximum(b, 1e-9)),
-        },
+        "length": {"ratio": ratio},
     }
     return found | {"flags": flags(found)}
 

@@ -1,6 +1,7 @@
 """How the figures of a judge are shown: tables on the terminal, JSON, and one HTML page."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from constitutional_ai.report.page import Drawing, Page, Section, Table, cell, render
 
 FILE = "report.html"
+WIDTH = 160  # of tables in a file or a pipe, where no terminal says
 Rows = Sequence[Sequence[object]]
 
 
@@ -90,7 +92,8 @@ def _show(table: Table) -> None:
         shown.add_column(name, justify="right" if n else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell(value)) for value in row))
-    Console(markup=False, highlight=False).print(shown)
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(width=width, markup=False, highlight=False).print(shown)
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
@@ -119,24 +122,26 @@ def _floors(floors: Mapping[str, Any]) -> Table:
 
 
 def _judges(judges: Mapping[str, Any]) -> Table:
-    rows = []
-    for name, j in judges.items():
+    """A column for each judge: names are long, figures few."""
+    columns = []
+    for j in judges.values():
         calibrated, order = j.get("calibration", {}), j.get("order", {})
-        after = calibrated.get("held_out", {}).get("after", {})
-        rows.append(
-            [
-                name,
-                j.get("accuracy"),
-                j.get("humans", {}).get("kappa"),
-                calibrated.get("ece"),
-                after.get("ece"),
-                order.get("flips"),
-                order.get("flips_after_averaging"),
-                j["unlabelled_share"],
-            ]
+        held_out = calibrated.get("held_out", {})
+        columns.append(
+            {
+                "right": j.get("accuracy"),
+                "right, mean of all principles": j.get("accuracy_of_all_principles"),
+                "kappa with the labels": j.get("humans", {}).get("kappa"),
+                "ECE": calibrated.get("ece"),
+                "ECE on the half that was held out": held_out.get("before", {}).get("ece"),
+                "… after temperature": held_out.get("after", {}).get("ece"),
+                "winner flips with the order": order.get("flips"),
+                "… after averaging": order.get("flips_after_averaging"),
+                "no verdict": j["unlabelled_share"],
+            }
         )
-    head = ["judge", "accuracy", "kappa", "ECE", "ECE, calibrated", "flips with order"]
-    return Table("Judges against the labels.", [*head, "flips, averaged", "unlabelled"], rows)
+    rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
+    return Table("Judges against the labels.", ["", *judges], rows)
 
 
 def _of_judge(name: str, judge: Mapping[str, Any]) -> list[Table]:

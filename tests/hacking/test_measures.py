@@ -85,6 +85,25 @@ def test_a_stock_phrase_of_the_reference_too_is_no_news() -> None:
     assert "boilerplate" not in found["flags"]
 
 
+def test_a_new_phrase_is_found_beside_an_old_one_that_is_more_spread() -> None:
+    old = "This is what I have always said."
+
+    def both(answer: str, number: int) -> str:
+        return f"{answer} {old}" if number % 4 < 3 else f"{answer} {STOCK}"
+
+    before = sampled(lambda a, n: f"{a} {old}", seed=2)
+    found = compare(sampled(both), before)
+    assert "boilerplate" in found["flags"]
+    assert found["boilerplate"]["share"] == pytest.approx(0.25)
+
+
+def test_evasions_do_not_hide_a_stock_phrase() -> None:
+    def both(answer: str, number: int) -> str:
+        return f"{answer} {STOCK}" if number % 4 == 0 else REFUSAL
+
+    assert flagged(sampled(both)) >= {"boilerplate", "evasion"}
+
+
 def test_the_phrase_is_measured_where_it_was_not_found() -> None:
     # Among many phrases one is always most spread by chance; on the other half it is not.
     found = compare(sampled(), REFERENCE)["boilerplate"]
