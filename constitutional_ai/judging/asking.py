@@ -19,6 +19,7 @@ import numpy as np
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution import Constitution, Principle, Scale
+from constitutional_ai.engines import is_served
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judging.replies import (
@@ -34,9 +35,9 @@ from constitutional_ai.records import Conversation, assistant, user
 from constitutional_ai.run import derive_seed
 from constitutional_ai.settings import LabelSettings
 
-TEN = Scale(
+TEN = Scale(  # one digit each, worth 1 to 10
     prompt="{text}",  # the prompt itself goes by the principle's kind: prompts.SCALES
-    options=tuple(str(n) for n in range(1, 11)),
+    options=tuple("0123456789"),
     values=tuple(float(n) for n in range(1, 11)),
 )
 REPLY_TOKENS = 12  # enough to name an option, or to begin a refusal
@@ -268,22 +269,26 @@ def scored(engine: Engine, asked: Sequence[Asked], scale: Scale | None) -> list[
 def _spelled(
     engine: Engine, questions: Sequence[Conversation], options: Sequence[str]
 ) -> list[list[float]]:
-    """Log-probabilities of options of which one may begin another, such as 1 and 10.
+    """Log-probabilities of options of which one may begin another, as 1 begins 10.
 
     Where the engine cannot tell them apart by one token, the chain rule does: P(10) is P(1) times
     P(0 after 1), and what is left of P(1) is 1 alone. It takes single characters to be tokens,
-    which they are wherever 1 begins 10.
+    which they are wherever one token does not tell. A server's likeliest tokens do not say what
+    would have followed, so there no option may begin another. Raises ModelError.
     """
+    apart = ModelError(
+        f"{engine.name}: cannot tell the scale's options {', '.join(options)} apart by their first"
+        " token; choose others in the constitution's [scale]"
+    )
+    if is_served(engine.name) and any(a != b and b.startswith(a) for a in options for b in options):
+        raise apart
+    heads = sorted({option[0] for option in options})
+    longer = [option for option in options if len(option) > 1]
     try:
         return _options(engine, questions, options)
     except ValueError:
-        heads = sorted({option[0] for option in options})
-        longer = [option for option in options if len(option) > 1]
         if len(heads) < 2 or any(option[0] not in options for option in longer):
-            raise ModelError(
-                f"{engine.name}: cannot tell the scale's options {', '.join(options)} apart by"
-                " their first token; choose others in the constitution's [scale]"
-            ) from None
+            raise apart from None
     by_head = [dict(zip(heads, row, strict=True)) for row in _options(engine, questions, heads)]
     for option in longer:
         talks = [[*question, assistant(option[0])] for question in questions]

@@ -171,6 +171,28 @@ def test_scores_are_compared_as_distributions() -> None:
     assert same.p_first == pytest.approx(0.5)
 
 
+TO_TEN = Scale(
+    prompt="From 1 to 10?",
+    options=tuple(str(n) for n in range(1, 11)),
+    values=tuple(float(n) for n in range(1, 11)),
+)
+
+
+def test_a_server_is_not_asked_what_its_likeliest_tokens_cannot_tell() -> None:
+    served = ScriptedEngine(lambda _: "", lambda *_: -2.0, "http://127.0.0.1:8000/v1#model")
+    with pytest.raises(ModelError, match=r"1, 2, .*\[scale\]"):
+        judged(served, ONE.model_copy(update={"scale": TO_TEN}), method="score")
+    assert isinstance(judged(served, method="score"), Verdict)
+
+
+def test_the_default_scale_is_ten_steps_in_single_digits() -> None:
+    found = judged(
+        ScriptedEngine(lambda _: "", lambda _, o: 0.0 if o == "9" else -50.0), method="score"
+    )
+    assert isinstance(found, Verdict)
+    assert found.scores == pytest.approx((10.0, 10.0))
+
+
 def test_ten_is_told_from_one_by_the_chain_rule() -> None:
     """A tokenizer that spells digits one by one: after "1" comes "0" with probability .25."""
 
@@ -184,7 +206,8 @@ def test_ten_is_told_from_one_by_the_chain_rule() -> None:
             p = {"1": 0.4, "9": 0.6}
             return [[math.log(p.get(option, 1e-30)) for option in options]] * 2
 
-    found = judged(Digits(lambda _: ""), method="score")
+    ten = ONE.model_copy(update={"scale": TO_TEN})
+    found = judged(Digits(lambda _: ""), ten, method="score")
     assert isinstance(found, Verdict)
     assert found.scores == pytest.approx([0.3 * 1 + 0.6 * 9 + 0.1 * 10] * 2)
 
