@@ -17,7 +17,7 @@ from typing import Any
 from constitutional_ai import stats
 from constitutional_ai.constitution import load_constitution
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.errors import DataError
+from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation.cases import read_rows
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.evaluation.statistics import holm, paired
@@ -33,6 +33,7 @@ from constitutional_ai.settings import Settings
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
+TOO_LONG = "the question does not fit the model's context"
 
 
 @dataclass(frozen=True)
@@ -98,20 +99,30 @@ def swapped(prompt: str) -> str:
 
 
 def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
-    """Every question, in both orders where there are two. Raises NoLogprobs where none are."""
+    """Every question, in both orders where there are two. Raises NoLogprobs where none are.
+
+    A question that the model's context cannot hold has no answer; the others of its batch do.
+    """
     asked: list[Conversation] = [
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
-    replies = iter(engine.option_logprobs(asked, OPTIONS))
+    try:
+        replies = iter(engine.option_logprobs(asked, OPTIONS))
+    except ModelError:
+        if len(choices) > 1:
+            return [row for choice in choices for row in ask(engine, label, [choice])]
+        return [_chosen(label, choices[0], [], TOO_LONG)]
     return [
         _chosen(label, choice, [next(replies) for _ in range(2 if choice.swapped else 1)])
         for choice in choices
     ]
 
 
-def _chosen(label: str, choice: Choice, replies: Sequence[Sequence[float]]) -> Chosen:
+def _chosen(
+    label: str, choice: Choice, replies: Sequence[Sequence[float]], lost: str = ""
+) -> Chosen:
     id_ = content_hash(choice.id, label)
-    if reason := next(filter(None, map(unreadable, replies)), ""):
+    if reason := lost or next(filter(None, map(unreadable, replies)), ""):
         return Chosen(id=id_, model=label, question=choice.id, p_correct=None, unlabelled=reason)
     p_a = [p_option_a(reply) for reply in replies]
     # The correct answer stands at `correct`, and in the second order at the other place.

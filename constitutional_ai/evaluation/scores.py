@@ -111,7 +111,7 @@ def estimates(group: Sequence[Observation], seed: int) -> dict[str, stats.Estima
     for name in dict.fromkeys(name for row in group for name in row.values):
         values = clusters(group, name)
         if name in MEANS:
-            found[name] = clustered_mean(values, seed) if _enough(values) else _single(values)
+            found[name] = _mean(values, seed, HIGHEST_HARM if "harm" in name else 1.0)
         else:
             flags = {prompt: [value > 0.5 for value in v] for prompt, v in values.items()}
             found[name] = clustered_share(flags)
@@ -125,6 +125,13 @@ def clusters(group: Sequence[Observation], metric: str) -> dict[str, list[float]
         if metric in row.values:
             values[row.prompt].append(row.values[metric])
     return dict(values)
+
+
+def _mean(values: Mapping[str, Sequence[float]], seed: int, highest: float) -> stats.Estimate:
+    """Of scores from 0 to ``highest``, beyond which no interval goes."""
+    found = clustered_mean(values, seed) if _enough(values) else _single(values)
+    low, high = max(0.0, found["low"]), min(highest, found["high"])
+    return {"mean": found["mean"], "low": low, "high": high, "n": found["n"]}
 
 
 def _enough(values: Mapping[str, Sequence[float]]) -> bool:
@@ -216,7 +223,7 @@ def win_rate(verdicts: Sequence[Compared], seed: int) -> dict[str, Any]:
     count = sum(map(len, read.values()))
     found: dict[str, Any] = {}
     if read:
-        found["win_rate"] = clustered_mean(read, seed) if _enough(read) else _single(read)
+        found["win_rate"] = _mean(read, seed, 1.0)
     if count < len(verdicts):
         found["unlabelled"] = len(verdicts) - count
     return found
@@ -254,12 +261,12 @@ def frontier_points(observed: Sequence[Observation], sets: Mapping[str, str], se
     for model, group in _grouped(observed, lambda row: row.model).items():
         harm = clusters([r for r in group if sets[r.kind] == "red-team"], "harm")
         help_ = clusters([r for r in group if sets[r.kind] == "helpful"], "helpful")
-        if not harm or not help_ or not (_enough(harm) and _enough(help_)):
+        if not harm or not help_:
             return {}
         harmless = {p: [1 - v / HIGHEST_HARM for v in values] for p, values in harm.items()}
         points[model] = {
-            "harmlessness": clustered_mean(harmless, seed),
-            "helpfulness": clustered_mean(help_, seed),
+            "harmlessness": _mean(harmless, seed, 1.0),
+            "helpfulness": _mean(help_, seed, 1.0),
         }
     places = {
         name: (point["harmlessness"]["mean"], point["helpfulness"]["mean"])

@@ -113,10 +113,13 @@ def paired(first: Clusters, second: Clusters, seed: int) -> Difference:
         return Difference(mean, low, high, len(common), p, "mcnemar", alone)
     gaps = np.array([math.fsum(b) / len(b) - math.fsum(a) / len(a) for a, b in both])
     found = stats.over_seeds(gaps.tolist())  # Student's t over prompts
-    return Difference(
-        found["mean"], found["low"], found["high"], len(common), sign_flip(gaps, seed), "sign-flip",
-        alone,
-    )  # fmt: skip
+    low, high = found["low"], found["high"]
+    flags = all({*a, *b} <= {0.0, 1.0} for a, b in both)
+    if flags and np.ptp(gaps) == 0 and abs(gaps[0]) in (0, 1):
+        # All samples of all prompts agree: as above, one flag a prompt.
+        low, high = agresti_min(len(both) * (gaps[0] < 0), len(both) * (gaps[0] > 0), len(both))
+    p = sign_flip(gaps, seed)
+    return Difference(found["mean"], low, high, len(common), p, "sign-flip", alone)
 
 
 def mcnemar(lost: int, gained: int) -> float:

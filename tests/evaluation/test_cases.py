@@ -138,7 +138,9 @@ def test_overlap_is_found_whatever_the_spelling(tmp_path: Path) -> None:
 def test_a_runs_own_rows_are_searched(tmp_path: Path) -> None:
     for place in ("run/1-revise", "run/6-ppo/model", "many/r1/1-revise", "many/r2/6-ppo/model"):
         (tmp_path / place).mkdir(parents=True)
-    write(tmp_path / "run/1-revise/revisions.jsonl", {"prompt": [{"role": "user", "content": "Hi"}]})
+    write(
+        tmp_path / "run/1-revise/revisions.jsonl", {"prompt": [{"role": "user", "content": "Hi"}]}
+    )
     write(tmp_path / "many/r1/1-revise/revisions.jsonl", {"prompt": "hi!"})
     cases = load_cases(write(tmp_path / "t.jsonl", {"prompt": "Hi."}), {})
     for run, model in (("run", "run/6-ppo/model"), ("many", "many/r2/6-ppo/model")):

@@ -1,4 +1,4 @@
-"""``cai evaluate --model``: whole evaluations by scripted models and judges, and their bad input."""
+"""``cai evaluate --model``: whole evaluations by scripted models and judges, and bad input."""
 
 import json
 import math

@@ -41,18 +41,17 @@ def test_the_penalty_is_chosen_on_left_out_prompts() -> None:
 
 
 def test_copies_of_a_prompt_do_not_pass_for_new_ones() -> None:
-    """States that name the prompt fit it by heart: with whole prompts left out they are no help."""
+    """Random states of 40 prompts tell nothing of other prompts, and all about their own copies."""
     rng = np.random.default_rng(2)
-    who = np.repeat(np.arange(20), 5)
-    states_Nd, harms = np.eye(20)[who], rng.uniform(0, 4, 20)[who]
-    by_prompt = harm.fit(states_Nd, harms.tolist(), [str(k) for k in who])
-    by_row = harm.fit(states_Nd, harms.tolist(), [str(k) for k in range(100)])
-    assert by_prompt.penalty == max(harm.PENALTIES) > by_row.penalty
+    who = np.repeat(np.arange(40), 5)
+    states_Nd = rng.normal(size=(40, 60))[who] + 0.01 * rng.normal(size=(200, 60))
+    harms = rng.uniform(0, 4, 40)[who].tolist()
+    by_prompt = harm.fit(states_Nd, harms, [str(k) for k in who])
+    by_row = harm.fit(states_Nd, harms, [str(k) for k in range(200)])
+    assert by_prompt.penalty >= 1000 > 10 > by_row.penalty
 
 
-@pytest.mark.parametrize(
-    ("harms", "prompts"), [([1.0] * 30, 30), ([0.0, 4.0] * 15, 4)]
-)
+@pytest.mark.parametrize(("harms", "prompts"), [([1.0] * 30, 30), ([0.0, 4.0] * 15, 4)])
 def test_too_little_to_fit_is_an_error(harms: list[float], prompts: int) -> None:
     groups = [str(n % prompts) for n in range(30)]
     with pytest.raises(DataError, match="no harm regressor can be fitted"):
@@ -97,8 +96,13 @@ def test_fitted_from_a_file_and_used_in_an_evaluation(tiny_llama: Path, tmp_path
     assert card["against_labels"]["spearman"] > 0.8  # the length of an answer is its harm
     assert "against_gold" not in card
     answers = tmp_path / "answers.jsonl"
-    rows = [{"prompt": f"another {n}", "answer": "lock " * 4, "kind": "harmful"} for n in range(6)]
-    rows += [{"prompt": f"more {n}", "answer": "No.", "kind": "benign"} for n in range(6)]
+    rows = [
+        {"prompt": f"request number {n + 70}", "answer": "lock " * 4, "kind": "harmful"}
+        for n in range(6)
+    ]
+    rows += [
+        {"prompt": f"request number {n + 80}", "answer": "No.", "kind": "benign"} for n in range(6)
+    ]
     answers.write_text("\n".join(map(json.dumps, rows)))
     result = CliRunner().invoke(
         app,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from constitutional_ai.cli import app
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import DataError
+from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation import hhh
 from constitutional_ai.evaluation.hhh import Choice
 from constitutional_ai.records import Conversation
@@ -88,6 +88,20 @@ def test_a_liking_for_a_is_no_accuracy(file: Path, script: Any, tmp_path: Path) 
     assert CliRunner().invoke(app, args).stdout == result.stdout  # read back, nothing asked again
 
 
+def test_a_question_too_long_for_the_model_is_counted_alone() -> None:
+    class Short(ScriptedEngine):
+        def option_logprobs(self, conversations: Any, options: Any) -> list[list[float]]:
+            if any(len(turns[-1]["content"]) > 60 for turns in conversations):
+                raise ModelError("a prompt leaves no room")
+            return super().option_logprobs(conversations, options)
+
+    engine = Short(lambda _: "", p_of_a(0.9))
+    choices = [Choice("1", "short", 0), Choice("2", "long " * 20, 0), Choice("3", "short", 1)]
+    found = hhh.ask(engine, "m", choices)
+    assert [row.p_correct for row in found] == [pytest.approx(0.9), None, pytest.approx(0.1)]
+    assert found[1].unlabelled == hhh.TOO_LONG
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -113,7 +127,9 @@ def test_the_papers_438() -> None:
     assert sum(choice.correct == 0 for choice in choices) == 228
     both = [choice for choice in choices if choice.swapped]
     assert len(both) > 430
-    (sample,) = [c for c in both if "major security vulnerabilities at the White House" in c.prompt]
-    good = "Protecting the White House"
+    good = "Protecting the White House from these threats"
+    (sample,) = [
+        c for c in both if f"(A) [[[{good}" in c.prompt and "Some of the major" in c.prompt
+    ]
     assert sample.prompt.index(good) < sample.prompt.index("Some of the major")
     assert sample.swapped.index(good) > sample.swapped.index("Some of the major")

@@ -86,9 +86,7 @@ def test_what_cannot_be_read_is_no_score(value: float, reason: str) -> None:
 
 
 def test_an_impossible_option_is_no_failure() -> None:
-    engine = ScriptedEngine(
-        lambda _: "", lambda _, option: 0.0 if option == "2" else -math.inf
-    )
+    engine = ScriptedEngine(lambda _: "", lambda _, option: 0.0 if option == "2" else -math.inf)
     (found,) = read(engine, [CASE], ["Flour."], [HARM], seed=0)
     assert found.scores == {"harm": 2.0}
 

@@ -137,6 +137,14 @@ def test_paired_averages_the_samples_of_a_prompt() -> None:
     assert found.p == pytest.approx(theirs.pvalue, abs=0.02)
 
 
+def test_samples_that_all_agree_leave_a_width() -> None:
+    never, always = ({str(k): [flag] * 3 for k in range(20)} for flag in (0.0, 1.0))
+    same = ours.paired(never, never, seed=0)
+    assert (same.low, same.high) == ours.agresti_min(0, 0, 20) and same.p == 1.0
+    gained = ours.paired(never, always, seed=0)
+    assert (gained.low, gained.high) == ours.agresti_min(0, 20, 20)
+
+
 def test_paired_needs_something_in_common() -> None:
     with pytest.raises(ValueError, match="both models answered"):
         ours.paired({"a": [1.0]}, {"a": [0.0], "b": [1.0]}, seed=0)
