@@ -187,7 +187,8 @@ def model_identity(path: str) -> str:
 
 def _moves(path: str) -> bool:
     """Whether a model is a hub id without a revision."""
-    return "@" not in path and ":" not in path and not Path(path).expanduser().exists()
+    hub = path.count("/") < 2 and not set("@:~") & set(path)
+    return hub and not Path(path).exists()
 
 
 def _content(path: str) -> str:
