@@ -64,6 +64,25 @@ def hub_folder(
     _tell(out, hub.export(run, out, licence, base_model, constitution))
 
 
+@app.command()
+def inspect(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR|EVAL_DIR", help="A run, or a `cai evaluate --out`.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.eval", help="Or a folder: a log for each model.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the evaluation's models, this one.")
+    ] = None,
+) -> None:
+    """The evaluation as logs of Inspect: `inspect view --log-dir DIR`."""
+    from constitutional_ai.exports import inspect
+
+    for path, samples in inspect.export(source, out, model).items():
+        print(f"{samples:>8,}  {path}")
+
+
 def _tell(out: Path, written: Mapping[str, int]) -> None:
     for file, rows in written.items():
         print(f"{rows:>8,}  {out / file}")
