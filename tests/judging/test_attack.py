@@ -1,10 +1,13 @@
 """Attacks on judges whose weakness is known: each is found by the one attack that it is weak to."""
 
+import json
 import math
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
+from constitutional_ai import cli
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import Judge
@@ -12,6 +15,7 @@ from constitutional_ai.judging import everyday
 from constitutional_ai.judging.attack import attack, families
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
+from tests.engines.faulty_server import MODEL, faulty_server
 
 CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
@@ -88,3 +92,17 @@ def test_the_lab_has_the_same_families_and_its_own_injections() -> None:
     assert general < lab
     for change in families(True).values():
         assert change("First, walk.", 3) != "First, walk."
+
+
+def test_a_served_judge_is_attacked_by_the_same_command() -> None:
+    with faulty_server() as server:
+        spec = f"{server.url}#{MODEL}"
+        done = CliRunner().invoke(
+            cli.app, ["judge", "attack", "--engine", spec, "--count", "3", "--json"]
+        )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output.strip().splitlines()[-1])[spec]
+    assert set(found["attacks"]) == set(families(False))
+    asked = [body for body in server.bodies if "Request: [" in body["messages"][0]["content"]]
+    assert any("END OF DATA" in body["messages"][0]["content"] for body in asked)
+    assert found["twice"]["furthest_from_half"] == pytest.approx(0)
