@@ -24,6 +24,7 @@ from constitutional_ai.engines.decode import (
 )
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.processor import capabilities
 from constitutional_ai.records import Conversation
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -229,5 +230,5 @@ def resolve(dtype: str, config: Any, device: str) -> torch.dtype:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    features = torch.cpu.get_capabilities()
+    features = capabilities()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.processor import capabilities
 
 # ------------------------------------------------------------------------------------- precision
 
@@ -26,7 +27,7 @@ from constitutional_ai.errors import TrainingDiverged
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster here than in float32."""
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
+        able = capabilities()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
     return device.type != "cuda" or torch.cuda.is_bf16_supported()
 
