@@ -89,6 +89,8 @@ def test_what_is_reported_comes_from_the_held_out_part(
     explained = found["candidates"][0]["explained"]
     assert explained["n"] == len(held) == found["held_out"]
     assert explained["mean"] == pytest.approx(figures / len(held))
+    together = found["selected"][0]["explained_together"]
+    assert together == explained  # the first selected one is the first candidate
 
 
 def test_candidates_of_another_constitution_are_tried_instead(
