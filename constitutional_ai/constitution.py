@@ -340,7 +340,7 @@ def _first(error: ValidationError) -> str:
 
 
 def find_constitution(path: str | Path) -> Path:
-    """The file itself, or the shipped one of that bare name; raises ConstitutionError if neither."""
+    """The file itself, or the shipped one of that bare name. Raises ConstitutionError."""
     path = Path(path)
     if path.is_file():
         return path
