@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
+from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import lora, ppo, reward_model, sft
 from constitutional_ai.learning.loop import moving
@@ -190,6 +196,31 @@ def test_before_the_first_update_the_kl_is_zero(
     found = rollout(Sampler(adapted), adapted.reference(), reward, prompts[:6], make_settings(), 5)
     assert torch.equal(found.logprobs_BS, found.reference_BS)
     assert any(found.answers)
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("heads", [2, 4])
+def test_samples_come_from_model_and_adapter_together(
+    tiny_llama: Path, tmp_path: Path, prompts: list[Prompt], heads: int
+) -> None:
+    """Also where plain heads give a Llama a faster way to sample, which knows no adapters."""
+    start = tmp_path / "start"
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(tiny_llama, num_key_value_heads=heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(start)
+    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(start)
+    adapted, plain = Policy.to_train(start, LORA), Policy.load(start, "cpu")
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    sampler = Sampler(adapted)
+    sampler.refresh()
+    assert sampler.answer(prompts, greedy) == Sampler(plain).answer(prompts, greedy)
+    tune(adapted)
+    adapted.save_pretrained(tmp_path / "merged")
+    merged = Sampler(Policy.load(tmp_path / "merged", "cpu"))
+    sampler.refresh()
+    found = sampler.answer(prompts, greedy)
+    assert found == merged.answer(prompts, greedy)
+    assert found != Sampler(plain).answer(prompts, greedy)
 
 
 @pytest.mark.parametrize("value", ["shared", "separate"])
