@@ -13,6 +13,7 @@ MAY_KNOW = {
     "lab/skills.py",
     "lab/corpus.py",
     "lab/pairs.py",
+    "commands/lab.py",  # `cai lab skills`, which measures
     "evaluation/lab.py",
     "redteam/truth.py",
     "report/findings.py",
@@ -40,4 +41,4 @@ def test_only_evaluation_and_the_bases_teacher_import_the_oracle() -> None:
         if imports(path) & TRUTH
     }
     assert "evaluation/lab.py" in knowing  # the test sees what it looks for
-    assert knowing - {"cli.py"} <= MAY_KNOW, "the oracle leaks"
+    assert knowing <= MAY_KNOW, "the oracle leaks"
