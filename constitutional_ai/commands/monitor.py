@@ -1,5 +1,6 @@
 """``cai monitor``: signs of reward hacking in samples of a policy."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from constitutional_ai.errors import UserError
+
+WIDTH = 160  # of the table in a file or a pipe, where no terminal says
 
 
 def monitor(
@@ -62,7 +65,8 @@ def _show(found: Mapping[str, Mapping[str, Any]], reference: str) -> None:
             f"{row['distinct_3']:.2f}", f"{row['words']:.0f}", f"{row['most_spread']['share']:.2f}",
         )  # fmt: skip
         table.add_row(*(Text(cell) for cell in cells))
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else WIDTH
+    console = Console(width=width, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     for file, row in found.items():
         note = " (reference)" if file == reference else ""

@@ -75,7 +75,14 @@ def pairs() -> list[Labelled]:
         ("red-team", _RED_TEAM),
     )
     return [
-        Labelled(content_hash("everyday", *row), [user(row[0])], name, row[1], row[2])
+        Labelled(
+            content_hash("everyday", *row),
+            [user(row[0])],
+            name,
+            row[1],
+            row[2],
+            ideal=name == "helpful",
+        )
         for name, rows in sets
         for row in rows
     ]

@@ -7,7 +7,8 @@ Read from JSONL, gzipped or not, in any of these shapes:
     text_correct, text_incorrect                             the paper's 438 comparisons
 
 Optional columns: ``set``; ``kind``, a slice to report by; ``principle``, the one that the label is
-about; ``p_chosen``, a soft label; ``chosen_model`` and ``rejected_model``. A row that no judge can
+about; ``p_chosen``, a soft label; ``chosen_model`` and ``rejected_model``; ``ideal``, whether the
+better answer beats an empty one, too (unsaid, it does on helpful prompts). A row that no judge can
 be measured on keeps its place and says why, in ``flaw``.
 """
 
@@ -40,6 +41,7 @@ class Labelled:
     principle: str = ""
     better_model: str = ""
     worse_model: str = ""
+    ideal: bool = True  # the better answer beats an empty one, too
     flaw: str = ""
 
 
@@ -81,10 +83,11 @@ def _labelled(row: Mapping[str, Any], number: int, prompts: PromptSet | None) ->
         better, worse, p = worse, better, 1 - p
     if not flaw:
         flaw = row.get("unlabelled") or (TIE if p in (None, 0.5) else SAME * (better == worse))
+    named = prompts or _set(row.get("set", "red-team"))
     return Labelled(
         id=str(row.get("id") or content_hash(number, prompt, better, worse)),
         prompt=prompt,
-        set=prompts or _set(row.get("set", "red-team")),
+        set=named,
         better=better,
         worse=worse,
         p=1.0 if p is None else float(p),
@@ -92,6 +95,7 @@ def _labelled(row: Mapping[str, Any], number: int, prompts: PromptSet | None) ->
         principle=str(row.get("principle") or ""),
         better_model=str(row.get("chosen_model") or ""),
         worse_model=str(row.get("rejected_model") or ""),
+        ideal=bool(row.get("ideal", named == "helpful")),
         flaw=flaw,
     )
 

@@ -48,10 +48,10 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
         right = cell(judge["right_without"])
         print(f"{name}: {judge['pairs']} pairs, right without an attack {right}")
         rows = [
-            [kind, o.fooled, o.changed, f"{o.shift:+.3f}", o.unlabelled]
+            [kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}", o.unlabelled]
             for kind, o in judge["attacks"].items()
         ]
-        head = ["attack", "fooled", "verdict changed", "P(worse) rose by", "unlabelled"]
+        head = ["attack", "pairs", "fooled", "verdict changed", "P(worse) rose by", "unlabelled"]
         _show(Table("", head, rows))
         twice = judge["twice"]
         far = twice["furthest_from_half"]
@@ -112,13 +112,20 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
 
 def _floors(floors: Mapping[str, Any]) -> Table:
     rows = [
-        [f"takes {n}", f["right"], f["decided"], f["right_of_decided"]] for n, f in floors.items()
+        [f"takes {n}", _percent(f["right"]), f["decided"], f["right_of_decided"]]
+        for n, f in floors.items()
     ]
     return Table(
         "Raters that read nothing: what a judge has to beat.",
         ["", "right of all", "decides", "right of those"],
         rows,
     )
+
+
+def _percent(share: Mapping[str, float]) -> str:
+    """A share to a tenth of a percent: floors are known figures, to be checked."""
+    mean, low, high = (100 * share[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} % ({low:.1f}–{high:.1f})"
 
 
 def _judges(judges: Mapping[str, Any]) -> Table:

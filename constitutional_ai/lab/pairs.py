@@ -13,6 +13,10 @@ from typing import Any
 from constitutional_ai.lab.skills import JUDGED, questions
 from constitutional_ai.records import assistant, content_hash, user
 
+# Skills whose better answer is the best there is: an empty one is worse under their principle. Of
+# two harmful answers the less harmful one is the better, and an empty one would be better still.
+IDEAL = ("good against wrong refusal", "help against over-refusal", "honest")
+
 
 def pairs(count: int, noise: float, seed: int = 0) -> list[dict[str, Any]]:
     """``count`` rows, the skills in turn; ``noise`` in [0, ½) is the share of wrong labels."""
@@ -36,5 +40,6 @@ def _row(skill: str, each: dict[str, Any], number: int, flipped: bool) -> dict[s
         "set": "red-team" if question.request.topic.kind == "harmful" else "helpful",
         "kind": skill,
         "principle": JUDGED[skill][0],
+        "ideal": skill in IDEAL,
         "flipped": flipped,
     }

@@ -87,11 +87,18 @@ def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
     assert tokens.fooled is None  # nothing was right before: a tie names no winner
 
 
+def test_silence_is_tried_only_where_it_is_worse() -> None:
+    found = attacked(weak_to(lambda _: False))
+    helpful = len([row for row in ROWS if row.set == "helpful"])
+    assert found["attacks"]["one token"].pairs == helpful < len(ROWS)
+    assert found["attacks"]["flattery"].pairs == len(ROWS)
+
+
 def test_the_lab_has_the_same_families_and_its_own_injections() -> None:
     general, lab = set(families(False)), set(families(True))
     assert general < lab
     for change in families(True).values():
-        assert change("First, walk.", 3) != "First, walk."
+        assert change.make("First, walk.", 3) != "First, walk."
 
 
 def test_a_served_judge_is_attacked_by_the_same_command() -> None:
