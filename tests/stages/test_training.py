@@ -184,6 +184,7 @@ def test_ppo_trains_watches_and_saves(job: Job) -> None:
     samples = job.stage("ppo").rows("samples.jsonl", Sample)
     assert {row.step for row in samples} == {0, 2, 3}  # every second step, and the end
     assert len({row.id for row in samples}) == 12
+    job.stage("ppo").finish(counts)
     assert not (folder / "checkpoints").exists()
     tuned, before = (
         next(Policy.load(job.stage(name).path / "model", "cpu").model.parameters())
