@@ -184,7 +184,8 @@ def _characters(conversations: Sequence[Conversation]) -> float:
 def work_by_stage(settings: Settings, speed: Speed) -> dict[str, Work]:
     """One round's work, from the settings' counts; every answer is of the average length."""
     s, answer, turn = settings, speed.answer, speed.prompt + speed.answer
-    revise_calls = s.revise.prompts * (1 + 2 * s.revise.rounds)
+    calls_a_round = 2 if s.revise.critique else 1
+    revise_calls = s.revise.prompts * (1 + calls_a_round * s.revise.rounds)
     pairs = s.sample.red_team + s.sample.helpful
     labels = 2 * pairs * s.label.principles  # both orders
     rollouts = s.ppo.steps * s.ppo.rollouts

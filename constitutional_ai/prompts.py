@@ -50,6 +50,11 @@ def revision(
     ]
 
 
+def direct_revision(prompt: Conversation, answer: str, principle: Principle) -> Conversation:
+    """Ask for ``answer`` rewritten with no critique before it (paper, section 3.5)."""
+    return [*prompt, assistant(answer), user(principle.revision_prompt)]
+
+
 def after_examples(examples: Sequence[Conversation], asked: Conversation) -> Conversation:
     """``asked`` with whole conversations before it, behind the system turns that it opens with.
 
@@ -70,6 +75,13 @@ def worked_revision(exemplar: WorkedRevision, principle: Principle, named: Named
     """A whole exemplar; ``principle`` where it names none of its own."""
     under = named(exemplar.principle) if exemplar.principle else principle
     asked = revision([user(exemplar.prompt)], exemplar.answer, exemplar.critique, under)
+    return [*asked, assistant(exemplar.revision)]
+
+
+def worked_direct(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
+    """An exemplar without its critique; ``principle`` where it names none of its own."""
+    under = named(exemplar.principle) if exemplar.principle else principle
+    asked = direct_revision([user(exemplar.prompt)], exemplar.answer, under)
     return [*asked, assistant(exemplar.revision)]
 
 

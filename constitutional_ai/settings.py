@@ -85,8 +85,15 @@ class ReviseSettings(Table):
     max_new_tokens: Count = 64
     stop_when_clean: bool = False  # no further rounds for a row whose critique finds nothing
     critic: str = Field(default="self", min_length=1)  # who criticises and rewrites: or a spec
+    critique: bool = True  # false: the rewrite is asked for without one (paper, figure 7)
     exemplars: CountOrNone = 0  # worked examples of the constitution, shown before each request
     chunk: Count = 300  # rows between two writes: the unit of resume
+
+    @model_validator(mode="after")
+    def _clean_by_critique(self) -> "ReviseSettings":
+        if self.stop_when_clean and not self.critique:
+            raise ValueError("stop_when_clean reads critiques, and critique = false asks for none")
+        return self
 
 
 class FinetuneSettings(Table):
@@ -96,6 +103,7 @@ class FinetuneSettings(Table):
     lr: Positive = 5e-4
     batch_tokens: Count = 2048
     warmup_steps: CountOrNone = 5
+    checkpoint_every: Count = 100  # steps; what an interrupted training goes on from
 
 
 class SampleSettings(Table):
@@ -151,6 +159,8 @@ class RewardSettings(Table):
     label_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.02  # labels stay this far off 0 and 1
     score_l2: NotNegative = 0.002  # weight of the mean squared score; keeps scores near zero
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of pairs that only measure
+    checkpoint_every: Count = 100  # steps; what an interrupted training goes on from
+    ensemble: Count = 1  # reward models; each further one is fitted to a resample of the pairs
 
 
 class PPOSettings(Table):
@@ -170,6 +180,7 @@ class PPOSettings(Table):
     value_clip: Positive = 0.2
     gamma: Share = 1.0
     lam: Share = 0.95
+    ensemble: Literal["mean", "min"] = "mean"  # what becomes of several reward models' scores
     value: Literal["shared", "separate"] = "shared"  # MLP on the reward model's states, or a model
     value_lr: Positive = 2e-3  # of the MLP; a separate value model takes lr
     value_epochs: Count = 8  # steps of the MLP on each rollout

@@ -1,14 +1,28 @@
-"""``cai study``: several runs, one table."""
+"""``cai study``: several runs, one table.
 
+``seeds`` runs one file under several seeds; the others are the studies of the paper's findings.
+"""
+
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from constitutional_ai.commands.options import Json, RunFile, Set, group, progress
 from constitutional_ai.errors import UserError
 
+if TYPE_CHECKING:
+    from constitutional_ai.studies.running import Wanted
+
 app = group("Several runs, one table.")
+
+# The studies by name, with what --help says; written out here so that help imports none of them.
+STUDIES = {
+    "revisions": "harm and help after each revision (Figure 5)",
+}
+DOCS = Path("docs")
 
 
 @app.command()
@@ -34,3 +48,89 @@ def _whole_numbers(text: str) -> list[int]:
     if not all(part.isdecimal() for part in parts):
         raise UserError(f"--seeds {text}: expected numbers with commas between, such as 0,1,2")
     return [int(part) for part in parts]
+
+
+From = Annotated[Path, typer.Option("--from", metavar="DIR", help="The --out of the studies.")]
+
+
+def _study_command(name: str) -> Callable[..., None]:
+    def command(
+        out: Annotated[Path, typer.Option(metavar="DIR", help="Runs, results and pages go here.")],
+        seeds: Annotated[
+            str, typer.Option(help="Seeds with commas between; default 0,1,2, with --quick 0.")
+        ] = "",
+        quick: Annotated[bool, typer.Option("--quick", help="One seed and small counts.")] = False,
+        jobs: Annotated[
+            int, typer.Option(min=0, help="Steps at once; default one a core; 0: in this process.")
+        ] = -1,
+        file: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Another run file to start from.")
+        ] = None,
+        set_: Set = None,
+        docs: Annotated[
+            bool, typer.Option("--docs", help="Write the pages into docs/studies instead.")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Show the runs and what they share; run nothing.")
+        ] = False,
+        json: Json = False,
+    ) -> None:
+        import os
+
+        from constitutional_ai.studies import running
+
+        if jobs < 0:
+            jobs = len(os.sched_getaffinity(0))
+        file = file or (running.QUICK if quick else running.FULL)
+        chosen = _whole_numbers(seeds or ("0" if quick else "0,1,2"))
+        wanted = _wanted(name, out, file, set_ or [], chosen, jobs)
+        if dry_run:
+            print(running.plan_text(wanted))
+            return
+        running.run(wanted, progress(json))
+        _write_pages(out, DOCS / "studies" if docs else out / "pages")
+
+    return command
+
+
+def _wanted(
+    name: str, out: Path, file: str, overrides: list[str], seeds: list[int], jobs: int
+) -> "Wanted":
+    from constitutional_ai.studies.everything import chosen
+    from constitutional_ai.studies.plan import Base
+    from constitutional_ai.studies.running import Wanted
+
+    asked = ["--seeds", ",".join(map(str, seeds)), "--file", file]
+    asked += [word for override in overrides for word in ("--set", override)]
+    command = f"cai study NAME --out DIR {shlex.join(asked)}"
+    return Wanted(chosen(name), Base(out, file, tuple(overrides)), seeds, jobs, command)
+
+
+for _name, _help in {**STUDIES, "all": "every study; what they share is made once"}.items():
+    app.command(_name, help=_help[0].upper() + _help[1:] + ".")(_study_command(_name))
+
+
+@app.command()
+def pages(
+    from_: From,
+    docs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For the pages; default DIR/pages.")
+    ] = None,
+) -> None:
+    """Draw the studies' pages again from their result files."""
+    _write_pages(from_, docs or from_ / "pages")
+
+
+def _write_pages(out: Path, folder: Path) -> None:
+    """Pages of every result in OUT, and OUT/studies.html."""
+    from constitutional_ai.studies import cells
+    from constitutional_ai.studies import pages as written
+    from constitutional_ai.studies.everything import STUDIES as known
+    from constitutional_ai.studies.running import results_in
+
+    found = {path.stem: cells.load(path) for path in results_in(out)}
+    pairs = [(study, found[study.name]) for study in known if study.name in found]
+    for study, result in pairs:
+        print(written.write(study, result, folder))
+    (out / written.HTML).write_text(written.html(pairs), encoding="utf-8")
+    print(out / written.HTML)

@@ -12,6 +12,7 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +26,10 @@ from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.loop import (
+    Resumable,
     adamw,
     autocast,
+    culprits,
     descend,
     epochs,
     length_batches,
@@ -147,16 +150,19 @@ class RewardModel:
     def at_end(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Standardised scores at the rows' last tokens, [B]. Has a gradient."""
         batch = Batch.of([([], list(row)) for row in rows], self.tokens.pad_id, self.device)
-        ends_Bd = self.states(batch.ids_BT)[
-            torch.arange(len(rows), device=self.device), batch.lengths_B - 1
-        ]
-        return self.score_states(ends_Bd)
+        return self.read(batch.ids_BT, batch.lengths_B - 1)[0]
 
     def states(self, ids_BT: Tensor) -> Tensor:
         """Hidden states of right-padded rows, float32, [B, T, d]."""
         with autocast(self.device), recomputing(self.model):
             states_BTd: Tensor = self.model.base_model(ids_BT, use_cache=False).last_hidden_state
         return states_BTd.float()
+
+    def read(self, ids_BT: Tensor, ends_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised scores at the places ``ends_B``, [B], and the hidden states, [B, T, d]."""
+        states_BTd = self.states(ids_BT)
+        rows = torch.arange(len(ids_BT), device=ids_BT.device)
+        return self.score_states(states_BTd[rows, ends_B]), states_BTd
 
     def score_states(self, states_d: Tensor) -> Tensor:
         """The standardised score that any hidden states would give; the last dimension goes."""
@@ -196,10 +202,14 @@ def train(
     seed: int,
     log: Callable[[dict[str, Any]], None],
     tick: Tick,
+    names: Sequence[str] = (),
+    kept: Resumable | None = None,
 ) -> None:
     """Fit ``reward`` in place, then standardise it; one metrics row and one tick a step.
 
-    A small penalty on the squared score fixes the level that preferences leave open.
+    A small penalty on the squared score fixes the level that preferences leave open. With ``kept``
+    it goes on from the last checkpoint there, and keeps more. Raises TrainingDiverged, with the
+    ``names`` of the pairs (or else their numbers in ``pairs``).
     """
     encoded = [
         (reward.encode(pair.prompt, pair.chosen), reward.encode(pair.prompt, pair.rejected))
@@ -211,18 +221,33 @@ def train(
     batches = epochs(chunks, settings.epochs, seed)
     optimiser = adamw(reward.model.parameters(), settings.lr)
     low, high = settings.label_margin, 1 - settings.label_margin
-    for step, rows in enumerate(batches):
+
+    def rows_of(step: int) -> list[object]:
+        return [(*encoded[row], pairs[row].p) for row in batches[step]]
+
+    def loss_on(rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         p_P = torch.tensor([pairs[row].p for row in rows], device=reward.device).clamp(low, high)
         scores_B = reward.at_end([encoded[r][0] for r in rows] + [encoded[r][1] for r in rows])
         delta_P = scores_B[: len(rows)] - scores_B[len(rows) :]
         loss = losses.preference_loss(delta_P, p_P)
-        total = loss + settings.score_l2 * scores_B.pow(2).mean()
-        lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
-        norm = descend(total, optimiser, lr, rows=f"preference pairs {rows}")
         same_side = ((delta_P > 0) == (p_P > 0.5)).float().mean()
+        return loss, loss + settings.score_l2 * scores_B.pow(2).mean(), same_side
+
+    def named(rows: Sequence[int]) -> str:
+        guilty = culprits(rows, lambda row: loss_on([row])[1])
+        return ", ".join(names[row] if names else f"preference pair {row}" for row in guilty)
+
+    start = kept.begin(reward.model, optimiser, rows_of) if kept else 0
+    tick(start)
+    for step in range(start, len(batches)):
+        loss, total, same_side = loss_on(batches[step])
+        lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
+        norm = descend(total, optimiser, lr, partial(named, batches[step]))
         found = {"loss/preference": loss.item(), "accuracy": same_side.item()}
         log({"step": step, **found, "lr": lr, "grad_norm": norm})
         tick(1, loss=found["loss/preference"])
+        if kept:
+            kept.done(step)
     some = [pairs[n] for n in random.Random(seed).sample(range(len(pairs)), min(len(pairs), 512))]
     prompts = [pair.prompt for pair in some] * 2
     reward.standardise(reward.score(prompts, [p.chosen for p in some] + [p.rejected for p in some]))

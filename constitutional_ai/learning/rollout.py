@@ -156,10 +156,8 @@ def judged(
         open_B = ~finished_B[part]
         closing_B = torch.where(open_B, end_id, reward.tokens.pad_id)
         ids_BT = F.pad(some.ids_BT, (0, 1)).scatter(1, some.lengths_B[:, None], closing_B[:, None])
-        states_BTd = reward.states(ids_BT)
-        ends_B = some.lengths_B - 1 + open_B
-        rows = torch.arange(len(part), device=ids_BT.device)
-        scores.append(reward.score_states(states_BTd[rows, ends_B]))
+        scores_B, states_BTd = reward.read(ids_BT, some.lengths_B - 1 + open_B)
+        scores.append(scores_B)
         states.append(states_BTd[:, : some.mask_BS.shape[1]][some.mask_BS])
     return torch.cat(scores), torch.cat(states)
 

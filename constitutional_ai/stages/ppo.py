@@ -11,7 +11,7 @@ from constitutional_ai.data import load_prompts
 from constitutional_ai.job import Job
 from constitutional_ai.judge import Verdict
 from constitutional_ai.learning import ppo
-from constitutional_ai.learning.loop import Checkpoints
+from constitutional_ai.learning.ensemble import Ensemble
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.monitor import Compare, HeldOut
 from constitutional_ai.learning.policy import Policy
@@ -42,9 +42,7 @@ def run(job: Job) -> dict[str, Any]:
     prompts, apart = draw_prompts(job, seed)
     start, options = job.stage("finetune").path / "model", job.settings.model
     policy = Policy.to_train(start, options)
-    reward = RewardModel.load(
-        job.stage("reward").path / "model", str(policy.device), training_dtype(options)
-    )
+    reward = reward_of(job, str(policy.device))
     watched = HeldOut(apart, judge_of(job, seed)) if settings.monitor != "off" and apart else None
     with job.progress.task(NAME, total=settings.steps, unit="steps") as tick:
         outcome = ppo.train(
@@ -61,7 +59,6 @@ def run(job: Job) -> dict[str, Any]:
         )
     policy.save_adapter(folder / "adapter", model_name(job, start))
     policy.save_pretrained(folder / "model")
-    Checkpoints(folder / "checkpoints").clear()
     if outcome.stopped:
         back = (
             ""
@@ -77,6 +74,17 @@ def run(job: Job) -> dict[str, Any]:
         "restored_step": outcome.restored,
         "warnings": outcome.warnings,
     }
+
+
+def reward_of(job: Job, device: str) -> RewardModel:
+    """The reward model, or the ensemble where the reward stage made several."""
+    folder, dtype = job.stage("reward").path, training_dtype(job.settings.model)
+    members = [RewardModel.load(folder / "model", device, dtype)]
+    for number in range(2, job.settings.reward.ensemble + 1):
+        members.append(RewardModel.load(folder / f"model-{number}", device, dtype))
+    if len(members) == 1:
+        return members[0]
+    return Ensemble(members, job.settings.ppo.ensemble)
 
 
 def draw_prompts(job: Job, seed: int) -> tuple[list[Prompt], list[Prompt]]:

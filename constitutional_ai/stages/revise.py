@@ -3,9 +3,10 @@
 Each red-team prompt gets a first answer from the model that the round starts from; then,
 ``rounds`` times, a principle is drawn, the answer is criticised under it and rewritten. Rows are
 RevisedAnswer. Critique and revision may be another model's (``critic``); for a model that only
-continues text, worked examples of the constitution stand before each request (``exemplars``). Where
-we deviate: a row may stop early. All rows of a chunk take each step together, since batches are
-what makes it fast.
+continues text, worked examples of the constitution stand before each request (``exemplars``).
+Without ``critique`` the rewrite is asked for directly (paper, section 3.5), and a step's critique
+is empty. Where we deviate: a row may stop early. All rows of a chunk take each step together, since
+batches are what makes it fast.
 """
 
 from collections import Counter
@@ -109,6 +110,7 @@ def run(job: Job) -> dict[str, Any]:
             criticise,
             job.constitution,
             exemplars,
+            critique=settings.critique,
             rounds=settings.rounds,
             stop_when_clean=settings.stop_when_clean,
             seed=stage_seed,
@@ -145,11 +147,15 @@ def revise(
     constitution: Constitution,
     exemplars: Sequence[WorkedRevision] = (),
     *,
+    critique: bool = True,
     rounds: int,
     stop_when_clean: bool,
     seed: int,
 ) -> list[Draft]:
-    """Answer each prompt, then criticise and rewrite every answer ``rounds`` times."""
+    """Answer each prompt, then criticise and rewrite every answer ``rounds`` times.
+
+    Without ``critique`` every round only rewrites.
+    """
     firsts = answer([prompt.prompt for prompt in prompts])
     shown = Shown(constitution, exemplars)
     drafts = [
@@ -162,7 +168,10 @@ def revise(
             constitution.draw("critique", "red-team", 1, seed, draft.prompt.id, number)[0]
             for draft in going
         ]
-        _one_round(going, drawn, criticise, shown, stop_when_clean)
+        if critique:
+            _one_round(going, drawn, criticise, shown, stop_when_clean)
+        else:
+            _one_rewrite(going, drawn, criticise, shown)
     return drafts
 
 
@@ -180,6 +189,10 @@ class Shown:
     def revision(self, draft: Draft, principle: Principle, critique: str) -> Conversation:
         asked = templates.revision(draft.prompt.prompt, draft.answers[-1], critique, principle)
         return self._after(templates.worked_revision, principle, asked)
+
+    def direct(self, draft: Draft, principle: Principle) -> Conversation:
+        asked = templates.direct_revision(draft.prompt.prompt, draft.answers[-1], principle)
+        return self._after(templates.worked_direct, principle, asked)
 
     def _after(self, work: Work, principle: Principle, asked: Conversation) -> Conversation:
         named = self.constitution.principle
@@ -222,19 +235,33 @@ def _one_round(
     for draft, principle, critique in turns:
         before = draft.answers[-1]
         revision = Completion(before, 0, True) if draft.stopped else next(revisions)
-        draft.failed = revision.failed
-        if draft.failed:
-            continue
-        step = RevisionStep(
-            principle=principle.name,
-            principle_hash=principle.hash,
-            critique=critique,
-            revision=revision.text,
-            clean=finds_nothing(critique),
-        )
-        draft.steps.append(step)
-        # An empty revision would teach silence: the answer stays, the step shows what was said.
-        draft.answers.append(step.revision if step.revision.strip() else before)
+        _add_step(draft, principle, critique, revision)
+
+
+def _one_rewrite(
+    drafts: Sequence[Draft], drawn: Sequence[Principle], ask: Ask, shown: Shown
+) -> None:
+    """Add one step without a critique to each draft that does not fail."""
+    pairs = list(zip(drafts, drawn, strict=True))
+    revisions = ask([shown.direct(draft, principle) for draft, principle in pairs])
+    for (draft, principle), revision in zip(pairs, revisions, strict=True):
+        _add_step(draft, principle, "", revision)
+
+
+def _add_step(draft: Draft, principle: Principle, critique: str, revision: Completion) -> None:
+    draft.failed = revision.failed
+    if draft.failed:
+        return
+    step = RevisionStep(
+        principle=principle.name,
+        principle_hash=principle.hash,
+        critique=critique,
+        revision=revision.text,
+        clean=finds_nothing(critique),
+    )
+    draft.steps.append(step)
+    # An empty revision would teach silence: the answer stays, the step shows what was said.
+    draft.answers.append(step.revision if step.revision.strip() else draft.answers[-1])
 
 
 def summary(rows: Sequence[RevisedAnswer]) -> dict[str, Any]:

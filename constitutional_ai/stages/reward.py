@@ -3,9 +3,13 @@
 Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
 label's side, and whether its probabilities mean what they say. A temperature is fitted on one half
 of them and tested on the other, both ways round, and kept where it lowers the calibration error.
+
+With ``ensemble = k`` there are ``model-2`` … ``model-k`` beside ``model``, each fitted to a
+resample of the same pairs in an order of its own; PPO joins their scores (learning/ensemble.py).
 """
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +19,17 @@ from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
 from constitutional_ai.learning import reward_model
 from constitutional_ai.learning.calibration import agreement, calibration, fit_temperature
-from constitutional_ai.learning.loop import Log
+from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.memory import give_back
 from constitutional_ai.records import Preference, Row
-from constitutional_ai.run import derive_seed
+from constitutional_ai.run import CHECKPOINTS, derive_seed
 from constitutional_ai.stages import model_name
 
 NAME = "reward"
+Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl
 CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
 
 
@@ -39,7 +44,8 @@ def run(job: Job) -> dict[str, Any]:
     """Write model, metrics.jsonl, held_out.jsonl, calibration.json; the manifest's counts."""
     settings, folder = job.settings.reward, job.stage(NAME).path
     rows = job.stage("label").rows("preferences.jsonl", Preference)
-    rows = [row for row in rows if row.p_chosen is not None]
+    lines = [line for line, row in enumerate(rows, 1) if row.p_chosen is not None]
+    rows = [rows[line - 1] for line in lines]
     if len(rows) < 2:
         raise DataError("preferences.jsonl has fewer than two labelled pairs; `--redo label`")
     pairs = [labelled(row) for row in rows]
@@ -50,11 +56,10 @@ def run(job: Job) -> dict[str, Any]:
     start, options = job.stage("finetune").path / "model", job.settings.model
     reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
     reward.prepare(options)
-    log = Log(folder / "metrics.jsonl")
-    log.cut(0)
-    total = -(-len(kept) // settings.batch_pairs) * settings.epochs
-    with job.progress.task(NAME, total=total, unit="steps") as tick:
-        reward_model.train(reward, [pairs[n] for n in kept], settings, seed, log.write, tick)
+    learned = [(f"preferences.jsonl:{lines[n]}", pairs[n]) for n in kept]
+    _train(job, reward, "model", learned, seed)
+    for number in range(2, settings.ensemble + 1):
+        _fit_member(job, number, learned, seed)
 
     give_back()
     delta = reward_model.logits(reward, [pairs[n] for n in held])
@@ -79,6 +84,32 @@ def run(job: Job) -> dict[str, Any]:
         f" {found['ece']:.3f}"
     )
     return {"trained": len(kept), "held_out": len(held), **_figures(found)}
+
+
+def _train(job: Job, reward: RewardModel, name: str, learned: Learned, seed: int) -> None:
+    """Fit one reward model, from its last checkpoint on; ``model-k`` logs in metrics-k.jsonl."""
+    folder, settings = job.stage(NAME).path, job.settings.reward
+    log = Log(folder / f"{name.replace('model', 'metrics')}.jsonl")
+    kept = Resumable(folder / CHECKPOINTS / name, settings.checkpoint_every, log)
+    lines, pairs = [line for line, _ in learned], [pair for _, pair in learned]
+    total = -(-len(pairs) // settings.batch_pairs) * settings.epochs
+    with job.progress.task(name.replace("model", NAME), total=total, unit="steps") as tick:
+        reward_model.train(reward, pairs, settings, seed, log.write, tick, lines, kept)
+
+
+def _fit_member(job: Job, number: int, learned: Learned, seed: int) -> None:
+    """Train and save ``model-NUMBER`` on a resample of the pairs, unless it stands already."""
+    target = job.stage(NAME).path / f"model-{number}"
+    if target.exists():
+        return
+    own = derive_seed(seed, "member", number)
+    drawn = random.Random(own).choices(learned, k=len(learned))
+    start, options = job.stage("finetune").path / "model", job.settings.model
+    reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
+    reward.prepare(options)
+    _train(job, reward, target.name, drawn, own)
+    reward.save_pretrained(target)
+    give_back()
 
 
 def labelled(row: Preference) -> LabelledPair:

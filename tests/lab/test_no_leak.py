@@ -20,6 +20,8 @@ MAY_KNOW = {
     "report/plots.py",
     "report/sections.py",
     "study.py",
+    "studies/baselines.py",  # named baselines: demonstrations and labels in place of people's
+    "studies/truth.py",
 }
 TRUTH = {f"constitutional_ai.lab.{name}" for name in ("oracle", "gold", "skills")}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from pydantic import ValidationError
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution import Constitution, WorkedRevision
@@ -10,6 +11,7 @@ from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation, RevisedAnswer, content_hash
+from constitutional_ai.settings import ReviseSettings
 from constitutional_ai.stages import revise
 
 
@@ -250,3 +252,30 @@ def test_worked_examples_stand_before_critique_and_revision_only(
         templates.worked_revision(worked, principle, named)
         + templates.revision(row.prompt, row.answers[0], row.steps[0].critique, principle),
     ]
+
+
+def test_without_a_critique_the_rewrite_is_asked_for_directly(
+    make_job, constitution: Constitution
+) -> None:
+    seen: list[Conversation] = []
+
+    def reply(turns: Conversation) -> str:
+        seen.append(turns)
+        return "v0" if len(turns) == 1 else f"v{int(turns[1]['content'][1:]) + 1}"
+
+    job = make_job(
+        {"start": ScriptedEngine(reply)}, revise={"prompts": 3, "rounds": 2, "critique": False}
+    )
+    counts = revise.run(job)
+    assert {len(turns) for turns in seen} == {1, 3}  # no turn that criticises
+    asked = {turns[2]["content"] for turns in seen if len(turns) == 3}
+    assert asked <= {principle.revision_prompt for principle in constitution.principles}
+    for row in rows(job):
+        assert row.answers == ["v0", "v1", "v2"]
+        assert [(step.critique, step.clean) for step in row.steps] == [("", False)] * 2
+    assert counts["rows"] == 3
+
+
+def test_a_rewrite_without_critique_cannot_stop_when_it_is_clean() -> None:
+    with pytest.raises(ValidationError, match="stop_when_clean reads critiques"):
+        ReviseSettings(critique=False, stop_when_clean=True)

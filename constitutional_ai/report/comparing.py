@@ -1,0 +1,103 @@
+"""Figures that compare many runs: rows of marks with intervals, and paths through a plane.
+
+Where there are more things to compare than colours that greyscale keeps apart, names stand beside
+the marks and colour says nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from constitutional_ai.report.figures import _STYLE, COLOURS, DASHES, MARKERS
+from constitutional_ai.stats import Estimate
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of every row; None where a row has none. ``bounds``: the axis's natural ends."""
+
+    label: str
+    values: Sequence[Estimate | None]
+    bounds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Path:
+    """A line's places in the plane, in order; a single one is a mark with its name."""
+
+    label: str
+    points: Sequence[tuple[Estimate, Estimate]]
+
+
+def dots(names: Sequence[str], columns: Sequence[Column]) -> Figure:
+    """A row for each name, from the top; a column for each metric, its 95 % interval as a bar."""
+    with matplotlib.rc_context(_STYLE):
+        size = (2.2 + 2.1 * len(columns), 0.9 + 0.27 * len(names))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)
+        for k, (axes, column) in enumerate(zip(grid[0], columns, strict=True)):
+            for row, value in enumerate(column.values):
+                if value is not None:
+                    _bar(axes, value, row, k)
+            axes.set_xlabel(column.label.replace(" (", "\n("), fontsize=8.5)
+            axes.set_yticks(range(len(names)), names)
+            if column.bounds:
+                low, high = column.bounds
+                axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
+        return figure
+
+
+def _bar(axes: Axes, value: Estimate, row: int, column: int) -> None:
+    axes.errorbar(
+        value["mean"],
+        row,
+        xerr=_arms(value),
+        fmt=MARKERS[column % len(MARKERS)],
+        color=COLOURS[column % len(COLOURS)],
+        ms=5.5,
+        elinewidth=1.4,
+        capsize=2.5,
+    )
+
+
+def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = True) -> Figure:
+    """Every path through two metrics, an arrowhead's place marked; single points bear names."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.8, 4.6), layout="constrained")
+        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+        long_ = any(len(path.points) > 1 for path in paths)
+        for k, path in enumerate(paths):
+            look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+            x, y = ([point[n]["mean"] for point in path.points] for n in (0, 1))
+            if long_:
+                axes.plot(x, y, ls=DASHES[k % len(DASHES)], ms=3.5, label=path.label, **look)
+                axes.plot(x[-1:], y[-1:], ms=9, ls="", **look)
+            for one, two in path.points if intervals else ():
+                axes.errorbar(
+                    one["mean"], two["mean"], xerr=_arms(one), yerr=_arms(two),
+                    color=look["color"], marker=look["marker"], ms=0 if long_ else 7,
+                    elinewidth=1.0, capsize=2, alpha=0.55 if long_ else 1,
+                )  # fmt: skip
+            if not long_:
+                axes.annotate(
+                    path.label, (x[0], y[0]), (6, 5), textcoords="offset points", fontsize=8
+                )
+        if long_:
+            axes.legend(loc="best")
+        return figure
+
+
+def _arms(value: Estimate) -> list[list[float]]:
+    """How far the interval reaches to both sides; nothing where there is none."""
+    low, high = value["mean"] - value["low"], value["high"] - value["mean"]
+    return [[max(0.0, arm) if math.isfinite(arm) else 0.0] for arm in (low, high)]
+
+
+def by_name(names: Sequence[str], found: Mapping[str, Estimate]) -> list[Estimate | None]:
+    """A column's values in the order of the rows."""
+    return [found.get(name) for name in names]

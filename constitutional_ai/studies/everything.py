@@ -1,0 +1,16 @@
+"""Every study, in the order in which they are told."""
+
+from constitutional_ai.errors import UserError
+from constitutional_ai.studies import revisions
+from constitutional_ai.studies.plan import Study
+
+STUDIES: tuple[Study, ...] = (revisions.STUDY,)
+
+
+def chosen(name: str) -> list[Study]:
+    """The study of that name, or all. Raises UserError for any other name."""
+    found = [study for study in STUDIES if name in (study.name, "all")]
+    if not found:
+        names = ", ".join(study.name for study in STUDIES)
+        raise UserError(f"no study is named {name!r}; there are: {names}, all")
+    return found
