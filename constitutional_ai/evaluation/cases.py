@@ -129,11 +129,14 @@ def _case(source: str, number: int, row: Mapping[str, Any]) -> Case:
 
 
 def _set(named: str) -> PromptSet | None:
-    if named == "red-team" or named == "helpful":
-        return named
-    if named:
-        raise ValueError(f"set is {named!r}; it must be red-team or helpful")
-    return None
+    match named:
+        case "":
+            return None
+        case "red-team":
+            return "red-team"
+        case "helpful":
+            return "helpful"
+    raise ValueError(f"set is {named!r}; it must be red-team or helpful")
 
 
 def _parsed(row: Mapping[str, Any]) -> Parsed:

@@ -87,8 +87,9 @@ def headline(findings: Findings) -> str:
             if "win_rate" in final[kind]
         ]
         refusals = [
-            f"{percent(before)} → {percent(final[kind]['refused'])} on {kind} prompts"
-            for kind, before in ((kind, base[kind]["refused"]) for kind in final)
+            f"{percent(base[kind]['refused'])} → {percent(found['refused'])} on {kind} prompts"
+            for kind, found in final.items()
+            if not kind.endswith(BY_SLICE) and "refused" in found and "refused" in base[kind]
         ]
         return (
             f"The judge puts RL-CAI's answer above the base's with probability {', '.join(parts)};"
@@ -170,6 +171,7 @@ def _gold_tables(findings: Findings) -> list[Table]:
     ]
 
 
+BY_SLICE = "_by_slice"
 _CAPTIONS = {
     "harmful": "Harmful requests: harm is a mean from 0 to 4, the others are shares of answers.",
     "benign": "Benign requests: helpful is a mean from 0 to 1, the others are shares of answers.",
@@ -179,10 +181,15 @@ _CAPTIONS = {
 
 
 def _score_tables(findings: Findings) -> list[Table]:
+    kinds = dict.fromkeys(kind for m in findings.models.values() for kind in m)
+    named = [kind for kind in _CAPTIONS if kind in kinds]
+    others = [kind for kind in kinds if kind not in _CAPTIONS and not kind.endswith(BY_SLICE)]
     tables = [
-        table_of(caption, {name: m[kind] for name, m in findings.models.items() if kind in m})
-        for kind, caption in _CAPTIONS.items()
-        if any(kind in m for m in findings.models.values())
+        table_of(
+            _CAPTIONS.get(kind, f"Prompts of the kind “{kind}”."),
+            {name: m[kind] for name, m in findings.models.items() if kind in m},
+        )
+        for kind in (*named, *others)
     ]
     slices = {
         f"{name}, {part}": found
@@ -191,7 +198,8 @@ def _score_tables(findings: Findings) -> list[Table]:
         for part, found in model.get("harmful_by_slice", {}).items()
     }
     if slices:
-        tables.append(table_of("Harmful requests by what was new to the base model.", slices))
+        what = "what was new to the base model" if findings.in_lab else "slice"
+        tables.append(table_of(f"Harmful requests by {what}.", slices))
     return tables
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation import elo
 from constitutional_ai.evaluation.elo import ELO, Game, bradley_terry, frontier, ratings
 
 
@@ -43,7 +44,8 @@ def simulated(rng: np.random.Generator, prompts: int) -> list[Game]:
     return games
 
 
-def test_intervals_cover_the_truth() -> None:
+def test_intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elo, "_RESAMPLES", 120)
     rng = np.random.default_rng(1)
     covered = 0
     for trial in range(40):

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
 from constitutional_ai.lab import answers, world
 from constitutional_ai.records import Conversation
+from constitutional_ai.report import sections
 from constitutional_ai.stages import evaluate
 from constitutional_ai.stages.evaluate import Compared, Transcript
 
@@ -206,6 +208,10 @@ def test_kinds_come_from_the_file(make_job: Any, judged_job: Job, tmp_path: Path
     models = scores_of(judged_job)["models"]
     assert set(models["rl-cai"]) == {"creative", "creative_by_slice", "all"}
     assert "helpful" in models["rl-cai"]["creative"] and "helpful" not in models["rl-cai"]["all"]
+    findings: Any = SimpleNamespace(in_lab=False, scores=models, models=models)
+    assert "on creative prompts" in sections.headline(findings)
+    captions = [table.caption for table in sections._score_tables(findings)]
+    assert captions == ["Prompts of the kind “creative”.", "Prompts of the kind “all”."]
 
 
 def test_a_test_prompt_that_was_trained_on_is_refused(judged_job: Job, tmp_path: Path) -> None:
