@@ -41,6 +41,8 @@ PROMPTS = {
     "evaluate": ("test",),
 }
 CONSTITUTION = ("revise", "label")
+# Settings that decide no row: when to give up, and how often to save.
+NO_ROWS = ("checkpoint_every", "max_unlabelled")
 
 
 def stage_module(name: str) -> ModuleType:
@@ -82,6 +84,7 @@ def run_pipeline(
                 " model.revision"
             )
         for step in done:
+            folder.stage(*step).tidy()
             progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
         for name, round in todo:
@@ -139,7 +142,11 @@ def fingerprints(
         print_: Fingerprint = {"seed": settings.seed}
         print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
         print_["model files"] = start
-        print_ |= {f"{stage}.{key}": _plain(value) for key, value in getattr(settings, stage)}
+        print_ |= {
+            f"{stage}.{key}": _plain(value)
+            for key, value in getattr(settings, stage)
+            if key not in NO_ROWS
+        }
         for name in PROMPTS.get(stage, ()):
             print_[f"prompts.{name}"] = getattr(settings.prompts, name)
             print_[f"prompts.{name} content"] = sources[name]
@@ -148,7 +155,6 @@ def fingerprints(
         if stage == "revise":
             print_["revise.critic files"] = model_identity(settings.revise.critic)
         if stage == "label":
-            del print_["label.max_unlabelled"]  # when to stop: it decides no row
             for judge in (settings.label.judge, *settings.label.jury):
                 print_[f"label.judge files {judge}"] = model_identity(judge)
             print_["label.calibration content"] = _content(settings.label.calibration)

@@ -33,6 +33,8 @@ from constitutional_ai.records import Row, content_hash
 STAGE_NAMES = ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report")
 ONCE = ("evaluate", "report")  # after the last round; the others happen in every round
 
+CHECKPOINTS = "checkpoints"  # in a stage's folder: what only an unfinished training needs
+
 Fingerprint = dict[str, Any]  # flat: what the rows depend on, by name
 
 T = TypeVar("T")
@@ -104,6 +106,11 @@ class StageFolder:
         }
         self.path.mkdir(parents=True, exist_ok=True)
         _write_json(self.path / "manifest.json", manifest)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete what a finished stage needs no more; a kill may have come between."""
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     @property
     def manifest(self) -> dict[str, Any]:

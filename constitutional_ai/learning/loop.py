@@ -2,23 +2,27 @@
 
 Weights are float32 masters; matrix products run in bfloat16 where the machine has it. Randomness is
 never kept: every draw is seeded from (seed, what for, step), so a checkpoint needs no generator
-state.
+state. A training that goes on from its last checkpoint ends, on the CPU, in the weights of one that
+was never interrupted, to the bit.
 """
 
+import hashlib
 import json
+import math
 import os
 import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.errors import RunFolderError, TrainingDiverged
 from constitutional_ai.processor import capabilities
 
 # ------------------------------------------------------------------------------------- precision
@@ -36,6 +40,8 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Products in bfloat16, sums and softmax in float32; does nothing where bfloat16 is slow."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device))
 
+
+Names = Callable[[], str]  # what a step learned from; asked for only where it went wrong
 
 # --------------------------------------------------------------------------------------- batches
 
@@ -100,7 +106,7 @@ def descend(
     loss: Tensor,
     optimiser: torch.optim.Optimizer,
     lr: float,
-    rows: str,
+    rows: Names,
     max_norm: float = 1.0,
 ) -> float:
     """One step on one loss. Returns the gradient's norm before clipping."""
@@ -112,27 +118,41 @@ def apply_gradients(
     loss: float,
     optimiser: torch.optim.Optimizer,
     lr: float,
-    rows: str,
+    rows: Names,
     max_norm: float = 1.0,
 ) -> float:
     """Clip the gathered gradients, step, clear them. Returns the norm before clipping.
 
-    Raises TrainingDiverged, naming ``rows``, before anything is changed, where the loss or the
-    gradient is not a finite number.
+    Raises TrainingDiverged, naming ``rows``, before anything is changed where the loss or the
+    gradient is not a finite number, and after the step where a weight then is none: so no
+    checkpoint and no model is ever written of such weights.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(parameters, max_norm))
-    total = loss + norm
-    if total != total or total in (float("inf"), float("-inf")):
-        raise TrainingDiverged(
-            f"loss {loss}, gradient norm {norm}; the weights before this step are kept;"
-            f" lower the learning rate, or look at these rows: {rows}"
-        )
+    if not math.isfinite(loss + norm):
+        refuse(f"loss {loss}, gradient norm {norm}", rows)
     for group in optimiser.param_groups:
         group["lr"] = lr
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
+    if not math.isfinite(float(nn.utils.get_total_norm(parameters))):
+        refuse(f"weights that are no finite numbers after a step at learning rate {lr:g}", rows)
     return norm
+
+
+def refuse(what: str, rows: Names) -> NoReturn:
+    """Raise TrainingDiverged, naming the rows that the step learned from."""
+    raise TrainingDiverged(
+        f"{what}; the last checkpoint before it is kept; lower the learning rate, or look at these"
+        f" rows: {rows()}"
+    )
+
+
+def culprits(rows: Sequence[int], loss_of: Callable[[int], Tensor]) -> list[int]:
+    """Those of a diverged batch whose own loss is no finite number; all, where none or each is."""
+    with torch.no_grad():
+        broken = [row for row in rows if not math.isfinite(float(loss_of(row)))]
+    return broken or list(rows)
 
 
 # ------------------------------------------------------------------------------ files, whole or not
@@ -141,14 +161,29 @@ def apply_gradients(
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a folder under another name, then rename it: whole, or not there.
 
-    An older folder of that name is replaced.
+    An older folder of that name is replaced. What fails half-way leaves nothing behind.
     """
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)
+    try:
+        write(draft)
+        for path in (*draft.iterdir(), draft):
+            see_onto_disk(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(draft, folder)
+        see_onto_disk(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def see_onto_disk(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, would outlast a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Checkpoints:
@@ -174,18 +209,28 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and state of the newest checkpoint, or None before the first."""
+        """Tensors and state of the newest checkpoint, or None before the first.
+
+        Raises RunFolderError where its files are damaged: a kill cannot do that, a disk can.
+        """
         whole = self._whole()
         if not whole:
             return None
-        state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_bytes())
-        return load_file(whole[-1] / "tensors.safetensors"), state
+        try:
+            state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_bytes())
+            return load_file(whole[-1] / "tensors.safetensors"), state
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RunFolderError(
+                f"{whole[-1]}: a damaged checkpoint ({error}); delete this folder, and the training"
+                " begins anew"
+            ) from None
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _whole(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+        found = [path for path in self.folder.glob("[0-9]*") if path.is_dir()]
+        return sorted(found, key=lambda path: int(path.name))
 
 
 def moving(module: nn.Module) -> dict[str, Tensor]:
@@ -241,13 +286,72 @@ class Log:
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))
 
-    @property
     def size(self) -> int:
-        """Bytes so far: what a checkpoint notes, and ``cut`` goes back to."""
+        """Bytes so far, seen onto the disk: what a checkpoint notes, and ``cut`` goes back to."""
+        see_onto_disk(self.path)
         return self.path.stat().st_size
 
     def cut(self, size: int) -> None:
+        """Raises RunFolderError where the file is shorter: it was changed since."""
+        if self.path.stat().st_size < size:
+            raise RunFolderError(
+                f"{self.path}: shorter than at the last checkpoint, so lines were deleted; put them"
+                " back, or make the stage again with --redo"
+            )
         os.truncate(self.path, size)
+
+
+class Resumable:
+    """Makes a loop over batches one that goes on where it was: ``begin`` once, ``done`` each step.
+
+    A checkpoint every ``every`` steps holds the weights, the optimiser, the log's length and a hash
+    of all that was learned from, in order: rows that were changed since are not gone on over.
+    """
+
+    def __init__(self, folder: Path, every: int, log: Log) -> None:
+        self.checkpoints = Checkpoints(folder)
+        self.every = every
+        self.log = log
+
+    def begin(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        batch: Callable[[int], object],
+    ) -> int:
+        """Back to the newest checkpoint, or the beginning; the step to go on with.
+
+        ``batch(step)`` is what a step learns from, as JSON can hold it. Raises RunFolderError where
+        the steps before the checkpoint would now learn from something else.
+        """
+        self.module, self.optimiser, self.batch = module, optimiser, batch
+        self.seen = hashlib.sha256()
+        found = self.checkpoints.load()
+        if not found:
+            self.log.cut(0)
+            return 0
+        tensors, state = found
+        start: int = state["step"]
+        for step in range(start):
+            self._see(step)
+        if self.seen.hexdigest() != state["seen"]:
+            raise RunFolderError(
+                f"{self.checkpoints.folder}: the rows that were learned from before this checkpoint"
+                " have changed since; delete this folder to begin anew with those of now"
+            )
+        unpack("model", tensors, module, optimiser)
+        self.log.cut(state["log"])
+        return start
+
+    def done(self, step: int) -> None:
+        """``step`` was made and logged. Saves where that is due."""
+        self._see(step)
+        if (step + 1) % self.every == 0:
+            state = {"step": step + 1, "seen": self.seen.hexdigest(), "log": self.log.size()}
+            self.checkpoints.save(step + 1, pack("model", self.module, self.optimiser), state)
+
+    def _see(self, step: int) -> None:
+        self.seen.update(json.dumps(self.batch(step)).encode())
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from constitutional_ai.learning.loop import (
     moving,
     pack,
     put_back,
+    refuse,
     under,
     unpack,
     warmup_decay,
@@ -72,6 +74,25 @@ class KLController:
         if self.target is not None:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
             self.coef *= 1 + 0.1 * error
+
+
+def named(made: Rollout, rows: Sequence[int]) -> str:
+    """The prompts of some rows, by id and first words."""
+    prompts = [made.prompts[row] for row in rows]
+    return ", ".join(f"{p.id} {p.prompt[-1]['content'][:40]!r}" for p in prompts)
+
+
+def refuse_broken(made: Rollout) -> None:
+    """Raise TrainingDiverged, naming just those rows of which a figure is no finite number."""
+    figures = {
+        "score": made.scores_B,
+        "log-probability under the policy": made.logprobs_BS.sum(dim=1),
+        "log-probability under the reference": made.reference_BS.sum(dim=1),
+    }
+    for what, figure_B in figures.items():
+        rows = (~figure_B.isfinite()).nonzero()[:, 0].tolist()
+        if rows:
+            refuse(f"a {what} of {figure_B[rows[0]].item()}", partial(named, made, rows))
 
 
 @dataclass(frozen=True)
@@ -195,7 +216,14 @@ class PPO:
             for number, rows in enumerate(minibatches)
         ]
         fitted = self.value.fit(
-            made.batch, made.states_Nd, values_BS, returns_BS, self.step == 0, minibatches, factor
+            made.batch,
+            made.states_Nd,
+            values_BS,
+            returns_BS,
+            self.step == 0,
+            minibatches,
+            factor,
+            partial(named, made),
         )
         kl = losses.masked_sum(losses.kl_k1(made.logprobs_BS, made.reference_BS, mask_BS), mask_BS)
         self.kl.update(kl.mean().item())
@@ -248,7 +276,7 @@ class PPO:
             sums["loss"] + settings.sl_mix * mixed.get("loss/sft", 0.0),
             self.optimiser,
             lr,
-            rows=", ".join(made.prompts[row].id for row in minibatch),
+            rows=partial(named, made, minibatch),
         )
         return {**{f"ppo/policy/{k}": v for k, v in sums.items()}, "ppo/grad_norm": norm, **mixed}
 
@@ -293,7 +321,9 @@ class PPO:
 
     def _roll_out(self) -> Rollout:
         prompts, seed = self._draw_prompts(), self._seed("rollout")
-        return rollout(self.sampler, self.reference, self.reward, prompts, self.settings, seed)
+        made = rollout(self.sampler, self.reference, self.reward, prompts, self.settings, seed)
+        refuse_broken(made)
+        return made
 
     def _seed(self, what: str) -> int:
         return derive_seed(self.seed, what, self.step)
@@ -390,7 +420,7 @@ class PPO:
             "kl_coef": self.kl.coef,
             "warnings": self.warnings,
             "monitor": self.monitor.state() if self.monitor else None,
-            "logs": {name: log.size for name, log in self.logs.items()},
+            "logs": {name: log.size() for name, log in self.logs.items()},
         }
         self.checkpoints.save(self.step, tensors, state)
 

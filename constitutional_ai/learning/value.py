@@ -10,7 +10,8 @@ Shapes: B rows, S predicted positions, N answer tokens of all rows, d width of t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -46,8 +47,12 @@ class Value(Protocol):
         first: bool,
         minibatches: Sequence[Sequence[int]],
         lr_factor: float,
+        named: Callable[[Sequence[int]], str],
     ) -> dict[str, float]:
-        """Move towards the returns; mean loss and clip share. ``first`` rollout: no clip."""
+        """Move towards the returns; mean loss and clip share. ``first`` rollout: no clip.
+
+        ``named`` names rows, for the error where a loss is no number.
+        """
         ...
 
 
@@ -80,13 +85,15 @@ class SharedValue:
         first: bool,
         minibatches: Sequence[Sequence[int]],
         lr_factor: float,
+        named: Callable[[Sequence[int]], str],
     ) -> dict[str, float]:
         steps = self.settings.value_epochs * (WARM_UP if first else 1)
         clip = math.inf if first else self.settings.value_clip
+        rows = partial(named, range(len(batch.lengths_B)))
         for _ in range(steps):
             values_BS = self._values(batch, states_Nd)
             clipped = losses.value_loss(values_BS, old_BS, returns_BS, batch.mask_BS, clip)
-            descend(clipped.loss, self.optimiser, self.settings.value_lr, rows="value rollout")
+            descend(clipped.loss, self.optimiser, self.settings.value_lr, rows)
         return {"loss": clipped.loss.item(), "clipfrac": clipped.clipfrac.item()}
 
     def _values(self, batch: Batch, states_Nd: Tensor | None) -> Tensor:
@@ -120,6 +127,7 @@ class SeparateValue:
         first: bool,
         minibatches: Sequence[Sequence[int]],
         lr_factor: float,
+        named: Callable[[Sequence[int]], str],
     ) -> dict[str, float]:
         clip = math.inf if first else self.settings.value_clip
         sums = {"loss": 0.0, "clipfrac": 0.0}
@@ -138,7 +146,7 @@ class SeparateValue:
                 gathered += clipped.loss.item() * share
                 sums["clipfrac"] += clipped.clipfrac.item() * share
             lr = self.settings.lr * lr_factor
-            apply_gradients(gathered, self.optimiser, lr, rows="value minibatch")
+            apply_gradients(gathered, self.optimiser, lr, partial(named, minibatch))
             sums["loss"] += gathered
         return {name: total / len(minibatches) for name, total in sums.items()}
 

@@ -16,7 +16,7 @@ from constitutional_ai.errors import DataError
 from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
 from constitutional_ai.learning import sft
-from constitutional_ai.learning.loop import Log
+from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.sft import Example
 from constitutional_ai.memory import give_back
@@ -28,7 +28,7 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
-from constitutional_ai.run import derive_seed, in_chunks
+from constitutional_ai.run import CHECKPOINTS, derive_seed, in_chunks
 from constitutional_ai.stages import asker, model_name
 
 NAME = "finetune"
@@ -56,7 +56,7 @@ def run(job: Job) -> dict[str, Any]:
     for k in range(first, last + 1):
         name = "model" if k == last else f"model-{k}"
         if not (folder / name).exists():
-            finetune(job, folder / name, examples(revised, helpful, k))
+            finetune(job, folder / name, named_examples(revised, helpful, k))
     return {
         "revisions": last,
         "examples": len(examples(revised, helpful, last)),
@@ -120,9 +120,23 @@ def examples(
 
     Silence and answers that were cut off are left out: they would teach silence and cutting off.
     """
-    harmless = [(row.prompt, row.answers[min(k, len(row.answers) - 1)]) for row in revised]
-    kept = [(row.prompt, row.answer) for row in helpful if row.finished]
-    return [(prompt, answer) for prompt, answer in harmless + kept if answer.strip()]
+    return [example for _, example in named_examples(revised, helpful, k)]
+
+
+def named_examples(
+    revised: Sequence[RevisedAnswer], helpful: Sequence[HelpfulAnswer], k: int
+) -> list[tuple[str, Example]]:
+    """``examples``, each with the file and line that it stands on."""
+    found = [
+        (f"revisions.jsonl:{line}", (row.prompt, row.answers[min(k, len(row.answers) - 1)]))
+        for line, row in enumerate(revised, 1)
+    ]
+    found += [
+        (f"{FILE}:{line}", (row.prompt, row.answer))
+        for line, row in enumerate(helpful, 1)
+        if row.finished
+    ]
+    return [(name, (prompt, answer)) for name, (prompt, answer) in found if answer.strip()]
 
 
 def sft_examples(job: Job) -> list[Example]:
@@ -132,17 +146,22 @@ def sft_examples(job: Job) -> list[Example]:
     return examples(revised, helpful, revisions(revised))
 
 
-def finetune(job: Job, target: Path, rows: Sequence[Example]) -> None:
-    """Train and save one model; ``model-k`` has its metrics in metrics-k.jsonl."""
+def finetune(job: Job, target: Path, named: Sequence[tuple[str, Example]]) -> None:
+    """Train and save one model; ``model-k`` has its metrics in metrics-k.jsonl.
+
+    What was interrupted goes on from its last checkpoint.
+    """
     settings = job.settings.finetune
+    names, rows = [name for name, _ in named], [example for _, example in named]
     policy = Policy.to_train(job.start_model(), job.settings.model)
     log = Log(target.with_name(target.name.replace("model", "metrics") + ".jsonl"))
-    log.cut(0)
+    kept = Resumable(target.parent / CHECKPOINTS / target.name, settings.checkpoint_every, log)
     seed = derive_seed(job.settings.seed, NAME, job.round)
     total = sft.steps(policy, rows, settings)
     with job.progress.task(f"SL-CAI {target.name}", total=total, unit="steps") as tick:
-        sft.train(policy, rows, settings, seed, log.write, tick)
+        sft.train(policy, rows, settings, seed, log.write, tick, names, kept)
     adapter = target.with_name(target.name.replace("model", "adapter"))
     policy.save_adapter(adapter, model_name(job, job.start_model()))
     policy.save_pretrained(target)
+    kept.checkpoints.clear()
     give_back()

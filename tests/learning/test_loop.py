@@ -48,7 +48,7 @@ def model_and_optimiser() -> tuple[nn.Linear, torch.optim.AdamW]:
 
 def one_step(model: nn.Module, optimiser: torch.optim.Optimizer, scale: float = 1.0) -> float:
     loss = (model(torch.ones(2, 3)) * scale).pow(2).mean()
-    return loop.descend(loss, optimiser, lr=0.1, rows="row 7")
+    return loop.descend(loss, optimiser, lr=0.1, rows=lambda: "row 7")
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
@@ -64,7 +64,7 @@ def test_the_gradient_is_clipped_and_its_norm_returned() -> None:
     model, _ = model_and_optimiser()
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     before = torch.cat([p.flatten().clone() for p in model.parameters()])
-    norm = loop.descend((model(torch.ones(1, 3)) * 1000).sum(), sgd, lr=1.0, rows="")
+    norm = loop.descend((model(torch.ones(1, 3)) * 1000).sum(), sgd, lr=1.0, rows=str)
     after = torch.cat([p.flatten() for p in model.parameters()])
     assert norm == pytest.approx(1000 * 4**0.5)
     assert (after - before).norm().item() == pytest.approx(1.0, rel=1e-4)
@@ -114,7 +114,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_log_is_cut_back(tmp_path: Path) -> None:
     log = loop.Log(tmp_path / "metrics.jsonl")
     log.write({"step": 1, "x": float("nan")})
-    size = log.size
+    size = log.size()
     log.write({"step": 2}, {"step": 3})
     loop.Log(log.path).cut(size)
     assert [json.loads(line) for line in log.path.read_text().splitlines()] == [

@@ -196,7 +196,7 @@ def test_the_value_learns_the_returns(
     for _ in range(20):
         old = learner.predict(found.batch, found.states_Nd)
         assert (old[~mask] == 0).all()
-        learner.fit(found.batch, found.states_Nd, old, returns, True, rows, lr_factor=1.0)
+        learner.fit(found.batch, found.states_Nd, old, returns, True, rows, 1.0, str)
     error = learner.predict(found.batch, found.states_Nd) - returns
     assert error[mask].var() < 0.5 * returns[mask].var()
 
@@ -212,7 +212,7 @@ def test_the_clip_holds_the_value_back(
     for first in (False, True):
         learner = make_value(speaker, reward, settings, seed=0)
         old = learner.predict(found.batch, found.states_Nd)
-        learner.fit(found.batch, found.states_Nd, old, returns, first, [], lr_factor=1.0)
+        learner.fit(found.batch, found.states_Nd, old, returns, first, [], 1.0, str)
         change = learner.predict(found.batch, found.states_Nd) - old
         moved[first] = change[found.batch.mask_BS].mean().item()
     assert 0.1 < moved[False] < 0.6 < 2 < moved[True]

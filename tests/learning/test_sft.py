@@ -53,5 +53,5 @@ def test_prompt_tokens_have_no_loss(policy: Policy) -> None:
 def test_a_loss_that_is_no_number_names_the_rows(policy: Policy) -> None:
     with torch.no_grad():
         next(policy.model.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingDiverged, match="SFT examples"):
+    with pytest.raises(TrainingDiverged, match="SFT example 6, SFT example 8"):
         sft.train(policy, EXAMPLES, SETTINGS, seed=1, log=ignore, tick=ignore)
