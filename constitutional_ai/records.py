@@ -86,6 +86,7 @@ class Pair(Row):
     answers: tuple[str, str]
     model: str
     seed: int
+    constitution: str = ""  # hash of what the answering model was aligned under
 
 
 class Preference(Row):

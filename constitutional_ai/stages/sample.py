@@ -54,6 +54,7 @@ def run(job: Job) -> dict[str, Any]:
                 ),
                 model=name,
                 seed=job.settings.seed,
+                constitution=job.constitution.hash,
             )
             for row, prompt in enumerate(chunk)
         ]
