@@ -26,7 +26,7 @@ PADDING = 150  # sentences
 
 @dataclass(frozen=True)
 class Change:
-    """(the worse answer, the pair's number) → the attacked one. ``replaces``: nothing stays of it."""
+    """(the worse answer, the pair's number) → the attacked one. ``replaces``: none of it stays."""
 
     make: Callable[[str, int], str]
     replaces: bool = False

@@ -7,6 +7,7 @@ asked again with the answers swapped, behind a new fence: what is left of the or
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import Field
@@ -17,6 +18,7 @@ from constitutional_ai.judge import Judge, Unlabelled, Verdict, nonce, tempered
 from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.judging.replies import FAILED, choice
+from constitutional_ai.pipeline import model_identity
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.run import StageFolder, in_chunks
 
@@ -46,9 +48,12 @@ def examine(
     again: int,
     size: int,
 ) -> list[Judged]:
-    """A row for each pair, in order; kept in ``folder``, so that an interrupted call goes on."""
-    key = content_hash(judge.name, judge.settings.model_dump(), judge.constitution.hash, seed)
-    made_of = content_hash(key, judge.temperature, again, [(row.id, row.set) for row in rows])
+    """A row for each pair, in order; kept in ``folder``, so that an interrupted call goes on.
+
+    What is kept is found again only by the same model files, pairs and settings.
+    """
+    asked = judge.settings.model_dump(), judge.constitution.hash, judge.temperature, seed, again
+    made_of = content_hash(model_identity(judge.name), asked, [asdict(row) for row in rows])
     place = StageFolder(folder / made_of, "label", seed)
     swapped = {row.id for row in rows[:again]}
 

@@ -122,6 +122,15 @@ def test_an_interrupted_examination_goes_on(tmp_path: Path) -> None:
     assert examine(judge, rows, 0, tmp_path / "a", lambda _: None, again=5, size=2) == whole
 
 
+def test_other_pairs_of_the_same_ids_are_asked_anew(tmp_path: Path) -> None:
+    judge = judge_of(by_place(0.9, 0.9))
+    (before,) = examine(judge, [pair(1)], 0, tmp_path, lambda _: None, again=0, size=2)
+    turned = [pair(1, better="bad", worse="good")]
+    (after,) = examine(judge, turned, 0, tmp_path, lambda _: None, again=0, size=2)
+    assert before.p == pytest.approx(0.9)
+    assert after.p == pytest.approx(0.1)
+
+
 @pytest.fixture
 def pairs_file(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.jsonl"
