@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -25,12 +25,16 @@ COLUMNS = ("date", "commit", "case", "ours", "theirs", "ratio", "rounds", "machi
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table. ``ratios`` holds a value a round: above 1, ours is the faster."""
+    """One line of a table. ``ratios`` holds a value a round: above 1, ours is the faster.
+
+    ``facts`` are what else was found; they are printed, and stand in the JSON.
+    """
 
     case: str
     ours: str
     theirs: str
     ratios: list[float]
+    facts: dict[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> str:
@@ -55,9 +59,7 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
-def in_turns(
-    sides: Mapping[str, Callable[[int], float]], rounds: int
-) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
     """What each side returns in each round; it is given the round's number.
 
     >>> found = in_turns({"a": lambda n: n, "b": lambda n: 2 * n}, 3)
@@ -80,6 +82,9 @@ def finish(bench: str, options: argparse.Namespace, rows: Sequence[Row], trl: st
     where, versions_ = machine(options), versions(trl)
     print(f"\n{versions_}\n{where}")
     print(table(rows))
+    for row in rows:
+        for name, value in row.facts.items():
+            print(f"{row.case}: {name} {value:.4g}")
     if options.quick:
         print("--quick: sizes are too small to mean anything")
     if options.json:

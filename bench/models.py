@@ -1,8 +1,8 @@
 """Models to measure with: the laboratory's, a folder, or random weights made on the spot.
 
-``random:0.1b`` is a Llama, ``random:0.5b`` and ``random:1.5b`` have the shape of Qwen2.5. They speak
-in words of the laboratory's tokenizer and never say an end token, so every answer runs to its limit
-and the work is the same for whoever does it.
+``random:0.1b`` is a Llama, ``random:0.5b`` and ``random:1.5b`` have the shape of Qwen2.5. They
+speak in words of the laboratory's tokenizer and never say an end token, so every answer runs to its
+limit and the work is the same for whoever does it.
 """
 
 import math
@@ -96,7 +96,7 @@ def _write_random(size: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def write_reward_model(policy: str, folder: Path) -> str:
+def write_reward_model(policy: str, folder: Path, seed: int = 0) -> str:
     """A reward model on a policy's body under a random head, as a standard folder."""
     import torch
 
@@ -104,8 +104,25 @@ def write_reward_model(policy: str, folder: Path) -> str:
     from constitutional_ai.learning.reward_model import RewardModel
 
     reward = RewardModel.from_policy(Policy.load(policy, "cpu"))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     weight = reward.model.score.weight
     torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=generator)
     reward.save_pretrained(folder)
+    return str(folder)
+
+
+def write_neighbour(policy: str, folder: Path) -> str:
+    """A policy near another: its weights with a tenth of their own spread as noise."""
+    import torch
+
+    from constitutional_ai.learning.policy import Policy
+
+    near = Policy.load(policy, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in near.model.parameters():
+            if weight.ndim == 2:
+                noise = torch.randn(weight.shape, generator=generator)
+                weight += 0.1 * weight.std() * noise
+    near.save_pretrained(folder)
     return str(folder)

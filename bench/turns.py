@@ -33,7 +33,7 @@ class Worker:
         env: Mapping[str, str] | None = None,
     ) -> None:
         path = os.pathsep.join(map(str, [*overlays, ROOT]))
-        self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - see __exit__
         self._process = subprocess.Popen(
             [sys.executable, *command],
             env={**os.environ, "PYTHONPATH": path, **(env or {})},

@@ -1,0 +1,133 @@
+"""Steps of reward modelling: ours against TRL 1.16's RewardTrainer.
+
+    make bench-env
+    python bench/reward.py [--models lab:s random:0.1b] [--precision float32] [--write]
+
+TRL knows hard labels only, so ours gets them, too: every pair has P(chosen better) = 1, and the
+small penalty on scores is off. Then both minimise Bradley and Terry's loss. What is compared, and
+how: bench/training.py.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import compare
+import models
+import training
+
+from constitutional_ai.errors import UserError
+
+ROWS = 384
+LR, WARMUP = 6e-4, 5
+
+
+def main() -> None:
+    """Read the command line; measure, or be one of the sides."""
+    parser = training.parser(__doc__)
+    parser.add_argument("--batch-pairs", type=int, default=0, help="a step; 0: 32, 8 if random")
+    options = parser.parse_args()
+    if options.side:
+        be(options)
+        return
+    training.fewer_if_quick(options)
+    try:
+        rows = [row for spec in options.models for row in measured(spec, options)]
+    except UserError as error:
+        parser.error(str(error))
+    compare.finish("reward", options, rows, training.TRL)
+
+
+def measured(spec: str, options: argparse.Namespace) -> list[compare.Row]:
+    with tempfile.TemporaryDirectory() as made:
+        folder = models.folder_of(spec, Path(made))
+        job = prepare(folder, spec, options)
+        job["reward"] = models.write_reward_model(folder, Path(made) / "reward")
+        return training.measured(__file__, spec, job, Path(made), options)
+
+
+def prepare(folder: str, spec: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Pairs of answers to a prompt, their ids, and the batches that our loop will make of them."""
+    from constitutional_ai.data import load_prompts
+    from constitutional_ai.engines.base import Sampling
+    from constitutional_ai.engines.local import LocalEngine
+    from constitutional_ai.learning.loop import epochs
+
+    random_ = spec.startswith("random:")
+    rows = 24 if options.quick else 64 if random_ else ROWS
+    size = options.batch_pairs or (4 if options.quick else 8 if random_ else 32)
+    prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]
+    engine = LocalEngine(folder, device=options.device)
+    said = [engine.generate(prompts, Sampling(max_new_tokens=64, seed=seed)) for seed in (0, 1)]
+    pairs = [(p, a.text, b.text) for p, a, b in zip(prompts, *said, strict=True)]
+    spell = engine.tokens
+    ids = [[spell.prompt(p) + spell.answer(text) for text in both] for p, *both in pairs]
+    order = sorted(range(rows), key=lambda n: max(map(len, ids[n])))
+    batches = [order[first : first + size] for first in range(0, rows, size)]
+    steps = training.steps_a_turn(spec, options) * (options.rounds + 2)  # one turn to begin with
+    count = -(-steps // len(batches))
+    return {
+        "pairs": pairs,
+        "ids": ids,
+        "lengths": [len(chosen) + len(rejected) for chosen, rejected in ids],
+        "epochs": count,
+        "batch_pairs": size,
+        "batches": epochs(batches, count, seed=0),
+        "warmup_steps": WARMUP,
+    }
+
+
+def be(options: argparse.Namespace) -> None:
+    job, taking = training.start(options.job)
+    if options.side == "ours":
+        be_ours(job, training.Steps(job, taking))
+    else:
+        training.be_trl(options.side, job, taking, lambda *given: make(job, *given), LR)
+
+
+def be_ours(job: dict[str, Any], step: training.Steps) -> None:
+    from constitutional_ai.learning import reward_model
+    from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
+    from constitutional_ai.settings import RewardSettings
+
+    settings = RewardSettings(
+        epochs=job["epochs"],
+        lr=LR,
+        batch_pairs=job["batch_pairs"],
+        warmup_steps=WARMUP,
+        label_margin=0.0,
+        score_l2=0.0,
+    )
+    pairs = [LabelledPair(*pair, p=1.0) for pair in job["pairs"]]
+    reward = RewardModel.load(job["reward"], job["device"])
+    log = training.logger(job, step, "loss/preference")
+    step.wait()
+    reward_model.train(reward, pairs, settings, 0, log, training.silent)
+
+
+def make(job: dict[str, Any], given: dict[str, Any], schedule: Any) -> Any:
+    """A RewardTrainer on the ids that ours trains on."""
+    import torch
+    import transformers
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    rows = {
+        "chosen_ids": [chosen for chosen, _ in job["ids"]],
+        "rejected_ids": [rejected for _, rejected in job["ids"]],
+    }
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        job["reward"], num_labels=1, dtype=torch.float32
+    )
+    return RewardTrainer(
+        model=model,
+        args=RewardConfig(**given),
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=transformers.AutoTokenizer.from_pretrained(job["reward"]),
+        optimizers=schedule(model, LR) if schedule else (None, None),
+    )
+
+
+if __name__ == "__main__":
+    main()
