@@ -25,10 +25,9 @@ from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.judge import nonce
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.run import derive_seed
+from constitutional_ai.stages.revise import finds_nothing
 
 Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
-
-_CLEAN = ("no issues", "response is appropriate")
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ class ConstitutionalAI:
     def self_critique_loop(self, prompt: Text, max_iterations: int = 3) -> Text:
         """Answer, then critique and revise under one principle after another.
 
-        Ends when a critique says "no issues" or "response is appropriate"; in a list, each row by
-        itself.
+        Ends when a critique finds nothing, such as "no issues" or "response is appropriate"; in a
+        list, each row by itself.
         """
         texts = _listed(prompt)
         answers = self.generate_response(texts)
@@ -119,7 +118,7 @@ class ConstitutionalAI:
             critiques = self.critique(
                 [texts[r] for r in rows], [answers[r] for r in rows], principle
             )
-            found = {r: c for r, c in zip(rows, critiques, strict=True) if not _is_clean(c)}
+            found = {r: c for r, c in zip(rows, critiques, strict=True) if not finds_nothing(c)}
             rows = list(found)
             if not rows:
                 break
@@ -185,10 +184,6 @@ class ConstitutionalAI:
 
 def _principle(principle: ConstitutionalPrinciple | Principle) -> Principle:
     return principle if isinstance(principle, Principle) else principle.as_principle()
-
-
-def _is_clean(critique: str) -> bool:
-    return any(phrase in critique.lower() for phrase in _CLEAN)
 
 
 def _listed(text: str | list[str]) -> list[str]:

@@ -75,7 +75,8 @@ def run(job: Job) -> dict[str, Any]:
             for n, p in zip(held, predicted, strict=True)
         )
     )
-    (folder / "calibration.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(_known(found), indent=2, allow_nan=False)
+    (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
     reward.save_adapter(folder / "adapter", model_name(job, start))
     reward.save_pretrained(folder / "model")
     job.progress.note(
@@ -150,4 +151,11 @@ def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
 
 
 def _figures(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "bins"}
+    return {name: value for name, value in _known(found).items() if name != "bins"}
+
+
+def _known(found: dict[str, Any]) -> dict[str, Any]:
+    """Without what could not be measured, such as agreement where no label is clear: JSON has no
+    NaN.
+    """
+    return {name: value for name, value in found.items() if value == value}
