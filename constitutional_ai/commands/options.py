@@ -29,8 +29,17 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stdout.")]
 
 
+PIPELINE = (
+    "run", "revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report",
+)  # fmt: skip
+
+
 class Commands(TyperGroup):
-    """Turns what a command raises into exit codes, in this one place."""
+    """Turns what a command raises into exit codes, in this one place; lists the pipeline first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return [n for n in PIPELINE if n in names] + [n for n in names if n not in PIPELINE]
 
     def invoke(self, ctx: Any) -> Any:
         before = signal.signal(signal.SIGTERM, _interrupt)
