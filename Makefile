@@ -3,6 +3,7 @@
 # make check   lint, types and tests
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
 # make test-interop  the exports against TRL, veRL and OpenRLHF
+# make bench   side by side with TRL and others, into bench/RESULTS.md; make bench BENCH=--quick tries it
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check and
 # test-server.
@@ -17,7 +18,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check test-interop vllm-env test-server clean
+.PHONY: demo test lint types check test-interop vllm-env test-server bench-env bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -66,8 +67,24 @@ $(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
 	$(VLLM_BIN)/python -c 'import vllm'
 	@touch $@
 
+# TRL lies over our environment through PYTHONPATH, so torch is not installed twice: 1.16.0 with what
+# it needs, and 1.12.0, the last with PPO, alone.
+TRL_TARGETS := .venv-trl .venv-trl112
+BENCH       ?= --write
+
+bench-env: .venv-trl112/.installed
+
+bench: bench-env
+	$(BIN)/python bench $(BENCH)
+
+.venv-trl112/.installed: bench/requirements.txt $(VENV)/.installed-dev
+	rm -rf $(TRL_TARGETS)
+	$(PIP) install --quiet --no-deps --target .venv-trl -r bench/requirements.txt
+	$(PIP) install --quiet --no-deps --target .venv-trl112 trl==1.12.0
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_TARGETS) build dist
 
 # torch first and alone, so that only it is looked up in the extra index.
 $(VENV)/.torch: constraints.txt

@@ -41,10 +41,10 @@ class Row:
         """The median, and between what values it lies.
 
         >>> Row("", "", "", [2.0, 4.0, 3.0]).ratio
-        '3.00 (2.00–4.00)'
+        '3 (2–4)'
         """
         low, high = min(self.ratios), max(self.ratios)
-        return f"{median(self.ratios):.2f} ({low:.2f}–{high:.2f})"
+        return f"{median(self.ratios):.3g} ({low:.3g}–{high:.3g})"
 
 
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -99,7 +99,7 @@ def table(rows: Sequence[Row]) -> str:
 
     >>> print(table([Row("a case", "2 rows/s", "1 rows/s", [2.0])]))
     case    ours      theirs    ratio
-    a case  2 rows/s  1 rows/s  2.00 (2.00–2.00)
+    a case  2 rows/s  1 rows/s  2 (2–2)
     """
     lines = [("case", "ours", "theirs", "ratio")]
     lines += [(row.case, row.ours, row.theirs, row.ratio) for row in rows]
