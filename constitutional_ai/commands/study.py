@@ -21,6 +21,15 @@ app = group("Several runs, one table.")
 # The studies by name, with what --help says; written out here so that help imports none of them.
 STUDIES = {
     "revisions": "harm and help after each revision (Figure 5)",
+    "number": "how many principles, and how different (Figure 6)",
+    "direct": "critique and revision against revision alone (Figure 7)",
+    "sizes": "size of the model, judging and self-critique (Figure 4)",
+    "labels": "hard, soft, clamped labels and chain of thought (Figure 9)",
+    "training": "harmlessness and helpfulness through RL training (Figures 2, 3, 8)",
+    "absolute": "absolute harm at temperature 0 and 1 (Figure 10)",
+    "comparison": "CAI, SFT and RLHF at an equal budget, with Elo",
+    "overoptimisation": "gold and proxy reward over the distance; the monitor; ensembles",
+    "principles": "which principle does the work",
 }
 DOCS = Path("docs")
 
@@ -61,8 +70,9 @@ def _study_command(name: str) -> Callable[..., None]:
         ] = "",
         quick: Annotated[bool, typer.Option("--quick", help="One seed and small counts.")] = False,
         jobs: Annotated[
-            int, typer.Option(min=0, help="Steps at once; default one a core; 0: in this process.")
-        ] = -1,
+            int | None,
+            typer.Option(min=0, help="Steps at once; default one a core; 0: in this process."),
+        ] = None,
         file: Annotated[
             str | None, typer.Option(metavar="FILE", help="Another run file to start from.")
         ] = None,
@@ -79,7 +89,7 @@ def _study_command(name: str) -> Callable[..., None]:
 
         from constitutional_ai.studies import running
 
-        if jobs < 0:
+        if jobs is None:
             jobs = len(os.sched_getaffinity(0))
         file = file or (running.QUICK if quick else running.FULL)
         chosen = _whole_numbers(seeds or ("0" if quick else "0,1,2"))
@@ -119,6 +129,40 @@ def pages(
 ) -> None:
     """Draw the studies' pages again from their result files."""
     _write_pages(from_, docs or from_ / "pages")
+
+
+@app.command()
+def claims(
+    from_: From,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = DOCS / "claims.md",
+) -> None:
+    """What the paper found, and what the studies' results show of it."""
+    from constitutional_ai.studies import cells
+    from constitutional_ai.studies.claims import markdown
+    from constitutional_ai.studies.running import results_in
+
+    results = {path.stem: cells.load(path) for path in results_in(from_)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(markdown(results), encoding="utf-8")
+    print(out)
+
+
+@app.command()
+def tutorial(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Markdown files.")],
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Results of studies, for tables.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--tables-only", help="Fill tables in; run no command.")
+    ] = False,
+) -> None:
+    """Run the commands that stand in tutorials and put their outputs in; refill their tables."""
+    from constitutional_ai.studies import tutorials
+
+    for file in files:
+        for line in tutorials.refresh(file, from_, run=not keep):
+            print(line)
 
 
 def _write_pages(out: Path, folder: Path) -> None:

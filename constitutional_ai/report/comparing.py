@@ -66,21 +66,22 @@ def _bar(axes: Axes, value: Estimate, row: int, column: int) -> None:
 
 
 def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = True) -> Figure:
-    """Every path through two metrics, an arrowhead's place marked; single points bear names."""
+    """Every path through two metrics, its end marked large; single points bear their names."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.8, 4.6), layout="constrained")
         axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
         long_ = any(len(path.points) > 1 for path in paths)
         for k, path in enumerate(paths):
-            look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+            colour, mark = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             x, y = ([point[n]["mean"] for point in path.points] for n in (0, 1))
             if long_:
-                axes.plot(x, y, ls=DASHES[k % len(DASHES)], ms=3.5, label=path.label, **look)
-                axes.plot(x[-1:], y[-1:], ms=9, ls="", **look)
+                dash = DASHES[k % len(DASHES)]
+                axes.plot(x, y, color=colour, marker=mark, ls=dash, ms=3.5, label=path.label)
+                axes.plot(x[-1:], y[-1:], color=colour, marker=mark, ls="", ms=9)
             for one, two in path.points if intervals else ():
                 axes.errorbar(
                     one["mean"], two["mean"], xerr=_arms(one), yerr=_arms(two),
-                    color=look["color"], marker=look["marker"], ms=0 if long_ else 7,
+                    color=colour, marker=mark, ms=0 if long_ else 7,
                     elinewidth=1.0, capsize=2, alpha=0.55 if long_ else 1,
                 )  # fmt: skip
             if not long_:

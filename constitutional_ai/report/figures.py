@@ -60,13 +60,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A line; ``low`` and ``high``, where given, draw its interval."""
+    """A line; ``low`` and ``high``, where given, draw its interval.
+
+    ``look`` is its colour, marker and dash where lines of several panels belong together.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    look: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,11 @@ def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
         for axes, panel in zip(grid[:, 0], rows, strict=True):
             axes.set_ylabel(panel.ylabel)
             for k, series in enumerate(panel.series):
-                _line(axes, series, k)
+                _line(axes, series, k if series.look is None else series.look)
             if panel.bounds:
                 low, high = panel.bounds
                 axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-            if len(panel.series) > 1:
+            if len(panel.series) > 1 or any(one.look is not None for one in panel.series):
                 axes.legend(loc="best")
         grid[-1, 0].set_xlabel(xlabel)
         if all(float(x).is_integer() for panel in rows for line in panel.series for x in line.x):

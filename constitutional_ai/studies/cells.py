@@ -65,7 +65,7 @@ class Result:
     version: str
     cells: Sequence[Cell]
     runs: Sequence[Made]
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def cell(self, line: str, metric: str, x: float = 0.0) -> Cell | None:

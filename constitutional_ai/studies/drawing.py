@@ -30,15 +30,17 @@ def _figure(drawn: Drawn, result: Result) -> Figure | None:
 
 def _lines(drawn: Lines, result: Result) -> Figure | None:
     panels = []
+    every = drawn.only or tuple(result.lines(axis.metric for axis in drawn.axes))
+    look = {name: k for k, name in enumerate(every)}
     for axis in drawn.axes:
         names = drawn.only or tuple(result.lines([axis.metric]))
-        series = [_series(result, name, axis, drawn.x) for name in names]
+        series = [_series(result, name, axis, drawn.x, look[name]) for name in names]
         if series := [one for one in series if one.x]:
             panels.append(Panel(axis.label, series, axis.bounds))
     return figures.panels(panels, drawn.xlabel) if panels else None
 
 
-def _series(result: Result, line: str, axis: Axis, xmetric: str) -> Series:
+def _series(result: Result, line: str, axis: Axis, xmetric: str, look: int) -> Series:
     cells = result.line(line, axis.metric)
     places = [_place(result, cell, xmetric) for cell in cells]
     known = [(x, cell.estimate) for x, cell in zip(places, cells, strict=True) if x is not None]
@@ -46,7 +48,7 @@ def _series(result: Result, line: str, axis: Axis, xmetric: str) -> Series:
     drawn = all(math.isfinite(value) for value in [*low, *high])
     if not drawn or low == mean:
         low, high = [], []
-    return Series(line, [x for x, _ in known], mean, low, high)
+    return Series(line, [x for x, _ in known], mean, low, high, look)
 
 
 def _place(result: Result, cell: Cell, xmetric: str) -> float | None:

@@ -1,10 +1,32 @@
 """Every study, in the order in which they are told."""
 
 from constitutional_ai.errors import UserError
-from constitutional_ai.studies import revisions
+from constitutional_ai.studies import (
+    absolute,
+    comparison,
+    direct,
+    labels,
+    number,
+    overoptimisation,
+    principles,
+    revisions,
+    sizes,
+    training,
+)
 from constitutional_ai.studies.plan import Study
 
-STUDIES: tuple[Study, ...] = (revisions.STUDY,)
+STUDIES: tuple[Study, ...] = (
+    revisions.STUDY,
+    number.STUDY,
+    direct.STUDY,
+    sizes.STUDY,
+    labels.STUDY,
+    training.STUDY,
+    absolute.STUDY,
+    comparison.STUDY,
+    overoptimisation.STUDY,
+    principles.STUDY,
+)
 
 
 def chosen(name: str) -> list[Study]:

@@ -13,7 +13,7 @@ from constitutional_ai.report.page import Drawing, Page, Section, Table, render
 from constitutional_ai.stats import Estimate
 from constitutional_ai.studies.cells import Result
 from constitutional_ai.studies.drawing import draw
-from constitutional_ai.studies.plan import Axis, Study
+from constitutional_ai.studies.plan import Study
 
 HTML = "studies.html"
 CANNOT = (
@@ -69,11 +69,6 @@ def counted(study: Study, result: Result) -> str:
 
 def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
     """The documentation's page; ``pictures`` are files beside it."""
-    head = ["", *([study.xname] if study.xname else []), *(axis.label for axis in study.table)]
-    body = [
-        [row.line, *([f"{row.x:g}"] if study.xname else []), *map(shown, row.values)]
-        for row in rows(study, result)
-    ]
     runs = [
         [f"`{made.variant}`", str(made.seed), f"`{made.stage}`", f"`{made.hash}`",
          f"{made.seconds:.0f}"]
@@ -83,7 +78,7 @@ def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
         f"# {study.title}",
         f"{study.question} The paper's place: {study.paper}.",
         *(f"![{study.title}: {name}]({name})" for name in pictures),
-        grid(head, body),
+        table(study, result),
         f"{intervals(result)} {counted(study, result)}",
         *study.caveats,
         *result.notes,
@@ -96,6 +91,21 @@ def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
         grid(["run", "seed", "last stage", "hash", "seconds"], runs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def table(study: Study, result: Result) -> str:
+    """The study's table alone, in Markdown."""
+    return grid(*_columns(study, result))
+
+
+def _columns(study: Study, result: Result) -> tuple[list[str], list[list[str]]]:
+    """The table's head and its rows."""
+    head = ["", *([study.xname] if study.xname else []), *(axis.label for axis in study.table)]
+    body = [
+        [row.line, *([f"{row.x:g}"] if study.xname else []), *map(shown, row.values)]
+        for row in rows(study, result)
+    ]
+    return head, body
 
 
 def _overridden(result: Result) -> str:
@@ -158,11 +168,7 @@ def _section(study: Study, result: Result) -> Section:
         alt = f"{study.title}: {name}. {study.question}"
         inlined = figures.inline(figures.svg(figure, name), alt)
         drawings.append(Drawing("", f"{study.question} ({study.paper})", inlined))
-    head = ["", *([study.xname] if study.xname else []), *(_short(axis) for axis in study.table)]
-    body = [
-        [row.line, *([f"{row.x:g}"] if study.xname else []), *map(shown, row.values)]
-        for row in rows(study, result)
-    ]
+    head, body = _columns(study, result)
     runs = "\n".join(f"{m.variant}  seed {m.seed}  {m.stage}  {m.hash}" for m in result.runs)
     return Section(
         study.title,
@@ -171,7 +177,3 @@ def _section(study: Study, result: Result) -> Section:
         tables=[Table(study.question, head, body)],
         details={"command": result.command, "runs": runs},
     )
-
-
-def _short(axis: Axis) -> str:
-    return axis.label

@@ -52,7 +52,7 @@ STUDY = Study(
     read=read,
     figures={
         "revisions": Lines(
-            (Axis("harm", "harm (0–4)"), GOOD, HELP, REFUSED), "number of revisions k"
+            (Axis("harm", "harm (0–4)", (0, 4)), GOOD, HELP, REFUSED), "number of revisions k"
         )
     },
     table=(HARM, GOOD, HELP, REFUSED),

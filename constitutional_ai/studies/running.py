@@ -47,7 +47,7 @@ def run(wanted: Wanted, progress: Progress) -> list[Result]:
     for study in wanted.studies:
         try:
             result = read(study, wanted, planned)
-        except UserError as error:
+        except (UserError, OSError) as error:
             if not lost:
                 raise
             unread.append(study.name)
@@ -127,5 +127,5 @@ def results_in(folder: Path) -> list[Path]:
     """The result files under a study's folder. Raises UserError where there is none."""
     found = sorted((folder / RESULTS).glob("*.json"))
     if not found:
-        raise UserError(f"{folder / RESULTS}: no results; run `cai study run all --out {folder}`")
+        raise UserError(f"{folder / RESULTS}: no results; run `cai study all --out {folder}`")
     return found

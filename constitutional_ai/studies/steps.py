@@ -6,6 +6,7 @@ get hard links (copies, where the disk knows none), whole or not at all. So ever
 complete run folder.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from constitutional_ai.constitution import load_constitution
+from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.pipeline import Step, run_pipeline
 from constitutional_ai.progress import Progress
@@ -70,12 +72,12 @@ def tasks(
                 links.append((made[key], place))
                 continue
             made[key] = place
-            needs = (key_of(one, one.steps[number - 1]),) if number else ()
+            needs = tuple(key_of(one, before) for before in one.steps[:number][-1:])
             if not (place / "manifest.json").exists():
                 work_on = (one.settings, one.folder, step, tuple(links))
                 found.append(Task(key, needs, make, work_on))
         ready = all((place / "manifest.json").exists() for _, place in links)
-        if links and not ready:
+        if len(links) == len(one.steps) and not ready:
             key = f"{one.settings.seed} put together {one.variant.name}"
             needs = tuple(key_of(one, step) for step in one.steps)
             found.append(Task(key, needs, put_together, (tuple(links),)))
@@ -97,7 +99,7 @@ def measuring(
                 folder = base.measured(wanted.variant, seed, wanted.name)
                 steps = one.upto(wanted.after)
                 print_ = fingerprint(one, wanted, steps)
-                folder.check(print_)
+                refuse_other(folder, print_)
                 key = f"{seed} {wanted.variant}.{wanted.name}"
                 if folder.done or key in found:
                     continue
@@ -106,6 +108,22 @@ def measuring(
                 work_on = (wanted, one.settings, one.folder, folder, print_, links)
                 found[key] = Task(key, needs, take, work_on)
     return list(found.values())
+
+
+def refuse_other(folder: StageFolder, print_: Mapping[str, object]) -> None:
+    """Raise RunFolderError where something else was measured in this folder."""
+    for name in ("manifest.json", "settings.json"):
+        path = folder.path / name
+        if not path.exists():
+            continue
+        before = json.loads(path.read_bytes())["fingerprint"]
+        for key in [*print_, *before]:
+            if before.get(key) != print_.get(key):
+                raise RunFolderError(
+                    f"{folder.path}: was measured with {key} = {before.get(key)}, now"
+                    f" {print_.get(key)}; delete that folder, or take another --out"
+                )
+        return
 
 
 def key_of(one: Planned, step: Step) -> str:

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,10 @@ from typing import Any
 from constitutional_ai.progress import Progress
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "0"}
+DIED = (
+    "a worker process died, most likely for want of memory; run the same command again, with fewer"
+    " --jobs"
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def _beside(
                 running[pool.submit(task.work, *task.args)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise error
                 yield running.pop(future), _told(error) if error else ""
 
 
@@ -109,6 +116,8 @@ def _workers(jobs: int) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_only_the_parent_is_stopped)
     try:
         yield pool
+    except BrokenProcessPool:
+        raise OSError(DIED) from None
     except BaseException:
         for worker in multiprocessing.active_children():
             worker.terminate()

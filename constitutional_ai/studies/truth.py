@@ -69,15 +69,15 @@ def label_calibration(rows: Sequence[Preference]) -> dict[str, Any]:
             clear.append((row.p_chosen, found > 0))
     if not clear:
         return {"bins": []}
-    bins = []
+    bins, errors = [], []
     for number in range(BINS):
         low = 0.5 + number * 0.5 / BINS
         high = math.inf if number == BINS - 1 else 0.5 + (number + 1) * 0.5 / BINS
         members = [(p, right) for p, right in clear if low <= p < high]
         if members:
-            mean = fmean(p for p, _ in members)
-            bins.append({"p": mean, "right": stats.share(right for _, right in members)})
-    errors = [bin_["right"]["n"] * abs(bin_["right"]["mean"] - bin_["p"]) for bin_ in bins]
+            mean, share = fmean(p for p, _ in members), stats.share(r for _, r in members)
+            bins.append({"p": mean, "right": share})
+            errors.append(share["n"] * abs(share["mean"] - mean))
     return {
         "bins": bins,
         "accuracy": stats.share(right for _, right in clear),

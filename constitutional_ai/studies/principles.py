@@ -1,0 +1,217 @@
+"""Which principle does the work: what each one changes, alone, left out, and against jailbreaks.
+
+Principles of the critique are followed to the SL-CAI model, those of the comparison to RL-CAI; for
+each a run without it and, where it can be, a run with it alone. The two phases of the laboratory's
+constitution have principles of their own.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from constitutional_ai import stats
+from constitutional_ai.constitution import Constitution, Use, load_constitution
+from constitutional_ai.job import Job
+from constitutional_ai.judge import Verdict
+from constitutional_ai.records import Pair, RevisedAnswer
+from constitutional_ai.redteam.scores import BENIGN
+from constitutional_ai.run import StageFolder
+from constitutional_ai.stages.label import seated
+from constitutional_ai.studies import answering, attacks, subsets, truth
+from constitutional_ai.studies.answering import RL, SL
+from constitutional_ai.studies.cells import Collected
+from constitutional_ai.studies.plan import (
+    COMMON,
+    Axis,
+    Base,
+    Bench,
+    Dots,
+    Measurement,
+    Study,
+    Variant,
+)
+
+TUNED, ALL = "(all, to SL-CAI)", "(all, to RL-CAI)"
+AGREEMENT = "agreement.json"
+PAIRS = 300  # that every principle judges
+# Judged alone it must say something about every request; "helpful" and "honest" do not of harm.
+ALONE = {"hhh", "harmless"}
+CHANGED = Axis("changed", "its revisions that change the answer", (0, 1))
+D_HARM = Axis("harm_change", "change in harm by one revision")
+D_GOLD = Axis("gold_change", "change in gold score by one revision")
+WHOLE = Axis("with_whole", "agrees with the whole", (0, 1))
+WITH_GOLD = Axis("with_gold", "agrees with gold", (0, 1))
+_SHORT = {"harm": "harm", "help": "help", "attack": "attack success", "good_refusal": "refusals"}
+
+
+def _after(kept: str, metric: str) -> Axis:
+    bounds = (0.0, 4.0) if metric == "harm" else (0.0, 1.0)
+    return Axis(f"{kept} {metric}", f"{_SHORT[metric]}, {kept} it", bounds)
+
+
+def _lab(base: Base, seed: int) -> Constitution:
+    return load_constitution(base.settings(seed).constitution)
+
+
+PHASES: tuple[tuple[Use, str], ...] = (("critique", "finetune"), ("preference", "ppo"))
+
+
+def _runs(constitution: Constitution) -> dict[tuple[str, str], Variant]:
+    """{(line, "without" or "only"): the run}, of both phases."""
+    found: dict[tuple[str, str], Variant] = {}
+    for use, until in PHASES:
+        names = subsets.of_use(constitution, use)
+        for name in names:
+            line = _line(constitution, use, name)
+            others = subsets.keeping(constitution, use, [n for n in names if n != name])
+            found[line, "without"] = _run("without", use, name, until, others)
+            if use == "critique" or name in ALONE:
+                alone = subsets.keeping(constitution, use, [name], everywhere=use == "preference")
+                found[line, "only"] = _run("only", use, name, until, alone)
+    return found
+
+
+def _run(how: str, use: Use, name: str, until: str, subset: Constitution) -> Variant:
+    return Variant(f"{use}-{how}-{name}", ("finetune.every_revision=false",), until, subset)
+
+
+def _line(constitution: Constitution, use: Use, name: str) -> str:
+    """A principle's name, with its phase where it is of both."""
+    both = len(constitution.principle(name).use) > 1
+    return f"{name} ({use})" if both else name
+
+
+def variants(base: Base, seed: int) -> Sequence[Variant]:
+    return [Variant(COMMON, until="ppo"), *_runs(_lab(base, seed)).values()]
+
+
+def measurements(base: Base, seed: int) -> Sequence[Measurement]:
+    found = [
+        Measurement("agreement", COMMON, agree, after="sample"),
+        attacks.catching(COMMON),
+        attacks.asked(COMMON),
+        answering.asked(COMMON, SL),
+        answering.asked(COMMON, RL),
+    ]
+    for variant in _runs(_lab(base, seed)).values():
+        found.append(answering.asked(variant.name, RL if variant.until == "ppo" else SL))
+        if variant.until == "finetune":
+            found.append(attacks.asked(variant.name))
+    return found
+
+
+def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
+    """Every principle on the same pairs: on the side of all together, and of the oracle?"""
+    pairs = job.stage("sample").rows("pairs.jsonl", Pair)[:PAIRS]
+    under = [job.constitution.usable("preference", pair.set) for pair in pairs]
+    verdicts = seated(job).compare(
+        prompts=[pair.prompt for pair in pairs],
+        sets=[pair.set for pair in pairs],
+        firsts=[pair.answers[0] for pair in pairs],
+        seconds=[pair.answers[1] for pair in pairs],
+        ids=[pair.id for pair in pairs],
+        seed=job.settings.seed,
+        principles=under,
+    )
+    found: dict[str, dict[str, list[bool]]] = {}
+    unlabelled = 0
+    for pair, verdict in zip(pairs, verdicts, strict=True):
+        if not isinstance(verdict, Verdict):
+            unlabelled += 1
+            continue
+        apart = truth.gap("hhh", pair.prompt, *pair.answers)
+        for name, p in {**verdict.by_principle, ALL: verdict.p_soft}.items():
+            flags = found.setdefault(name, {"whole": [], "gold": []})
+            flags["whole"].append((p - 0.5) * (verdict.p_soft - 0.5) > 0)
+            if abs(apart) > truth.TIE:
+                flags["gold"].append((p - 0.5) * apart > 0)
+    shares = {
+        name: {side: stats.share(values) for side, values in flags.items() if values}
+        for name, flags in found.items()
+    }
+    (folder.path / AGREEMENT).write_text(json.dumps(shares) + "\n", encoding="utf-8")
+    return {"pairs": len(pairs), "unlabelled": unlabelled}
+
+
+def read(bench: Bench, found: Collected) -> None:
+    runs = _runs(_lab(bench.base, bench.seeds[0]))
+    for seed in bench.seeds:
+        _add_steps(found, bench, seed)
+        path = bench.measured(COMMON, seed, "agreement").path / AGREEMENT
+        for name, shares in json.loads(path.read_text(encoding="utf-8")).items():
+            for side, axis in (("whole", WHOLE), ("gold", WITH_GOLD)):
+                if side in shares:
+                    found.add(name, axis.metric, seed, shares[side])
+        for family, by_principle in attacks.caught(bench, COMMON, seed).items():
+            kind = "false_alarm" if family == BENIGN else f"caught {family}"
+            for name, share in by_principle.items():
+                found.add(name, kind, seed, share)
+    for (name, how), variant in runs.items():
+        _add_retrained(found, bench, name, how, variant)
+    for how in ("without", "only"):
+        _add_retrained(found, bench, TUNED, how, Variant(COMMON))
+        _add_retrained(found, bench, ALL, how, Variant(COMMON, until="ppo"))
+
+
+def _add_steps(found: Collected, bench: Bench, seed: int) -> None:
+    """What one critique and revision under each principle did in the common run."""
+    rows = bench.stage(COMMON, seed, "revise").rows("revisions.jsonl", RevisedAnswer)
+    for name, steps in truth.step_changes(rows).items():
+        found.add(name, CHANGED.metric, seed, stats.share(step["changed"] > 0 for step in steps))
+        found.add(name, "found", seed, stats.share(step["found"] > 0 for step in steps))
+        for axis, key in ((D_HARM, "harm"), (D_GOLD, "gold")):
+            found.add(name, axis.metric, seed, stats.mean([step[key] for step in steps], seed))
+        moved = [step["gold"] for step in steps if step["changed"]]
+        if moved:
+            found.add(name, "better", seed, fmean(change > 0 for change in moved))
+            found.add(name, "worse", seed, fmean(change < 0 for change in moved))
+
+
+def _add_retrained(found: Collected, bench: Bench, name: str, how: str, variant: Variant) -> None:
+    """The retrained model's scores, under names that say which phase was changed."""
+    tuned = variant.until == "finetune"
+    scored = Collected()
+    answering.add(scored, bench, name, variant.name, SL if tuned else RL)
+    for cell in scored.cells():
+        if cell.metric in ("harm", "good_refusal", "help"):
+            for seed, estimate in cell.by_seed.items():
+                found.add(name, f"{how} {cell.metric}", int(seed), estimate)
+    if tuned:
+        attacks.add(found, bench, name, variant.name, f"{how} attack")
+
+
+STUDY = Study(
+    name="principles",
+    title="Which principle does the work",
+    paper="Beyond the paper; Figure 6 has only their number",
+    question="What does each principle change, and what is missing without it?",
+    variants=variants,
+    measurements=measurements,
+    read=read,
+    figures={
+        "principles": Dots((CHANGED, D_HARM, D_GOLD)),
+        "principles-retrained": Dots(
+            tuple(_after(how, m) for how in ("without", "only") for m in ("harm", "help"))
+        ),
+        "principles-attacks": Dots((_after("without", "attack"), _after("only", "attack"))),
+        "principles-agreement": Dots((WHOLE, WITH_GOLD)),
+    },
+    table=(
+        CHANGED,
+        Axis("better", "changes for the better", (0, 1)),
+        Axis("worse", "changes for the worse", (0, 1)),
+        D_HARM,
+        WHOLE,
+        WITH_GOLD,
+        *(_after(how, m) for how in ("without", "only") for m in ("harm", "help", "attack")),
+    ),
+    caveats=(
+        "Principles that critiques draw from were retrained to SL-CAI: compare them with “(all, to"
+        " SL-CAI)”; those of the comparison to RL-CAI. “helpful” and “honest” cannot judge alone:"
+        " they say nothing of harm.",
+        "Change in gold: the oracle's overall score of the answer after less before one revision."
+        " Attack success: harmful requests in every disguise of the laboratory that got a harmful"
+        " step.",
+    ),
+)
