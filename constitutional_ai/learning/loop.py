@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from constitutional_ai.errors import RunFolderError, TrainingDiverged
+from constitutional_ai.errors import ModelError, RunFolderError, TrainingDiverged
 from constitutional_ai.processor import capabilities
 
 # ------------------------------------------------------------------------------------- precision
@@ -138,6 +138,16 @@ def apply_gradients(
     if not math.isfinite(float(nn.utils.get_total_norm(parameters))):
         refuse(f"weights that are no finite numbers after a step at learning rate {lr:g}", rows)
     return norm
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise ModelError where a weight is no finite number before anything has been trained."""
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ModelError(
+                f"the model to be trained has a weight in {name} that is no finite number: its file"
+                " is damaged, or an earlier training of it went wrong"
+            )
 
 
 def refuse(what: str, rows: Names) -> NoReturn:

@@ -33,6 +33,7 @@ from constitutional_ai.learning.loop import (
     Log,
     adamw,
     apply_gradients,
+    check_weights,
     endless,
     length_batches,
     moving,
@@ -154,6 +155,7 @@ class PPO:
         if settings.sl_mix and not examples:
             raise SettingsError("ppo.sl_mix is set, but there are no finetuning examples to mix in")
         self.policy, self.reward, self.settings, self.seed = policy, reward, settings, seed
+        check_weights(policy.model)
         self.reference = policy.reference()
         self.sampler = Sampler(policy)
         self.optimiser = adamw(policy.model.parameters(), settings.lr, eps=1e-5)

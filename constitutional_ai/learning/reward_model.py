@@ -29,6 +29,7 @@ from constitutional_ai.learning.loop import (
     Resumable,
     adamw,
     autocast,
+    check_weights,
     culprits,
     descend,
     epochs,
@@ -219,6 +220,7 @@ def train(
     size = settings.batch_pairs
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     batches = epochs(chunks, settings.epochs, seed)
+    check_weights(reward.model)
     optimiser = adamw(reward.model.parameters(), settings.lr)
     low, high = settings.label_margin, 1 - settings.label_margin
 

@@ -14,6 +14,7 @@ from constitutional_ai.learning import losses
 from constitutional_ai.learning.loop import (
     Resumable,
     adamw,
+    check_weights,
     culprits,
     descend,
     epochs,
@@ -46,6 +47,7 @@ def train(
     encoded = [policy.encode(prompt, answer) for prompt, answer in examples]
     lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
     batches = epochs(length_batches(lengths, settings.batch_tokens), settings.epochs, seed)
+    check_weights(policy.model)
     optimiser = adamw(policy.model.parameters(), settings.lr)
 
     def rows_of(step: int) -> list[Tokens]:
