@@ -60,6 +60,9 @@ def main() -> None:
     if options.quick:
         options.rounds, options.rollouts, options.max_new_tokens = 1, 8, 8
         options.tuned, options.epochs = [4], 1
+    for size in (8, *options.tuned):
+        if options.rollouts % min(size, options.rollouts):
+            parser.error(f"--rollouts {options.rollouts}: no multiple of {size}, a forward's")
     try:
         overlays = turns.trl_overlays(TRL)
         with tempfile.TemporaryDirectory() as made:
@@ -187,7 +190,7 @@ def be_ours(side: str, job: dict[str, Any], taking: turns.Turns) -> None:
     from constitutional_ai.records import Prompt
     from constitutional_ai.settings import PPOSettings
 
-    baseline = turns.peak_memory("cpu")
+    baseline = turns.peak_memory(job["device"])
     settings = PPOSettings(
         steps=10_000,  # the schedule hardly moves over a few
         rollouts=job["rollouts"],

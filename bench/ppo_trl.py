@@ -21,7 +21,7 @@ SAMPLED = 64  # prompts whose answers TRL prints ten times in a run
 
 def be(side: str, job: dict[str, Any], taking: turns.Turns) -> None:
     """Take turns, an iteration each, until the parent ends this process."""
-    baseline = turns.peak_memory("cpu")
+    baseline = turns.peak_memory(job["device"])
     found: list[float] = []
     phases = Phases()
     with tempfile.TemporaryDirectory() as folder, phases("other"):

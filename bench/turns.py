@@ -96,7 +96,13 @@ def peak_memory(device: str) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on a Mac
+    # Not ru_maxrss: on Linux a process inherits the peak of the one that started it.
+    lines = status.read_text().splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return peak * 1024 / 1e9
 
 
 def trl_overlays(version: str) -> list[Path]:

@@ -176,6 +176,27 @@ def test_a_worker_reports_each_turn_and_says_why_it_ended(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("bench")
+def test_memory_is_a_workers_own(tmp_path: Path) -> None:
+    import turns
+
+    script = tmp_path / "side.py"
+    script.write_text(
+        "import turns\n"
+        "taking = turns.Turns()\n"
+        "taking.wait()\n"
+        "taking.report(peak=turns.peak_memory('cpu'))\n"
+        "taking.wait()\n"
+        "held = bytearray(200_000_000)\n"
+        "taking.report(peak=turns.peak_memory('cpu'))\n"
+    )
+    ours = bytearray(300_000_000)
+    with turns.Worker([str(script)], [BENCH]) as worker:
+        before, after = worker.turn()["peak"], worker.turn()["peak"]
+    assert len(ours) and before < 0.15
+    assert 0.19 < after - before < 0.25
+
+
+@pytest.mark.usefixtures("bench")
 def test_least_times_count_what_a_step_must_read(tiny_llama: Path) -> None:
     import roofline
     from transformers import AutoModelForCausalLM
