@@ -184,6 +184,35 @@ def test_signals_end_a_run_with_130_and_the_remedy(tmp_path: Path, number: signa
     assert done.stderr.splitlines()[-1].endswith("run the same command again to continue")
 
 
+SWALLOWED = """
+import os, signal, sys, time
+sys.path.insert(0, {top!r})
+from constitutional_ai import cli, pipeline
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), {signal})
+        time.sleep(0)  # here the signal is noticed, and Python forgets what is raised
+def stage_module(name):
+    Dying()
+    time.sleep(30)
+    raise SystemExit("the signal was lost")
+pipeline.stage_module = stage_module
+sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=no/such/model"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_inside_a_destructor_is_not_lost(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    top = str(Path(__file__).parents[1])
+    code = SWALLOWED.format(top=top, signal=int(number), out=str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "cai: interrupted; run the same command again to continue\n"
+
+
 def test_a_folder_in_use_is_refused(tmp_path: Path, ran: list[str]) -> None:
     from constitutional_ai.run import RunFolder
 

@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 failed, 2 the user's mistake (one line on stderr), 130 int
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,9 +44,9 @@ class Commands(TyperGroup):
         return [n for n in PIPELINE if n in names] + [n for n in names if n not in PIPELINE]
 
     def invoke(self, ctx: Any) -> Any:
-        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            return super().invoke(ctx)
+            with _interruptible():
+                return super().invoke(ctx)
         except UserError as error:
             raise typer.Exit(_say(2, str(error))) from None
         except KeyboardInterrupt:
@@ -57,8 +59,32 @@ class Commands(TyperGroup):
                 raise  # its own: usage errors and exits
             traceback.print_exc()
             raise typer.Exit(1) from None
-        finally:
-            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, and neither is lost.
+
+    What is raised inside a ``__del__`` or a weak reference's callback, Python prints and forgets: a
+    signal that comes there (seen in the compiling of transformers' patterns) would be without
+    effect. So it is raised again a moment later.
+    """
+
+    def forgotten(what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            show(what)
+
+    show, sys.unraisablehook = sys.unraisablehook, forgotten
+    before = {n: signal.signal(n, _interrupt) for n in (signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = show
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

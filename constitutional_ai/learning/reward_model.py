@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -91,7 +92,7 @@ class RewardModel:
             )
             model.score.float()
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{path}: not a reward model: {str(error).splitlines()[0]}") from None
         model = model.to(device)
         set_training_attention(model)

@@ -20,6 +20,7 @@ the command line has begun, and the loss of power: the files are synced, but not
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -93,13 +94,17 @@ def folder_of(stage: str) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a start of a stage ended. ``code``: negative for a signal. ``done``: before a signal."""
+    """How a start of a stage ended. ``code``: negative for a signal.
+
+    ``done``: the stage was done before a signal came; ``late``: seconds from the signal to the end.
+    """
 
     code: int
     said: str
     seconds: float
     operations: int
     done: bool
+    late: float = 0.0
 
 
 def import_all() -> None:
@@ -122,7 +127,49 @@ def start(
 
     With ``operation`` the child kills itself before it makes that many file operations and one.
     """
-    said = out.with_name("said.txt")
+    said, manifest = out.with_name("said.txt"), out / folder_of(stage) / "manifest.json"
+    child, ready = _fork(stage, out, said, operation)
+    assert os.read(ready, 1) == b"!", said.read_text()
+    began, signalled, done, status = time.monotonic(), math.inf, False, None
+    if way and operation is None:
+        status = _over(child, began + moment)
+        done = status is not None or manifest.exists()
+        if status is None:
+            os.kill(child, WAYS[way][0])
+            signalled = time.monotonic()
+    if status is None:
+        status = _over(child, time.monotonic() + PATIENCE)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        raise TimeoutError(f"{stage}: still there {PATIENCE} s after {way or 'its start'}")
+    ended = time.monotonic()
+    late = max(0.0, ended - signalled)
+    with os.fdopen(ready) as counted:
+        operations = int(counted.read() or 0)
+    return Ended(
+        code=os.waitstatus_to_exitcode(status),
+        said=said.read_text(encoding="utf-8"),
+        seconds=ended - began,
+        operations=operations,
+        # A signal may come when all is written and only the process has not ended yet.
+        done=done or (status == 0 and late < 0.2),
+        late=late,
+    )
+
+
+def _over(child: int, until: float) -> int | None:
+    """The status of a child that ends by then."""
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.001)
+
+
+def _fork(stage: str, out: Path, said: Path, operation: int | None) -> tuple[int, int]:
+    """The child that runs a stage, and a pipe on which it says that it begins."""
     ready, tell = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -130,38 +177,7 @@ def start(
         os.close(ready)
         _run_stage(stage, out, said, tell, operation)
     os.close(tell)
-    assert os.read(ready, 1) == b"!", said.read_text()
-    began = time.monotonic()
-    number = WAYS[way][0] if way and operation is None else None
-    manifest, done, status = out / folder_of(stage) / "manifest.json", False, None
-    if number is not None:
-        while time.monotonic() < began + moment and status is None:
-            time.sleep(0.001)
-            status = _over(child)
-        done = manifest.exists()
-        if status is None:
-            os.kill(child, number)
-    while status is None:
-        if time.monotonic() > began + moment + PATIENCE:
-            os.kill(child, signal.SIGKILL)
-            raise TimeoutError(f"{stage}: still there {PATIENCE} s after {way or 'its start'}")
-        time.sleep(0.001)
-        status = _over(child)
-    seconds = time.monotonic() - began
-    with os.fdopen(ready) as counted:
-        operations = int(counted.read() or 0)
-    return Ended(
-        code=os.waitstatus_to_exitcode(status),
-        said=said.read_text(encoding="utf-8"),
-        seconds=seconds,
-        operations=operations,
-        done=done or status == 0,
-    )
-
-
-def _over(child: int) -> int | None:
-    pid, status = os.waitpid(child, os.WNOHANG)
-    return status if pid else None
+    return child, ready
 
 
 def _run_stage(stage: str, out: Path, said: Path, tell: int, operation: int | None) -> None:
@@ -338,6 +354,8 @@ def wrong_end(way: str, ended: Ended) -> Iterator[str]:
     if ended.code != expected:
         yield f"exit code {ended.code}, not {expected}: {ended.said[-2000:]}"
     elif expected == 130:
+        if ended.late > 10:
+            yield f"{ended.late:.0f} s from the signal to the end"
         if not ended.said.endswith(f"{MESSAGE}\n"):
             yield f"its last words: {ended.said[-500:]!r}"
         if "Traceback" in ended.said:

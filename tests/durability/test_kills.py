@@ -65,6 +65,7 @@ def test_it_sees_how_a_process_ended() -> None:
     assert list(harness.wrong_end("int", ended(130, f"step 3\n{harness.MESSAGE}\n"))) == []
     for way, end in (
         ("kill", ended(1)),
+        ("term", ended(0)),  # the signal was lost, and the stage went on
         ("term", ended(-15)),
         ("int", ended(1, "Aborted!")),
         ("int", ended(130, "")),
@@ -108,9 +109,9 @@ def test_it_fails_where_a_resume_loses_something(
     broken = tmp_path / "broken.py"
     broken.write_text(
         "import os, sys\n"
-        f"sys.path.insert(0, {str(HARNESS.parents[2])!r})\n"
+        f"sys.path[:0] = [{str(HARNESS.parents[2])!r}, {str(HARNESS.parent)!r}]\n"
         "os.environ.update(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='passive', HF_HUB_OFFLINE='1')\n"
-        "from tests.durability import harness\n"
+        "import harness\n"
         "from constitutional_ai.learning.loop import Log\n"
         "Log.cut = lambda self, size: None\n"
         "sys.exit(harness.main(['--kills', '6', '--ways', 'kill', '--stages', 'ppo']))\n"

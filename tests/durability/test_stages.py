@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import app
-from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.errors import ModelError, TrainingDiverged
 from constitutional_ai.job import Job
 from constitutional_ai.learning import loop, ppo, sft
 from constitutional_ai.learning.policy import Policy
@@ -135,6 +135,16 @@ def test_what_fails_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         loop.write_folder(tmp_path / "model", full)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_file_that_was_damaged_is_named(make_job: MakeJob) -> None:
+    job = make_job("run")
+    run_stages(job, "finetune", "reward")
+    for name, next_stage in (("reward", "ppo"), ("finetune", "ppo")):
+        file = job.stage(name).path / "model/model.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(ModelError, match=f"{file.parent}: "):
+            run_stages(job, next_stage)
 
 
 def test_a_second_command_in_the_same_folder_is_refused(tmp_path: Path) -> None:
