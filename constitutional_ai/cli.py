@@ -3,6 +3,7 @@
 A command that is a group of commands has its module in ``commands/``.
 """
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -143,4 +144,7 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point of ``cai`` and of ``python -m constitutional_ai``."""
-    app()
+    try:
+        app()
+    finally:  # Ctrl-C again, while Python takes itself down, would change the exit code
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -190,9 +190,10 @@ def _run_stage(stage: str, out: Path, said: Path, tell: int, operation: int | No
         count = watch_operations(out, operation)
         _say_when_it_begins(lambda: os.write(tell, b"!"))
         overrides = [part for setting in TOY for part in ("--set", setting)]
-        from constitutional_ai.cli import app
+        from constitutional_ai.cli import main
 
-        app([stage, "lab", "--out", str(out), *overrides], prog_name="cai")
+        sys.argv = ["cai", stage, "lab", "--out", str(out), *overrides]
+        main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 98
         os.write(tell, str(count()).encode())
