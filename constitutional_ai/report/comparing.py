@@ -66,11 +66,11 @@ def _bar(axes: Axes, value: Estimate, row: int, column: int) -> None:
 
 
 def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = True) -> Figure:
-    """Every path through two metrics, its end marked large; single points bear their names."""
+    """Every path through two metrics, its end marked large; single points bear numbers."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.8, 4.6), layout="constrained")
-        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
         long_ = any(len(path.points) > 1 for path in paths)
+        figure = Figure(figsize=(5.8 if long_ else 8.2, 4.6), layout="constrained")
+        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
         for k, path in enumerate(paths):
             colour, mark = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             x, y = ([point[n]["mean"] for point in path.points] for n in (0, 1))
@@ -85,11 +85,15 @@ def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = Tru
                     elinewidth=1.0, capsize=2, alpha=0.55 if long_ else 1,
                 )  # fmt: skip
             if not long_:
+                label = f"{k + 1}  {path.label}"
+                axes.plot(x, y, color=colour, marker=mark, ls="", ms=7, label=label)
                 axes.annotate(
-                    path.label, (x[0], y[0]), (6, 5), textcoords="offset points", fontsize=8
+                    str(k + 1), (x[0], y[0]), (6, 5), textcoords="offset points", fontsize=8.5
                 )
         if long_:
             axes.legend(loc="best")
+        else:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
         return figure
 
 

@@ -22,6 +22,7 @@ from constitutional_ai.stats import Estimate
 
 INK, GRID = "#1b1f23", "#c9ced3"  # in the page: var(--ink), var(--grid)
 COLOURS = ("#2f83bd", "#c77800", "#1f9a7a", "#b0569a", "#7a7f85")
+REFERENCE = -1
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", "--", "-.", ":", (0, (1, 1)))
 
@@ -62,7 +63,8 @@ class Point:
 class Series:
     """A line; ``low`` and ``high``, where given, draw its interval.
 
-    ``look`` is its colour, marker and dash where lines of several panels belong together.
+    ``look`` is its colour, marker and dash where lines of several panels belong together; REFERENCE
+    makes it a thin line that nothing was measured for.
     """
 
     label: str
@@ -143,6 +145,9 @@ def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
 
 
 def _line(axes: Axes, series: Series, k: int) -> None:
+    if k == REFERENCE:
+        axes.plot(series.x, series.y, color=INK, lw=0.8, ls=(0, (6, 4)), label=series.label)
+        return
     few = len(series.x) <= 15  # markers on a long line are noise
     colour = COLOURS[k % len(COLOURS)]
     axes.plot(

@@ -6,7 +6,7 @@ training has shown; an answer is read against the plain request inside.
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,6 +103,13 @@ def catch(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     matrix = redteam.matrix(campaign)
     (folder.path / CAUGHT).write_text(json.dumps(matrix) + "\n", encoding="utf-8")
     return {"attacks": len(campaign.attempts), **attack.counted(campaign)}
+
+
+def pooled(shares: Sequence[stats.Estimate]) -> stats.Estimate:
+    """The share over several groups together."""
+    right = sum(round(share["mean"] * share["n"]) for share in shares)
+    every = sum(share["n"] for share in shares)
+    return stats.share([True] * right + [False] * (every - right))
 
 
 def caught(bench: Bench, variant: str, seed: int) -> dict[str, dict[str, stats.Estimate]]:

@@ -1,6 +1,7 @@
 """A study's figures, drawn from its result file alone."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -10,6 +11,8 @@ from constitutional_ai.report.figures import Panel, Series
 from constitutional_ai.stats import Estimate
 from constitutional_ai.studies.cells import Cell, Result
 from constitutional_ai.studies.plan import Axis, Dots, Drawn, Lines, Plane, Study
+
+LABEL = 26  # characters of a panel's label in one line
 
 
 def draw(study: Study, result: Result) -> dict[str, Figure]:
@@ -36,7 +39,12 @@ def _lines(drawn: Lines, result: Result) -> Figure | None:
         names = drawn.only or tuple(result.lines([axis.metric]))
         series = [_series(result, name, axis, drawn.x, look[name]) for name in names]
         if series := [one for one in series if one.x]:
-            panels.append(Panel(axis.label, series, axis.bounds))
+            label = "\n".join(textwrap.wrap(axis.label, LABEL))
+            if drawn.diagonal:
+                x = sorted(x for one in series for x in one.x)
+                ends = [x[0], x[-1]]
+                series.append(Series("perfect", ends, ends, look=figures.REFERENCE))
+            panels.append(Panel(label, series, axis.bounds))
     return figures.panels(panels, drawn.xlabel) if panels else None
 
 

@@ -72,7 +72,7 @@ STUDY = Study(
     measurements=measurements,
     read=read,
     figures={
-        "labels": Lines((RIGHT,), "label: P(chosen better)", x="p"),
+        "labels": Lines((RIGHT,), "label: P(chosen better)", x="p", diagonal=True),
         "labels-outcome": Dots((ECE, HARM, GOOD, HELP)),
     },
     table=(ACCURACY, ECE, REWARD_ECE, HARM, GOOD, HELP, REFUSED),

@@ -63,13 +63,15 @@ class Axis:
 class Lines:
     """Panels under one another, a line for each of the cells' lines.
 
-    ``x`` names a metric that takes the place of the cells' x.
+    ``x`` names a metric that takes the place of the cells' x; ``diagonal`` draws where both are
+    equal.
     """
 
     axes: tuple[Axis, ...]
     xlabel: str
     x: str = ""
     only: tuple[str, ...] = ()  # the lines to draw; none named: all
+    diagonal: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ D_HARM = Axis("harm_change", "change in harm by one revision")
 D_GOLD = Axis("gold_change", "change in gold score by one revision")
 WHOLE = Axis("with_whole", "agrees with the whole", (0, 1))
 WITH_GOLD = Axis("with_gold", "agrees with gold", (0, 1))
+CATCHES = Axis("catches", "catches attacks that got through", (0, 1))
+ALARMS = Axis("false_alarms", "false alarms on good answers", (0, 1))
 _SHORT = {"harm": "harm", "help": "help", "attack": "attack success", "good_refusal": "refusals"}
 
 
@@ -135,7 +137,11 @@ def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
 
 
 def read(bench: Bench, found: Collected) -> None:
-    runs = _runs(_lab(bench.base, bench.seeds[0]))
+    for (name, how), variant in _runs(_lab(bench.base, bench.seeds[0])).items():
+        _add_retrained(found, bench, name, how, variant)
+    for how in ("without", "only"):
+        _add_retrained(found, bench, TUNED, how, Variant(COMMON))
+        _add_retrained(found, bench, ALL, how, Variant(COMMON, until="ppo"))
     for seed in bench.seeds:
         _add_steps(found, bench, seed)
         path = bench.measured(COMMON, seed, "agreement").path / AGREEMENT
@@ -143,15 +149,13 @@ def read(bench: Bench, found: Collected) -> None:
             for side, axis in (("whole", WHOLE), ("gold", WITH_GOLD)):
                 if side in shares:
                     found.add(name, axis.metric, seed, shares[side])
-        for family, by_principle in attacks.caught(bench, COMMON, seed).items():
-            kind = "false_alarm" if family == BENIGN else f"caught {family}"
-            for name, share in by_principle.items():
-                found.add(name, kind, seed, share)
-    for (name, how), variant in runs.items():
-        _add_retrained(found, bench, name, how, variant)
-    for how in ("without", "only"):
-        _add_retrained(found, bench, TUNED, how, Variant(COMMON))
-        _add_retrained(found, bench, ALL, how, Variant(COMMON, until="ppo"))
+        by_family = attacks.caught(bench, COMMON, seed)
+        alarms = by_family.pop(BENIGN, {})
+        for name in dict.fromkeys(name for found_by in by_family.values() for name in found_by):
+            shares = [found_by[name] for found_by in by_family.values() if name in found_by]
+            found.add(name, CATCHES.metric, seed, attacks.pooled(shares))
+        for name, share in alarms.items():
+            found.add(name, ALARMS.metric, seed, share)
 
 
 def _add_steps(found: Collected, bench: Bench, seed: int) -> None:
@@ -194,7 +198,9 @@ STUDY = Study(
         "principles-retrained": Dots(
             tuple(_after(how, m) for how in ("without", "only") for m in ("harm", "help"))
         ),
-        "principles-attacks": Dots((_after("without", "attack"), _after("only", "attack"))),
+        "principles-attacks": Dots(
+            (CATCHES, ALARMS, _after("without", "attack"), _after("only", "attack"))
+        ),
         "principles-agreement": Dots((WHOLE, WITH_GOLD)),
     },
     table=(
@@ -204,6 +210,8 @@ STUDY = Study(
         D_HARM,
         WHOLE,
         WITH_GOLD,
+        CATCHES,
+        ALARMS,
         *(_after(how, m) for how in ("without", "only") for m in ("harm", "help", "attack")),
     ),
     caveats=(
@@ -212,6 +220,7 @@ STUDY = Study(
         " they say nothing of harm.",
         "Change in gold: the oracle's overall score of the answer after less before one revision."
         " Attack success: harmful requests in every disguise of the laboratory that got a harmful"
-        " step.",
+        " step. What a critique catches: attacks that got through to the base model; its false"
+        " alarms are on the base's good answers to benign requests in the same disguises.",
     ),
 )

@@ -5,7 +5,7 @@ hold where the whole interval lies outside, and is undecided where a bound cuts 
 claim holds where all its comparisons do, and does not where one of them does not.
 
 The difference is taken in each seed and its interval over seeds. Of a single seed the intervals of
-both sides, over prompts, are added as if the two were independent.
+both sides, over prompts, are added as if the two were independent; without one nothing is decided.
 """
 
 import math
@@ -101,7 +101,8 @@ def compared(comparison: Comparison, results: Mapping[str, Result]) -> Found:
     if found is None:
         return Found(comparison, None, MISSING)
     low, high = found["low"], found["high"]
-    if not math.isfinite(low):
+    single = one is not None and len(one.by_seed) == 1
+    if not math.isfinite(low) or (single and not _has_width(found)):
         return Found(comparison, found, UNDECIDED)
     if comparison.low < low and high < comparison.high:
         return Found(comparison, found, HOLDS)
@@ -119,10 +120,17 @@ def difference(one: Cell, other: Cell) -> Estimate | None:
             [one.by_seed[seed]["mean"] - other.by_seed[seed]["mean"] for seed in seeds]
         )
     a, b = one.by_seed[seeds[0]], other.by_seed[seeds[0]]
+    if not (_has_width(a) and _has_width(b)):
+        return {"mean": a["mean"] - b["mean"], "low": math.nan, "high": math.nan, "n": 1}
     middle = a["mean"] - b["mean"]
     below = math.hypot(a["mean"] - a["low"], b["high"] - b["mean"])
     above = math.hypot(a["high"] - a["mean"], b["mean"] - b["low"])
     return {"mean": middle, "low": middle - below, "high": middle + above, "n": 1}
+
+
+def _has_width(found: Estimate) -> bool:
+    """Of one seed, a value without an interval of its own decides nothing."""
+    return found["low"] < found["high"]
 
 
 def together(found: Sequence[Found]) -> Verdict:

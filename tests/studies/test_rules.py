@@ -103,3 +103,12 @@ def test_rules_name_cells_that_their_studies_measure() -> None:
                 for at in (rule.one, rule.other):
                     if at and at.study in lines:
                         assert at.line in lines[at.study], (claim.text, at.line)
+
+
+def test_a_value_without_an_interval_decides_nothing_in_one_seed(make_result: Any) -> None:
+    result = make_result("toy", {("a", "harm", 0): [0.0], ("b", "harm", 0): [5.0]})
+    bare = result.cells[0].by_seed["0"]
+    bare.update(low=0.0, high=0.0)
+    assert compared(Comparison(A, B, high=0), {"toy": result}).verdict == "undecided"
+    assert compared(Comparison(A, high=1), {"toy": result}).verdict == "undecided"
+    assert compared(Comparison(B, low=1), {"toy": result}).verdict == "holds"
