@@ -9,7 +9,7 @@ import re
 
 _OPENING = 160  # characters in which a refusal announces itself
 _CANNOT = (
-    r"(?:can(?:no|')?t|can not|could(?:n't| not)|won't|will not"
+    r"(?:can(?:no|')?t|can not|could(?:n't| not)|won't|will not|must(?:n't| not)|may not"
     r"|(?:am |'m )(?:not able|unable) to)"
 )
 _DO = (

@@ -112,6 +112,7 @@ class SampleSettings(Table):
     temperature: NotNegative = 1.0
     max_new_tokens: Count = 64
     swapped: Share = 0.1  # pairs whose second answer is one that was given to another prompt
+    refused: Share = 0.08  # helpful prompts whose second answer is made to open like a refusal
     chunk: Count = 600
 
 

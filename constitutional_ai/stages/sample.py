@@ -2,24 +2,33 @@
 
 Red-team and helpful prompts, mixed. In a share of the pairs (``swapped``) the second answer is one
 that was given to another prompt: answers beside the point stay in the reward model's sight, or RL
-would find them. The judge labels such pairs like any other. Rows are Pair.
+would find them. In another share (``refused``) the second answer to a helpful prompt begins with
+words in which the model has just refused a red-team prompt, and goes on by itself: SL-CAI hardly
+ever refuses what is harmless, so the reward model would see refusals only where they are right,
+and RL would learn to refuse. The judge labels all pairs alike. Rows are Pair.
 """
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from constitutional_ai import failures
 from constitutional_ai.data import load_prompts
+from constitutional_ai.engines.base import Completion
 from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
-from constitutional_ai.records import Pair, Prompt, content_hash
+from constitutional_ai.records import Conversation, Pair, Prompt, assistant, content_hash
+from constitutional_ai.refusal import refuses
 from constitutional_ai.run import derive_seed, in_chunks
 from constitutional_ai.stages import Tally, asker, model_name
 
 NAME = "sample"
 FILE = "pairs.jsonl"
+OPENING_WORDS = 5  # of a refusal that the model goes on from
+
+Ask = Callable[[Sequence[Conversation]], list[Completion]]
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -36,11 +45,14 @@ def run(job: Job) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         ask = asker(engine, settings, chunk_seed, counts)
         firsts, seconds = (ask([prompt.prompt for prompt in chunk]) for _ in range(2))
+        refused = over_refusals(chunk, firsts, ask, settings.refused, stage_seed)
+        seconds = [refused.get(row, second) for row, second in enumerate(seconds)]
         failed = [one.failed or two.failed for one, two in zip(firsts, seconds, strict=True)]
         answered = [row for row, reason in enumerate(failed) if not reason]
         found = swaps([chunk[row] for row in answered], settings.swapped, stage_seed)
         donors = {answered[row]: answered[donor] for row, donor in found.items()}
-        tally.keep(chunk_seed, {**counts, "swapped": len(donors)})
+        donors = {row: donor for row, donor in donors.items() if row not in refused}
+        tally.keep(chunk_seed, {**counts, "swapped": len(donors), "refused": len(refused)})
         return [
             Failed(id=prompt.id, reason=failed[row])
             if failed[row]
@@ -67,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
         "rows_by_set": dict(sorted(Counter(row.set for row in rows).items())),
         "identical": sum(row.answers[0] == row.answers[1] for row in rows),
         "empty_answers": sum(not answer.strip() for row in rows for answer in row.answers),
-        **tally.total("swapped", "unfinished"),
+        **tally.total("swapped", "refused", "unfinished"),
         **failures.counts(folder.path, FILE, len(prompts) - len(rows)),
     }
 
@@ -81,6 +93,35 @@ def mixed_prompts(job: Job, seed: int) -> list[Prompt]:
     ]
     random.Random(seed).shuffle(prompts)
     return prompts
+
+
+def over_refusals(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Completion],
+    ask: Ask,
+    share: float,
+    seed: int,
+) -> dict[int, Completion]:
+    """Refusals of helpful prompts, by row: the opening is that of a refusal among ``answers``.
+
+    Each helpful row is chosen with probability ``share``, by its id alone. None where the model
+    refused no red-team prompt.
+    """
+    openings = [
+        " ".join(answer.text.split()[:OPENING_WORDS])
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if prompt.set == "red-team" and refuses(answer.text)
+    ]
+    chosen: dict[int, str] = {}
+    for row, prompt in enumerate(prompts):
+        rng = random.Random(content_hash("refuse", seed, prompt.id))
+        if openings and prompt.set == "helpful" and rng.random() < share:
+            chosen[row] = rng.choice(openings)
+    replies = ask([[*prompts[row].prompt, assistant(text)] for row, text in chosen.items()])
+    return {
+        row: replace(reply, text=opening + reply.text)
+        for (row, opening), reply in zip(chosen.items(), replies, strict=True)
+    }
 
 
 def swaps(prompts: Sequence[Prompt], share: float, seed: int) -> dict[int, int]:

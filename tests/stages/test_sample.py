@@ -117,3 +117,34 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(make_job) -> None:
     assert sample.run(again) == expected
     files = [job.stage("sample").path / "pairs.jsonl" for job in (whole, again)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_helpful_prompts_are_refused_in_the_models_own_words() -> None:
+    red = [
+        Prompt(id=f"r{n}", prompt=[user(f"Harm {n}")], set="red-team", kind="") for n in range(3)
+    ]
+    good = [
+        Prompt(id=f"h{n}", prompt=[user(f"Help {n}")], set="helpful", kind="") for n in range(60)
+    ]
+    firsts = [
+        Completion("I will not help you harm 0, because it hurts.", 9, True),
+        Completion("Sure, here is how.", 5, True),  # complied: nothing to begin with
+        Completion("I cannot help you to harm 2.", 9, True),
+        *[Completion("Sure.", 2, True)] * 60,
+    ]
+    asked: list[Conversation] = []
+
+    def ask(conversations: Sequence[Conversation]) -> list[Completion]:
+        asked.extend(conversations)
+        return [Completion(" do that.", 3, False) for _ in conversations]
+
+    found = sample.over_refusals([*red, *good], firsts, ask, 0.4, seed=3)
+    assert 10 < len(found) < 40 and min(found) >= 3
+    openings = {"I will not help you", "I cannot help you to"}
+    assert {turns[-1]["content"] for turns in asked} == openings
+    for (row, reply), turns in zip(found.items(), asked, strict=True):
+        assert turns[:-1] == good[row - 3].prompt
+        assert reply.text == turns[-1]["content"] + " do that." and not reply.finished
+    again = sample.over_refusals([*red, *good], firsts, ask, 0.4, seed=3)
+    assert again == found  # by the ids alone
+    assert not sample.over_refusals(good, firsts[3:], ask, 1.0, seed=3)  # nothing was refused
