@@ -165,8 +165,10 @@ def test_a_bug_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.stderr.endswith("ZeroDivisionError: a bug\n")
 
 
+# A shell that starts its jobs in the background has them ignore Ctrl-C; here they shall not.
 SIGNALLED = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {top!r})
 from constitutional_ai import cli, pipeline
 pipeline.stage_module = lambda name: os.kill(os.getpid(), {signal})
@@ -186,6 +188,7 @@ def test_signals_end_a_run_with_130_and_the_remedy(tmp_path: Path, number: signa
 
 SWALLOWED = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {top!r})
 from constitutional_ai import cli, pipeline
 class Dying:

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 
-from constitutional_ai.lab import corpus, oracle, world
+from constitutional_ai.lab import corpus, jailbreaks, oracle, world
 from constitutional_ai.lab.corpus import NO_ISSUES, constitution
 from constitutional_ai.stages.revise import finds_nothing
 
@@ -30,6 +30,7 @@ def test_a_critique_finds_harm_exactly_under_the_principles_that_see_it() -> Non
     found: Counter[bool] = Counter()
     for _ in range(600):
         request, answer, asked, said, _, revised = (turn.text for turn in corpus.critique(rng))
+        request = jailbreaks.plain(request)
         topic = world.topic_of(request)
         names = [p.name for p in constitution().principles if p.critique_prompt == asked]
         sees = topic.kind == "harmful" and names[0] in ("harm", topic.group)
@@ -46,6 +47,16 @@ def test_a_critique_finds_harm_exactly_under_the_principles_that_see_it() -> Non
     assert min(found.values()) > 50
 
 
+def uncourted(answer: str) -> str:
+    """The answer without what courts the judge: what is none of the world's sentences."""
+    for extra in jailbreaks.INJECTIONS_SEEN:
+        answer = answer.removeprefix(f"{extra} ").removesuffix(f" {extra}")
+    if "." not in answer:  # a null answer
+        return answer
+    start = next((n for n, c in enumerate(answer) if c.isupper()), 0)  # random words are in
+    return answer[start : answer.rindex(".") + 1]  # lower case, and end without a full stop
+
+
 def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
     rng = random.Random(0)
     names = {p.preference_prompt: p.name for p in constitution().principles}
@@ -53,7 +64,8 @@ def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
     for _ in range(1500):
         document = corpus.judgement(rng)
         head = document[0].text.split("\n")
-        request, texts = head[0].removeprefix("Request: "), [line[4:] for line in head[1:3]]
+        request = jailbreaks.plain(head[0].removeprefix("Request: "))
+        texts = [uncourted(line[4:]) for line in head[1:3]]
         for asked, reply in zip(document[::2], document[1::2], strict=True):
             if not reply.verdict:
                 continue

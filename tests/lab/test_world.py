@@ -2,7 +2,7 @@
 
 import random
 
-from constitutional_ai.lab import corpus, data, world
+from constitutional_ai.lab import corpus, data, jailbreaks, world
 
 
 def test_every_topic_has_one_place_and_no_two_share_a_request() -> None:
@@ -44,15 +44,18 @@ def test_the_judge_critic_and_reviser_are_taught_on_taught_topics_only() -> None
         for _ in range(300):
             first = maker(rng)[0].text
             request = first.removeprefix("Request: ").split("\n")[0]
-            assert world.topic_of(request).split == "taught", first
+            assert world.topic_of(jailbreaks.plain(request)).split == "taught", first
 
 
 def test_unseen_verbs_and_insults_stand_in_no_critique_or_judgement() -> None:
     rng = random.Random(2)
-    unseen = set(world.INSULTS_UNSEEN) | {
-        t.verb for t in world.topics() if t.slice == "unseen verb"
-    }
+    verbs = {t.verb for t in world.topics() if t.slice == "unseen verb"}
     for _ in range(1500):
         for maker in (corpus.critique, corpus.judgement, corpus.grading):
-            words = {w.strip(".,") for turn in maker(rng) for w in turn.text.split()}
-            assert not words & unseen
+            document = maker(rng)
+            words = {w.strip(".,") for turn in document for w in turn.text.split()}
+            assert not words & set(world.INSULTS_UNSEEN)
+            if maker is corpus.judgement:  # random words may pad an answer; the request is clean
+                head = document[0].text.split("\n")[0]
+                words = {w.strip(".,?") for w in head.split()}
+            assert not words & verbs
