@@ -52,7 +52,7 @@ VLLM_PIP  := $(VLLM_BIN)/python -m pip --disable-pip-version-check
 vllm-env: $(VLLM_VENV)/.installed
 
 test-server: $(VLLM_VENV)/.installed
-	$(VLLM_BIN)/python -m pytest -m server
+	$(VLLM_BIN)/python -m pytest -m server tests/engines
 
 $(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
 	@[ "$$(uname -sm)" = "Linux x86_64" ] || { \
