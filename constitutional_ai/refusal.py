@@ -2,7 +2,8 @@
 
 It looks at an answer's first sentences only, since a refusal announces itself. It cannot tell an
 explained refusal from an evasion, and it misses refusals in other words; so it is reported as what
-it is, a share of answers that open like a refusal, and nothing is trained on it.
+it is, a share of answers that open like a refusal. No label or reward comes from it; sampling
+takes openings of refusals by it (stages/sample.py), and the monitor sees refusals rise.
 """
 
 import re

@@ -10,8 +10,10 @@ stands a study's table, taken from its result file. Commands run in the working 
 shell for each, as the reader of the tutorial would run them: read a file before you refresh it.
 """
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +71,13 @@ def _ran(file: Path, block: re.Match[str], done: list[str]) -> str:
     lines = []
     for command in commands(block["body"]):
         said = subprocess.run(
-            command, shell=True, capture_output=True, text=True, executable="/bin/bash", check=False
+            command,
+            shell=True,
+            capture_output=True,
+            text=True,
+            executable="/bin/bash",
+            check=False,
+            env=_with_this_cai(),
         )
         if said.returncode:
             raise DataError(
@@ -79,6 +87,12 @@ def _ran(file: Path, block: re.Match[str], done: list[str]) -> str:
         lines += [f"$ {command}", *_last(output, int(show[1]) if show else SHOWN)]
         done.append(f"ran: {command}")
     return "\n".join([f"```console{block['head']}", *lines, "```"])
+
+
+def _with_this_cai() -> dict[str, str]:
+    """The environment in which `cai` and `python` are those that run now, on the PATH or not."""
+    here = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def _last(output: list[str], count: int) -> list[str]:

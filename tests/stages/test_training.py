@@ -199,3 +199,12 @@ def test_the_monitors_prompts_are_not_trained_on(job: Job) -> None:
     assert not texts[0] & texts[1]
     assert [sum(p.set == s for p in apart) for s in ("red-team", "helpful")] == [2, 3]
     assert ppo.draw_prompts(job, seed=1) == (trained, apart)
+
+
+def test_what_could_not_be_measured_is_left_out() -> None:
+    found = reward.assess([0.3, -0.2], [0.5, 0.5])  # the judge was undecided: nobody can be right
+    assert math.isnan(found["accuracy"]) and math.isnan(found["accuracy_clear"])
+    known = reward._known(found)
+    assert "accuracy" not in known and "accuracy_clear" not in known
+    assert known["ece"] == found["ece"] and known["n"] == 0
+    json.dumps(known, allow_nan=False)

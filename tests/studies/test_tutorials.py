@@ -1,5 +1,6 @@
 """Tutorials are run again: outputs replaced, tables refilled; a failing command changes nothing."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,12 @@ def test_a_command_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ended with 1"):
         list(tutorials.refresh(file, None, run=True))
     assert file.read_text() == before
+
+
+def test_cai_is_found_beside_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tutorial runs the `cai` that runs the tutorial, though no PATH leads to it."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    file = tmp_path / "where.md"
+    file.write_text("```console\n$ command -v python\n```\n")
+    list(tutorials.refresh(file, None, run=True))
+    assert str(Path(sys.executable).parent) in file.read_text()
