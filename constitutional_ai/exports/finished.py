@@ -14,7 +14,8 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.exports.files import ExportError
 from constitutional_ai.records import Conversation, Pair, Preference, RevisedAnswer
 from constitutional_ai.run import STAGE_NAMES, RunFolder, StageFolder
-from constitutional_ai.settings import Settings, setting_names
+from constitutional_ai.run_file import setting_names
+from constitutional_ai.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Finished:
     @cached_property
     def settings(self) -> Settings:
         """As far as the finished stages tell them; the others are the defaults."""
-        known, tables = set(setting_names()), dict[str, Any]()
+        known, tables = set(setting_names(Settings)), dict[str, Any]()
         for name, value in self.fingerprint.items():
             table, dot, key = name.partition(".")
             if dot and name in known:

@@ -1,0 +1,186 @@
+"""A run file: one TOML file, read under ``--set`` overrides and checked against tables of settings.
+
+An unknown key or a value of the wrong type is an error that names file, line and remedy. Which
+settings there are: settings.py; it knows this module, not the other way round.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from constitutional_ai.errors import SettingsError
+
+Tables = TypeVar("Tables", bound=BaseModel)
+Keys = tuple[str, ...]  # ("ppo", "kl_coef")
+Place = Callable[[Keys], str]  # where a setting was given: file and line, or the override
+
+
+def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) -> Tables:
+    """Read a run file and lay overrides such as ``"ppo.kl_coef=0.2"`` over it.
+
+    A bare name such as ``lab`` means the run file of that name that ships with the package. Raises
+    SettingsError with file, line and remedy.
+    """
+    path = _find(path)
+    try:
+        source = path.read_bytes().decode("utf-8-sig")
+        data = tomllib.loads(source)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(_broken_toml(path, str(error))) from None
+
+    origins: dict[Keys, str] = {}
+    for override in overrides:
+        keys, value = _parse_override(override)
+        _put(data, keys, value, override)
+        origins[keys] = f"--set {override}"
+
+    def place(keys: Keys) -> str:
+        for set_keys, origin in origins.items():
+            shorter = min(len(keys), len(set_keys))
+            if keys[:shorter] == set_keys[:shorter]:
+                return origin
+        return f"{path}:{_line_of(source, keys)}"
+
+    _refuse_unknown(data, setting_names(tables), place)
+    try:
+        return tables.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        keys = tuple(str(part) for part in problem["loc"] if isinstance(part, str))
+        name = ".".join(keys)
+        raise SettingsError(f"{place(keys)}: {name}: {_complaint(problem)}") from None
+
+
+def _find(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_file():
+        return path
+    shipped = Path(__file__).parent / "runs"
+    if len(path.parts) == 1 and (shipped / f"{path}.toml").is_file():
+        return shipped / f"{path}.toml"
+    names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+    raise SettingsError(f"{path}: no such run file; name a file, or a shipped one: {names}")
+
+
+def _parse_override(override: str) -> tuple[Keys, Any]:
+    """``ppo.kl_coef=0.2`` → (("ppo", "kl_coef"), 0.2). What is no TOML value is text: ``off``."""
+    name, equals, text = override.partition("=")
+    keys = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(keys):
+        raise SettingsError(f"--set {override}: expected name=value, such as ppo.kl_coef=0.2")
+    try:
+        parsed = tomllib.loads(f"value = {text.strip()}")
+    except tomllib.TOMLDecodeError:
+        return keys, text.strip()
+    return keys, parsed["value"] if len(parsed) == 1 else text.strip()
+
+
+def _put(data: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
+    table: Any = data
+    for number, key in enumerate(keys[:-1], 1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            name = ".".join(keys[:number])
+            raise SettingsError(f"--set {override}: {name} is a value and has no settings in it")
+    table[keys[-1]] = value
+
+
+def _refuse_unknown(data: dict[str, Any], known: Sequence[str], place: Place) -> None:
+    """Raise SettingsError for the first key that no table has, with the nearest one that exists."""
+    for name, value in data.items():
+        inner = [f"{name}.{key}" for key in value] if isinstance(value, dict) else []
+        for full in [name, *inner]:
+            if full in known:
+                continue
+            nearest = _nearest(full, known)
+            hint = f"; did you mean {nearest!r}?" if nearest else ""
+            raise SettingsError(f"{place(tuple(full.split('.')))}: unknown setting {full!r}{hint}")
+
+
+def setting_names(tables: type[BaseModel]) -> list[str]:
+    """Every setting by its full name, tables too."""
+    names = []
+    for name, field in tables.model_fields.items():
+        names.append(name)
+        if isinstance(field.default, BaseModel):
+            names += [f"{name}.{key}" for key in type(field.default).model_fields]
+    return names
+
+
+def _nearest(full: str, known: Sequence[str]) -> str | None:
+    """The key of that name in another place, or else the most alike; None when nothing is near."""
+    key = full.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == key]
+    alike = difflib.get_close_matches(full, known, n=1, cutoff=0.6)
+    by_key = {name.rpartition(".")[2]: name for name in reversed(known)}
+    close = [by_key[k] for k in difflib.get_close_matches(key, by_key, n=1, cutoff=0.8)]
+    return next(iter([*elsewhere, *alike, *close]), None)
+
+
+def _line_of(source: str, keys: Keys) -> int:
+    """The line on which a setting, or else the table around it, is written.
+
+    Found by parsing ever longer beginnings of the file, so it holds for every spelling that TOML
+    allows; the setting begins after the last beginning that could be parsed without it.
+    """
+    lines = source.split("\n")
+    for wanted in (keys[:length] for length in range(len(keys), 0, -1)):
+        start = 1
+        for end in range(1, len(lines) + 1):
+            try:
+                data: Any = tomllib.loads("\n".join(lines[:end]) + "\n")
+            except tomllib.TOMLDecodeError:
+                continue
+            for key in wanted:
+                data = data.get(key) if isinstance(data, dict) else None
+            if data is not None:
+                return start
+            start = end + 1
+    return 1
+
+
+def _broken_toml(path: Path, message: str) -> str:
+    found = re.search(r" \(at line (\d+), column \d+\)", message)
+    if found:
+        return f"{path}:{found[1]}: not valid TOML: {message.replace(found[0], '')}"
+    last = path.read_bytes().count(b"\n") + 1
+    return f"{path}:{last}: not valid TOML: {message}"
+
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "string_too_short": "text that is not empty",
+    "tuple_type": "a list",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def _complaint(problem: Any) -> str:
+    """A validation error in the words of a run file."""
+    context = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        return str(context["error"])
+    if problem["type"] in ("missing", "too_long"):
+        return "expected two numbers, such as [0.4, 0.6]"
+    expected = _EXPECTED.get(problem["type"])
+    if expected is None:
+        return str(problem["msg"])
+    return f"expected {expected.format(**context)}, got {problem['input']!r}"
