@@ -17,7 +17,7 @@ from constitutional_ai.constitution import Constitution, load_constitution
 from constitutional_ai.data import prompts_identity
 from constitutional_ai.drafting.writing import keep_copy
 from constitutional_ai.engines import VLLM, is_served
-from constitutional_ai.errors import RunFolderError
+from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.evaluation.overlap import refuse_overlap_of_run
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
@@ -61,7 +61,7 @@ def run_pipeline(
 
     ``redo`` ("label", or "r2/label" for a round) deletes that stage and all later ones first.
     Raises RunFolderError where the folder is in use or belongs to other settings, or an earlier
-    stage is missing; then nothing has been changed.
+    stage is missing, SettingsError where the model cannot be trained; nothing has changed then.
     """
     progress = progress or Progress()
     constitution = load_constitution(settings.constitution)
@@ -76,6 +76,7 @@ def run_pipeline(
             folder.stage(*step).check(prints[step])
         done = [step for step in kept if folder.stage(*step).done]
         todo = _todo(folder, plan, done, stages)
+        _refuse_untrainable(settings.model.path, [name for name, _ in todo])
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
         if todo and _moves(settings.model.path):
@@ -92,6 +93,18 @@ def run_pipeline(
             place.begin(prints[name, round])
             place.finish(stage_module(name).run(replace(job, round=round)))
     return folder
+
+
+TRAINED = ("finetune", "ppo")
+
+
+def _refuse_untrainable(path: str, todo: Sequence[str]) -> None:
+    """Before anything runs: a server's weights are not here to be trained."""
+    if set(TRAINED) & set(todo) and (is_served(path) or path.startswith(VLLM)):
+        raise SettingsError(
+            f"model.path = {path!r}: this model runs elsewhere and cannot be trained; name its"
+            " folder or hub id there, and the server in revise.critic and label.judge"
+        )
 
 
 def _todo(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai import pipeline
-from constitutional_ai.errors import RunFolderError
+from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.pipeline import model_identity, run_pipeline
 from constitutional_ai.progress import Progress
@@ -82,6 +82,17 @@ def test_all_stages_run_in_order_and_a_second_run_does_nothing(
     assert all((tmp_path / name / "manifest.json").exists() for name in ALL)
     run(tmp_path)
     assert stages.ran == ALL
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:9/v1#some", "vllm:/some/folder"])
+def test_a_model_that_runs_elsewhere_is_refused_before_the_first_stage(
+    tmp_path: Path, stages: Stages, path: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"cannot be trained.*revise\.critic"):
+        run(tmp_path / "run", f"model.path={path}")
+    assert not stages.ran
+    run(tmp_path / "run", f"model.path={path}", stages=["revise"])
+    assert stages.ran == ["1-revise"]
 
 
 def test_rounds_repeat_all_but_evaluation_and_report(tmp_path: Path, stages: Stages) -> None:
