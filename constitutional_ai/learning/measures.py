@@ -1,4 +1,4 @@
-"""What a rollout says of the policy that made it: the figures of metrics.jsonl.
+"""What a rollout says of the policy that made it, and of the values: figures of metrics.jsonl.
 
 Names are those of the field's reference code (Ziegler et al. 2019), so that plots can be compared.
 """
@@ -45,6 +45,19 @@ def measure(made: Rollout, kl_coef: float, settings: PPOSettings) -> Metrics:
             refused = [refuses(made.answers[row]) for row in rows]
             found[f"text/refusal_rate/{name}"] = float(np.mean(refused))
     return found
+
+
+def value_figures(values_BS: Tensor, returns_BS: Tensor, mask_BS: Tensor) -> Metrics:
+    """How the values that a step began with compare with the returns."""
+    error = losses.masked_mean((values_BS - returns_BS) ** 2, mask_BS).item()
+    spread = float(returns_BS[mask_BS].var(unbiased=False))
+    return {
+        "ppo/val/mean": losses.masked_mean(values_BS, mask_BS).item(),
+        "ppo/val/error": error,
+        "ppo/val/var_explained": 1 - error / max(spread, 1e-8),
+        "ppo/returns/mean": losses.masked_mean(returns_BS, mask_BS).item(),
+        "ppo/returns/var": spread,
+    }
 
 
 def correlation(x_B: Tensor, y_B: Tensor) -> float:

@@ -28,6 +28,7 @@ from torch import Tensor
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.learning import losses
+from constitutional_ai.learning.kl import KLController
 from constitutional_ai.learning.loop import (
     Checkpoints,
     Log,
@@ -39,12 +40,11 @@ from constitutional_ai.learning.loop import (
     moving,
     pack,
     put_back,
-    refuse,
     under,
     unpack,
     warmup_decay,
 )
-from constitutional_ai.learning.measures import Metrics, measure
+from constitutional_ai.learning.measures import Metrics, measure, value_figures
 from constitutional_ai.learning.monitor import HeldOut, Monitor
 from constitutional_ai.learning.policy import Batch, Policy
 from constitutional_ai.learning.reward_model import Reward
@@ -59,41 +59,6 @@ from constitutional_ai.settings import PPOSettings
 
 LOGS = ("metrics", "samples", "monitor", "seconds")
 FLOOR = 0.3  # the learning rate's share that is left at the end
-
-
-class KLController:
-    """β, fixed, or adapted so that the KL an answer approaches ``target`` nats.
-
-    Ziegler et al. 2019, section 2.2: e = clip(KL / target − 1, −0.2, 0.2); β ← β (1 + 0.1 e).
-    """
-
-    def __init__(self, coef: float, target: float | None) -> None:
-        self.coef = coef
-        self.target = target
-
-    def update(self, kl: float) -> None:
-        if self.target is not None:
-            error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.coef *= 1 + 0.1 * error
-
-
-def named(made: Rollout, rows: Sequence[int]) -> str:
-    """The prompts of some rows, by id and first words."""
-    prompts = [made.prompts[row] for row in rows]
-    return ", ".join(f"{p.id} {p.prompt[-1]['content'][:40]!r}" for p in prompts)
-
-
-def refuse_broken(made: Rollout) -> None:
-    """Raise TrainingDiverged, naming just those rows of which a figure is no finite number."""
-    figures = {
-        "score": made.scores_B,
-        "log-probability under the policy": made.logprobs_BS.sum(dim=1),
-        "log-probability under the reference": made.reference_BS.sum(dim=1),
-    }
-    for what, figure_B in figures.items():
-        rows = (~figure_B.isfinite()).nonzero()[:, 0].tolist()
-        if rows:
-            refuse(f"a {what} of {figure_B[rows[0]].item()}", partial(named, made, rows))
 
 
 @dataclass(frozen=True)
@@ -225,22 +190,15 @@ class PPO:
             self.step == 0,
             minibatches,
             factor,
-            partial(named, made),
+            made.named,
         )
         kl = losses.masked_sum(losses.kl_k1(made.logprobs_BS, made.reference_BS, mask_BS), mask_BS)
         self.kl.update(kl.mean().item())
-        error_BS = (values_BS - returns_BS) ** 2
-        spread = float(returns_BS[mask_BS].var(unbiased=False))
         return {
             **{name: float(np.mean([m[name] for m in moved])) for name in moved[0]},
             "ppo/val/loss": fitted["loss"],
             "ppo/val/clipfrac": fitted["clipfrac"],
-            "ppo/val/mean": losses.masked_mean(values_BS, mask_BS).item(),
-            "ppo/val/error": losses.masked_mean(error_BS, mask_BS).item(),
-            "ppo/val/var_explained": 1
-            - losses.masked_mean(error_BS, mask_BS).item() / max(spread, 1e-8),
-            "ppo/returns/mean": losses.masked_mean(returns_BS, mask_BS).item(),
-            "ppo/returns/var": spread,
+            **value_figures(values_BS, returns_BS, mask_BS),
             "lr": settings.lr * factor,
         }
 
@@ -270,15 +228,14 @@ class PPO:
             (clipped.loss * share).backward()
             sums["loss"] += clipped.loss.item() * share
             sums["clipfrac"] += clipped.clipfrac.item() * share
-            sums["approxkl"] += (
-                losses.approximate_kl(log_ratio.detach(), part.mask_BS).item() * share
-            )
+            apart = losses.approximate_kl(log_ratio.detach(), part.mask_BS)
+            sums["approxkl"] += apart.item() * share
         mixed = self._mix_in_sft(number, len(minibatch)) if settings.sl_mix else {}
         norm = apply_gradients(
             sums["loss"] + settings.sl_mix * mixed.get("loss/sft", 0.0),
             self.optimiser,
             lr,
-            rows=partial(named, made, minibatch),
+            rows=partial(made.named, minibatch),
         )
         return {**{f"ppo/policy/{k}": v for k, v in sums.items()}, "ppo/grad_norm": norm, **mixed}
 
@@ -324,7 +281,7 @@ class PPO:
     def _roll_out(self) -> Rollout:
         prompts, seed = self._draw_prompts(), self._seed("rollout")
         made = rollout(self.sampler, self.reference, self.reward, prompts, self.settings, seed)
-        refuse_broken(made)
+        made.refuse_broken()
         return made
 
     def _seed(self, what: str) -> int:

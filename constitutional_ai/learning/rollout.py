@@ -12,6 +12,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.decode import sample_tokens
 from constitutional_ai.learning import losses
-from constitutional_ai.learning.loop import has_fast_bf16, length_batches
+from constitutional_ai.learning.loop import has_fast_bf16, length_batches, refuse
 from constitutional_ai.learning.policy import Batch, Policy
 from constitutional_ai.learning.reward_model import Reward, RewardModel
 from constitutional_ai.records import Prompt
@@ -85,6 +86,23 @@ class Rollout:
     entropy_BS: Tensor
     scores_B: Tensor
     states_Nd: Tensor | None
+
+    def named(self, rows: Sequence[int]) -> str:
+        """The prompts of some rows, by id and first words."""
+        prompts = [self.prompts[row] for row in rows]
+        return ", ".join(f"{p.id} {p.prompt[-1]['content'][:40]!r}" for p in prompts)
+
+    def refuse_broken(self) -> None:
+        """Raise TrainingDiverged, naming just those rows of which a figure is no finite number."""
+        figures = {
+            "score": self.scores_B,
+            "log-probability under the policy": self.logprobs_BS.sum(dim=1),
+            "log-probability under the reference": self.reference_BS.sum(dim=1),
+        }
+        for what, figure_B in figures.items():
+            rows = (~figure_B.isfinite()).nonzero()[:, 0].tolist()
+            if rows:
+                refuse(f"a {what} of {figure_B[rows[0]].item()}", partial(self.named, rows))
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from constitutional_ai.learning.loop import endless
 from constitutional_ai.learning.measures import correlation, measure
 from constitutional_ai.learning.monitor import HeldOut
 from constitutional_ai.learning.policy import Policy, set_training_attention
-from constitutional_ai.learning.ppo import PPO, KLController, Outcome
+from constitutional_ai.learning.ppo import PPO, Outcome
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.value import make_value
@@ -143,15 +143,6 @@ def test_samples_are_those_of_the_untouched_model(tiny_llama: Path, prompts: lis
 
 
 # --------------------------------------------------------------------------------- parts of a step
-
-
-def test_kl_controller_by_hand() -> None:
-    fixed, adaptive = KLController(0.1, None), KLController(0.1, 6.0)
-    for kl in (100.0, 6.3, 0.0):
-        fixed.update(kl)
-        adaptive.update(kl)
-    assert fixed.coef == 0.1
-    assert adaptive.coef == pytest.approx(0.1 * 1.02 * 1.005 * 0.98)
 
 
 def test_endless_draws_every_row_once_a_turn() -> None:
