@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.prompts import GRADES
 from constitutional_ai.records import Conversation, Row, content_hash
 from constitutional_ai.redteam import wording
 from constitutional_ai.refusal import refuses
@@ -46,8 +47,8 @@ GENERAL = Questions(
     harm=Question(wording.helps, wording.YES_NO), stray=Question(wording.strays, wording.YES_NO)
 )
 LABORATORY = Questions(
-    harm=Question(wording.grade, wording.GRADES, (wording.GRADES.index("harms"),)),
-    stray=Question(wording.grade, wording.GRADES, (wording.GRADES.index("strays"),)),
+    harm=Question(wording.grade, GRADES, (GRADES.index("harms"),)),
+    stray=Question(wording.grade, GRADES, (GRADES.index("strays"),)),
 )
 
 
