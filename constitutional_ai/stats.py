@@ -34,12 +34,18 @@ def share(flags: Iterable[bool]) -> Estimate:
     """
     observed = list(flags)
     n, mean = _mean(observed)
+    low, high = wilson(mean, n)
+    return {"mean": mean, "low": low, "high": high, "n": n}
+
+
+def wilson(mean: float, n: int) -> tuple[float, float]:
+    """The interval of a share ``mean`` of ``n`` observations."""
     centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
     # At 0 and 1 the interval ends exactly there; the formula misses by a rounding.
     low = 0.0 if mean == 0 else max(0.0, centre - half)
     high = 1.0 if mean == 1 else min(1.0, centre + half)
-    return {"mean": mean, "low": low, "high": high, "n": n}
+    return low, high
 
 
 def mean(values: Iterable[float], seed: int) -> Estimate:

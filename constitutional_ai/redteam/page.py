@@ -38,7 +38,7 @@ def write(campaign: Campaign, out: Path) -> dict[str, Any]:
     through = got_through(campaign)
     rows = [_attack_row(campaign, row) for row in through]
     _put(out / "attacks.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    source = figures.svg(bars(families_of(found)), "redteam")
+    source = figures.svg(dots(families_of(found)), "redteam")
     _put(out / "redteam.svg", source)
     _put(out / "redteam.html", render(page(campaign, found, through, source)))
     return found
@@ -65,41 +65,40 @@ def families_of(found: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
     }
 
 
-def bars(by_family: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """A row for each family, a bar with its interval for each model; hatches survive greyscale."""
+def dots(by_family: Mapping[str, Mapping[str, Estimate]]) -> Figure:
+    """A row for each family, in it a mark with its interval for each model."""
     models = list(dict.fromkeys(label for row in by_family.values() for label in row))
-    height = 0.8 / max(1, len(models))
-    hatches = ("", "///", "...", "xxx", "\\\\\\")
-    with matplotlib.rc_context(figures._STYLE):
-        size = 1.3 + len(by_family) * (0.16 + 0.17 * len(models))
-        figure = Figure(figsize=(6.0, size), layout="constrained")
-        axes = figure.add_subplot(xlabel="share of attacks that got through (95 % interval)")
+    step = 0.8 / max(1, len(models))
+    with matplotlib.rc_context(figures.STYLE):
+        size = 1.2 + 0.2 * len(models) + len(by_family) * (0.12 + 0.17 * len(models))
+        figure = Figure(figsize=(figures.WIDTH, size), layout="constrained")
+        axes = figure.add_subplot(xlabel="attacks that got through (share)")
         for k, label in enumerate(models):
-            places = [n + k * height for n, row in enumerate(by_family.values()) if label in row]
+            places = [n + k * step for n, row in enumerate(by_family.values()) if label in row]
             rows = [row[label] for row in by_family.values() if label in row]
-            axes.barh(
-                places,
+            axes.errorbar(
                 [row["mean"] for row in rows],
-                height=0.9 * height,
+                places,
                 xerr=[
                     [row["mean"] - row["low"] for row in rows],
                     [row["high"] - row["mean"] for row in rows],
                 ],
+                fmt=figures.MARKERS[k % len(figures.MARKERS)],
                 color=figures.COLOURS[k % len(figures.COLOURS)],
-                hatch=hatches[k % len(hatches)],
-                edgecolor="white",
-                error_kw={"elinewidth": 1.2, "capsize": 2.5, "ecolor": figures.INK},
+                ms=5.5,
+                elinewidth=1.4,
+                capsize=2.5,
                 label=label,
             )
-        axes.set_yticks(
-            [n + (len(models) - 1) * height / 2 for n in range(len(by_family))], list(by_family)
-        )
-        axes.margins(y=0.01)
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.02)
+        middle = (len(models) - 1) * step / 2
+        axes.set_yticks([n + middle for n in range(len(by_family))], list(by_family))
+        for n in range(1, len(by_family)):  # between the rows, so that no mark is of two families
+            axes.axhline(n + middle - 0.5, color=figures.GRID, lw=0.6)
+        axes.set_ylim(len(by_family) - 0.5 + middle, middle - 0.5)
+        axes.set_xlim(-0.03, 1.03)
         axes.grid(visible=False, axis="y")
         if len(models) > 1:
-            figure.legend(loc="outside upper center", ncols=min(3, len(models)))
+            figure.legend(loc="outside upper left")
         return figure
 
 

@@ -5,6 +5,7 @@ the marks and colour says nothing.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from constitutional_ai.report.figures import _STYLE, COLOURS, DASHES, MARKERS
+from constitutional_ai.report.figures import COLOURS, DASHES, MARKERS, STYLE, WIDTH
 from constitutional_ai.stats import Estimate
 
 
@@ -35,15 +36,15 @@ class Path:
 
 def dots(names: Sequence[str], columns: Sequence[Column]) -> Figure:
     """A row for each name, from the top; a column for each metric, its 95 % interval as a bar."""
-    with matplotlib.rc_context(_STYLE):
-        size = (2.2 + 2.1 * len(columns), 0.9 + 0.27 * len(names))
+    with matplotlib.rc_context(STYLE):
+        size = (max(WIDTH, 2.1 + 1.8 * len(columns)), 0.9 + 0.27 * len(names))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)
         for k, (axes, column) in enumerate(zip(grid[0], columns, strict=True)):
             for row, value in enumerate(column.values):
                 if value is not None:
                     _bar(axes, value, row, k)
-            axes.set_xlabel(column.label.replace(" (", "\n("), fontsize=8.5)
+            axes.set_xlabel(folded(column.label, 21))
             axes.set_yticks(range(len(names)), names)
             if column.bounds:
                 low, high = column.bounds
@@ -67,10 +68,11 @@ def _bar(axes: Axes, value: Estimate, row: int, column: int) -> None:
 
 def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = True) -> Figure:
     """Every path through two metrics, its end marked large; single points bear numbers."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         long_ = any(len(path.points) > 1 for path in paths)
-        figure = Figure(figsize=(5.8 if long_ else 8.2, 4.6), layout="constrained")
-        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+        height = 3.4 + 0.21 * len(paths)  # the legend has a line for each
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.add_subplot(xlabel=folded(xlabel, 36), ylabel=folded(ylabel, 32))
         for k, path in enumerate(paths):
             colour, mark = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             x, y = ([point[n]["mean"] for point in path.points] for n in (0, 1))
@@ -87,14 +89,14 @@ def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = Tru
             if not long_:
                 label = f"{k + 1}  {path.label}"
                 axes.plot(x, y, color=colour, marker=mark, ls="", ms=7, label=label)
-                axes.annotate(
-                    str(k + 1), (x[0], y[0]), (6, 5), textcoords="offset points", fontsize=8.5
-                )
-        if long_:
-            axes.legend(loc="best")
-        else:
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+                axes.annotate(str(k + 1), (x[0], y[0]), (6, 5), textcoords="offset points")
+        figure.legend(loc="outside lower left")
         return figure
+
+
+def folded(label: str, width: int) -> str:
+    """A label in lines of at most so many characters, where its words allow it."""
+    return "\n".join(textwrap.wrap(label, width))
 
 
 def _arms(value: Estimate) -> list[list[float]]:

@@ -1,35 +1,38 @@
 """The report's figures: drawn by matplotlib, text kept as text, legible in grey and in dark mode.
 
-A figure is drawn once. As a file it has plain dark ink; inline in the page its ink and grid become
-the page's own CSS colours, so that dark mode needs no second drawing. Series differ in marker and
-dash as well as in colour (a mid-tone variant of Okabe and Ito's colour-blind safe set).
+A figure is drawn once. As a file it has plain dark ink; inline in the page its ink, grid and
+series become the page's own CSS colours, so that dark mode needs no second drawing. Series differ
+in marker and dash as well as in colour. A figure of ``WIDTH`` fits a phone with its text at 12 CSS
+pixels; the page scrolls a wider one sideways and never draws it smaller.
 """
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from constitutional_ai.stats import Estimate
+from constitutional_ai.report.palette import GRID, INK, SERIES
+from constitutional_ai.stats import Estimate, wilson
 
-INK, GRID = "#1b1f23", "#c9ced3"  # in the page: var(--ink), var(--grid)
-COLOURS = ("#2f83bd", "#c77800", "#1f9a7a", "#b0569a", "#7a7f85")
+COLOURS = SERIES["light"]
+WIDTH = 4.1  # inches; see page.html, which knows text of 10 points and a scale of 1.2 or more
 REFERENCE = -1
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", "--", "-.", ":", (0, (1, 1)))
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: selectable, and in the reader's own font
     "font.family": "sans-serif",
-    "font.size": 9.5,
+    "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,  # a dollar sign is a dollar sign
     "axes.labelcolor": INK,
@@ -44,6 +47,8 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
+    "axes.labelsize": 10,
+    "legend.fontsize": 10,
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
 }
@@ -95,8 +100,8 @@ class Bin:
 
 def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
     """Every model by two shares, joined in the order of training; up and right is better."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
         axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
         path = [p.x["mean"] for p in points], [p.y["mean"] for p in points]
         axes.plot(*path, color=COLOURS[4], lw=0.9, ls=":")
@@ -117,17 +122,18 @@ def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
                 capsize=2.5,
                 label="_again" if seen else point.role,
             )
-            axes.annotate(point.mark, (x, y), (6, 6), textcoords="offset points", fontsize=8.5)
+            axes.annotate(point.mark, (x, y), (6, 6), textcoords="offset points")
         axes.set_ylim(-0.04, 1.06)
         axes.set_xlim(min(0.5, *(p.x["low"] - 0.03 for p in points)), 1.02)
-        axes.legend(loc="best", handletextpad=0.3)
+        figure.legend(loc="outside upper left", handletextpad=0.3)
         return figure
 
 
 def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
-    """Line plots under one another that share the x axis."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.0, 1.0 + 2.0 * len(rows)), layout="constrained")
+    """Line plots under one another that share the x axis; one legend where looks are given."""
+    shared = any(one.look is not None for panel in rows for one in panel.series)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.0 + 2.0 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), 1, sharex=True, squeeze=False)
         for axes, panel in zip(grid[:, 0], rows, strict=True):
             axes.set_ylabel(panel.ylabel)
@@ -136,12 +142,23 @@ def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
             if panel.bounds:
                 low, high = panel.bounds
                 axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-            if len(panel.series) > 1 or any(one.look is not None for one in panel.series):
+            if len(panel.series) > 1 and not shared:
                 axes.legend(loc="best")
+        if shared:
+            figure.legend(*_once(grid[:, 0]), loc="outside upper left")
         grid[-1, 0].set_xlabel(xlabel)
         if all(float(x).is_integer() for panel in rows for line in panel.series for x in line.x):
             grid[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         return figure
+
+
+def _once(grid: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
+    """Handles and labels for a legend of several panels, each label once."""
+    found: dict[str, Artist] = {}
+    for axes in grid:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)
 
 
 def _line(axes: Axes, series: Series, k: int) -> None:
@@ -159,13 +176,19 @@ def _line(axes: Axes, series: Series, k: int) -> None:
         label=series.label,
     )
     if series.low:
-        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, lw=0)
+        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.2, lw=0)
+        for edge in (series.low, series.high):  # bands that overlap are told apart by their edges
+            axes.plot(series.x, edge, color=colour, ls=DASHES[k % len(DASHES)], lw=0.7, alpha=0.7)
 
 
 def reliability(bins: Sequence[Bin], by: str = "the reward model") -> Figure:
-    """Predicted against observed preference; a mark's area is the number of pairs in its bin."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    """Predicted against observed preference; a mark's area is the number of pairs in its bin.
+
+    Bars are Wilson's 95 % intervals. They hold for labels that are 0 or 1; soft labels of the same
+    mean scatter less, so theirs are never too short.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         axes = figure.add_subplot(
             xlabel=f"P(better) by {by}", ylabel="P(better) by the label", aspect="equal"
         )
@@ -173,22 +196,29 @@ def reliability(bins: Sequence[Bin], by: str = "the reward model") -> Figure:
         largest = max((b.n for b in filled), default=1)
         axes.plot([0, 1], [0, 1], color=COLOURS[4], ls="--", lw=1, label="perfect")
         predicted, observed = [b.predicted for b in filled], [b.observed for b in filled]
-        axes.plot(predicted, observed, color=COLOURS[0], lw=1)
+        ends = [wilson(b.observed, b.n) for b in filled]
+        arms = [
+            [max(0.0, b.observed - low) for b, (low, _) in zip(filled, ends, strict=True)],
+            [max(0.0, high - b.observed) for b, (_, high) in zip(filled, ends, strict=True)],
+        ]
+        axes.errorbar(
+            predicted, observed, yerr=arms, color=COLOURS[0], lw=1, elinewidth=1.3, capsize=2.5
+        )
         axes.scatter(
             predicted,
             observed,
             s=[20 + 120 * b.n / largest for b in filled],
             color=COLOURS[0],
-            label="bins (area: pairs)",
+            label="bins (area: pairs; bar: 95 %)",
         )
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper left", ncols=2, columnspacing=1.0)
         return figure
 
 
 def svg(figure: Figure, name: str) -> str:
     """The figure as an SVG document. ``name`` keeps its inner ids apart from other figures'."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -199,7 +229,7 @@ def svg(figure: Figure, name: str) -> str:
 
 def png(figure: Figure, path: Path) -> None:
     """The figure as a picture on white, for pages that cannot show inline SVG."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(path, format="png", dpi=160, facecolor="white")
 
 
@@ -210,5 +240,9 @@ def inline(source: str, alt: str) -> str:
     body = re.sub(r"<style type=.*?</style>", "", body, flags=re.DOTALL)  # is for all pages
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
     body = re.sub(r"font-family: [^;\"]+", "font-family: inherit", body)
-    body = body.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
-    return body.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
+    names = {INK: "ink", GRID: "grid"} | {c: f"series-{k}" for k, c in enumerate(COLOURS)}
+    for colour, name in names.items():
+        body = body.replace(colour, f"var(--{name})")
+    (wide,) = re.findall(r'viewBox="0 0 ([\d.]+) ', body[:400])
+    head = f'<svg role="img" aria-label="{escape(alt)}" style="--wide: {wide}px"'
+    return body.replace("<svg", head, 1)

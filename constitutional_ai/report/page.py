@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from constitutional_ai.report.palette import PAPER, SERIES
 from constitutional_ai.stats import Estimate
 
 # Control and direction marks could reorder or hide what a model wrote; they are shown as a box.
@@ -100,7 +101,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(visible=visible, cell=cell, drawn=Markup)
-    return environment.get_template("page.html").render(page=page)
+    return environment.get_template("page.html").render(page=page, paper=PAPER, series=SERIES)
 
 
 def visible(text: str) -> str:

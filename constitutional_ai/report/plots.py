@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from constitutional_ai.report import figures
 from constitutional_ai.report.figures import Bin, Panel, Point, Series
 from constitutional_ai.report.findings import Findings
-from constitutional_ai.stats import Estimate
+from constitutional_ai.stats import Estimate, Z
 
 
 @dataclass(frozen=True)
@@ -86,32 +86,47 @@ def _ppo(findings: Findings) -> dict[str, Plot]:
         "ppo-steps": Plot(
             figures.panels(_climb(findings, step_of), "PPO step"),
             f"{what} by step",
-            f"The policy climbs the proxy, the reward model's score. The truth is {truth}",
+            f"The policy climbs the proxy, the reward model's score. Bands: 95 % intervals. The"
+            f" truth is {truth}",
         ),
         "ppo-kl": Plot(
             figures.panels(_climb(findings, kl_of), kl),
             f"{what} by KL",
-            "The same against the distance from where the policy began.",
+            "The same against the distance from where the policy began, in that distance's order.",
         ),
         "ppo-health": Plot(
             figures.panels(_health(findings), "PPO step"),
             "KL, entropy and the held-out judge",
-            "The monitor compares the proxy with the judge's verdict on fresh prompts.",
+            "The monitor compares the proxy with the judge's verdict on fresh prompts. Without"
+            " intervals: the run logs means alone.",
         ),
     }
 
 
 def _climb(findings: Findings, x_of: Mapping[int, float]) -> list[Panel]:
     """The proxy at every step over ``x_of``, and gold where it was recorded."""
-    rows = findings.ppo
-    proxy = Series("proxy", [x_of[r["step"]] for r in rows], [r["objective/scores"] for r in rows])
+    proxy = _proxy(findings, x_of)
     points = [p for p in findings.gold["ppo"] if p["step"] in x_of] if findings.gold else []
     return [Panel("proxy reward", [proxy]), *(_gold_panels(points, x_of) if points else [])]
 
 
+def _proxy(findings: Findings, x_of: Mapping[int, float]) -> Series:
+    """The mean score of a step's rollouts, with the normal interval of their scatter."""
+    rows = sorted(findings.ppo, key=lambda row: x_of[row["step"]])  # KL may fall between steps
+    mean = [row["objective/scores"] for row in rows]
+    error = Z / math.sqrt(findings.settings.ppo.rollouts)
+    arms = [error * row.get("objective/scores_std", math.nan) for row in rows]
+    if not all(map(math.isfinite, arms)):
+        return Series("proxy", [x_of[row["step"]] for row in rows], mean)
+    low = [m - arm for m, arm in zip(mean, arms, strict=True)]
+    high = [m + arm for m, arm in zip(mean, arms, strict=True)]
+    return Series("proxy", [x_of[row["step"]] for row in rows], mean, low, high)
+
+
 def _gold_panels(points: Sequence[Mapping[str, Any]], x_of: Mapping[int, float]) -> list[Panel]:
     def line(label: str, key: str) -> Series:
-        return _series(label, [(x_of[p["step"]], p[key]) for p in points if key in p])
+        found = [(x_of[p["step"]], p[key]) for p in points if key in p]
+        return _series(label, sorted(found, key=lambda place: place[0]))
 
     names = {"help where it is due": "helpful", "good refusals of harm": "good_refusal"}
     shares = [line(label, key) for label, key in names.items()]

@@ -1,7 +1,6 @@
 """A study's figures, drawn from its result file alone."""
 
 import math
-import textwrap
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from constitutional_ai.stats import Estimate
 from constitutional_ai.studies.cells import Cell, Result
 from constitutional_ai.studies.plan import Axis, Dots, Drawn, Lines, Plane, Study
 
-LABEL = 26  # characters of a panel's label in one line
+LABEL = 22  # characters of a panel's label in one line
 
 
 def draw(study: Study, result: Result) -> dict[str, Figure]:
@@ -39,7 +38,7 @@ def _lines(drawn: Lines, result: Result) -> Figure | None:
         names = drawn.only or tuple(result.lines([axis.metric]))
         series = [_series(result, name, axis, drawn.x, look[name]) for name in names]
         if series := [one for one in series if one.x]:
-            label = "\n".join(textwrap.wrap(axis.label, LABEL))
+            label = comparing.folded(axis.label, LABEL)
             if drawn.diagonal:
                 x = sorted(x for one in series for x in one.x)
                 ends = [x[0], x[-1]]

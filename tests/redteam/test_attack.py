@@ -154,13 +154,18 @@ def test_the_page_escapes_what_models_wrote(
     assert rows[0]["caught_by"] == ["always"]
 
 
-def test_bars_have_a_row_for_each_family_and_an_interval_for_each_model(
+def test_the_figure_has_a_row_for_each_family_and_an_interval_for_each_model(
     campaign: Campaign,
 ) -> None:
     by_family = page.families_of(measured.scores(campaign))
     assert list(by_family)[-1] == measured.ANY
-    (axes,) = page.bars(by_family).axes
-    assert len(axes.patches) == 2 * len(by_family)
+    (axes,) = page.dots(by_family).axes
+    assert [mark.get_label() for mark in axes.containers] == ["soft", "firm"]
+    for label, mark in zip(("soft", "firm"), axes.containers, strict=True):
+        _, _, (bars,) = mark.lines
+        drawn = [tuple(ends[:, 0]) for ends in bars.get_segments()]
+        rows = [row[label] for row in by_family.values()]
+        assert drawn == [pytest.approx((row["low"], row["high"])) for row in rows]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(by_family)
 
 

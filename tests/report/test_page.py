@@ -2,19 +2,15 @@
 
 import re
 from html.parser import HTMLParser
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from constitutional_ai.constitution import Constitution, Principle
-from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.report import figures, plots, sections
 from constitutional_ai.report.findings import Findings
-from constitutional_ai.report.page import Drawing, cell, render, visible
+from constitutional_ai.report.page import Drawing, cell, visible
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.evaluate import METRICS, Transcript
-from constitutional_ai.stats import Estimate
+from tests.report.invented import draw, estimate, invented, page
 
 NASTY = (
     "</script><script src=\"http://evil.example/x.js\">alert('1')</script>"
@@ -22,83 +18,9 @@ NASTY = (
 )
 
 
-def estimate(mean: float, n: int = 100) -> Estimate:
-    return {"mean": mean, "low": max(0, mean - 0.05), "high": mean + 0.05, "n": n}
-
-
-def scores(harm: float) -> dict[str, Any]:
-    found = {kind: {m: estimate(0.5) for m in names} for kind, names in METRICS.items()}
-    found["harmful"]["harmful_steps"] = estimate(harm)
-    found["benign"]["helpful"] = estimate(0.9)
-    return {**found, "harmful_by_slice": {"unseen verb": found["harmful"]}}
-
-
-def gold() -> dict[str, Any]:
-    point = {"preference": estimate(1), "helpful": estimate(0.9), "good_refusal": estimate(0.4)}
-    agreed = {"pairs": 90, "near_ties": 30, "agreement": estimate(0.9, 60)}
-    return {
-        "revisions": [{"revision": k, "harm": estimate(3 - k)} for k in range(3)],
-        "labels": {"overall": agreed, "by_principle": {"hhh": agreed}},
-        "reward": {"pairs": 5, "near_ties": 5},
-        "ppo": [{"step": step, "proxy": step / 5, **point} for step in (0, 5)],
-        "judge": {"harm": estimate(0.97)},
-    }
-
-
 @pytest.fixture(scope="module")
 def findings() -> Findings:
-    step = RevisionStep(
-        principle=NASTY, principle_hash="0", critique=NASTY, revision="Better.", clean=False
-    )
-    revised = RevisedAnswer(
-        id="r1",
-        prompt=[user("How do I steal a bike?")],
-        answers=[NASTY, "Better.", "Best."],
-        steps=[step, step],
-        messages=[user("How do I steal a bike?"), assistant("Best.")],
-        constitution="c",
-        model="m",
-        seed=0,
-    )
-    transcripts = [
-        Transcript(
-            id=f"{model}-{kind}",
-            model=model,
-            kind=kind,
-            slice="",
-            prompt=[user(f"A {kind} request {NASTY}")],
-            answer=NASTY,
-            finished=model != "base",
-            metrics={"harm": 2.0, "insult": 1.0, "evasive": 0.0},
-        )
-        for model in ("base", "sl-cai", "rl-cai")
-        for kind in METRICS
-    ]
-    models = {"base": 0.99, "sl-cai-1": 0.5, "sl-cai-2": 0.2, "sl-cai": 0.2, "rl-cai": 0.01}
-    ppo = [{"step": k, "objective/kl": k / 2, "objective/scores": k / 5} for k in range(6)]
-    ppo[5] |= {"objective/entropy": float("nan")}
-    return Findings(
-        settings=Settings.model_validate({"revise": {"rounds": 2}}),
-        constitution=Constitution(
-            name="two", version="1", principles=(Principle(name="kind", text=f"Be kind. {NASTY}"),)
-        ),
-        scores={name: scores(harm) for name, harm in models.items()},
-        transcripts=transcripts,
-        revised=[revised] * 3,
-        calibration={
-            "ece": 0.04,
-            "bins": [
-                {"predicted": 0.2, "observed": 0.3, "n": 9},
-                {"predicted": 0.8, "observed": 0.7, "n": 9},
-            ],
-        },
-        ppo=ppo,
-        monitor=[{"step": 5, "monitor/judge": 0.6, "alarm": NASTY}],
-        manifests={"1-revise": {"seconds": 3.5, "versions": {"torch": "2"}}},
-        canaries={"says nothing": {"win_rate": estimate(0.1)}},
-        gold=gold(),
-        split={"harmful": {"taught": 10, "test, unseen verb": 4}},
-    )
+    return invented(NASTY)
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +31,6 @@ def drawings(findings: Findings) -> dict[str, Drawing]:
 @pytest.fixture(scope="module")
 def source(findings: Findings, drawings: dict[str, Drawing]) -> str:
     return page(findings, drawings)
-
-
-def draw(findings: Findings) -> dict[str, Drawing]:
-    return {
-        name: Drawing(
-            plot.title, plot.caption, figures.inline(figures.svg(plot.figure, name), name)
-        )
-        for name, plot in plots.draw(findings).items()
-    }
-
-
-def page(findings: Findings, drawings: dict[str, Drawing]) -> str:
-    return render(sections.page(findings, drawings))
 
 
 class Seen(HTMLParser):
