@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from constitutional_ai.prompts import spoken
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
-from constitutional_ai.report import figures
+from constitutional_ai.report import figures, palette
 from constitutional_ai.report.page import Drawing, Page, Section, Story, Table, Turn, render
 from constitutional_ai.stats import Estimate
 
@@ -93,7 +93,7 @@ def dots(by_family: Mapping[str, Mapping[str, Estimate]]) -> Figure:
         middle = (len(models) - 1) * step / 2
         axes.set_yticks([n + middle for n in range(len(by_family))], list(by_family))
         for n in range(1, len(by_family)):  # between the rows, so that no mark is of two families
-            axes.axhline(n + middle - 0.5, color=figures.GRID, lw=0.6)
+            axes.axhline(n + middle - 0.5, color=palette.GRID, lw=0.6)
         axes.set_ylim(len(by_family) - 0.5 + middle, middle - 0.5)
         axes.set_xlim(-0.03, 1.03)
         axes.grid(visible=False, axis="y")

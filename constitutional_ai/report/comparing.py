@@ -37,14 +37,16 @@ class Path:
 def dots(names: Sequence[str], columns: Sequence[Column]) -> Figure:
     """A row for each name, from the top; a column for each metric, its 95 % interval as a bar."""
     with matplotlib.rc_context(STYLE):
-        size = (max(WIDTH, 2.1 + 1.8 * len(columns)), 0.9 + 0.27 * len(names))
+        labels = [folded(column.label, 21) for column in columns]
+        lines = 1 + max((label.count("\n") for label in labels), default=0)
+        size = (max(WIDTH, 2.1 + 1.8 * len(columns)), 0.5 + 0.17 * lines + 0.27 * len(names))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)
         for k, (axes, column) in enumerate(zip(grid[0], columns, strict=True)):
             for row, value in enumerate(column.values):
                 if value is not None:
                     _bar(axes, value, row, k)
-            axes.set_xlabel(folded(column.label, 21))
+            axes.set_xlabel(labels[k])
             axes.set_yticks(range(len(names)), names)
             if column.bounds:
                 low, high = column.bounds

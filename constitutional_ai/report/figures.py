@@ -132,8 +132,10 @@ def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
 def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
     """Line plots under one another that share the x axis; one legend where looks are given."""
     shared = any(one.look is not None for panel in rows for one in panel.series)
+    legend = len({one.label for panel in rows for one in panel.series}) if shared else 0
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.0 + 2.0 * len(rows)), layout="constrained")
+        size = (WIDTH, 0.8 + 0.2 * legend + 2.0 * len(rows))
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(rows), 1, sharex=True, squeeze=False)
         for axes, panel in zip(grid[:, 0], rows, strict=True):
             axes.set_ylabel(panel.ylabel)
