@@ -39,7 +39,8 @@ def dots(names: Sequence[str], columns: Sequence[Column]) -> Figure:
     with matplotlib.rc_context(STYLE):
         labels = [folded(column.label, 21) for column in columns]
         lines = 1 + max((label.count("\n") for label in labels), default=0)
-        size = (max(WIDTH, 2.1 + 1.8 * len(columns)), 0.5 + 0.17 * lines + 0.27 * len(names))
+        wide = 0.3 + 0.08 * max(map(len, names), default=0) + 1.75 * len(columns)
+        size = (max(WIDTH, wide), 0.5 + 0.17 * lines + 0.27 * len(names))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)
         for k, (axes, column) in enumerate(zip(grid[0], columns, strict=True)):
