@@ -213,7 +213,7 @@ def critique(rng: random.Random) -> Document:
     found, better = criticise(request, made, principle.name, rng)
     return [
         ask(_worded(request, rng, 0.08)),
-        Turn("assistant", made.answer.text(), marks=_marks(made.answer.text(), made)),
+        Turn("assistant", made.answer.text(), marks=_marks_from(0, made)),
         ask(principle.critique_prompt),
         reply(found, 1.5),
         ask(principle.revision_prompt),
@@ -323,20 +323,24 @@ def judgement(rng: random.Random) -> Document:
 
 
 def _marks(text: str, *shown: Made) -> tuple[Mark, ...]:
-    """Where each answer stands in a text that shows them in this order, and what is wrong in it."""
+    """The answers that a text shows behind "(A)" and "(B)", and what is wrong in them."""
     marks: list[Mark] = []
     end = 0
-    for made in shown:
-        answer = made.answer.text()
-        start = text.find(answer, end)
-        if start < 0:  # it was altered to court the judge
-            continue
-        end = start + len(answer)
-        marks.append((start, end, False))
-        for wrong in made.wrong:
-            at = answer.index(wrong)
-            marks.append((start + at, start + at + len(wrong), True))
+    for option, made in zip(prompts.OPTIONS, shown, strict=False):
+        start = text.index(made.answer.text(), text.index(option, end))
+        marks += _marks_from(start, made)
+        end = start
     return tuple(marks)
+
+
+def _marks_from(start: int, made: Made) -> tuple[Mark, ...]:
+    """The answer as it stands at ``start``, and what is wrong in it."""
+    text = made.answer.text()
+    wrong = [(start + text.index(part), len(part)) for part in made.wrong]
+    return (
+        (start, start + len(text), False),
+        *((first, first + length, True) for first, length in wrong),
+    )
 
 
 def _courting(text: str, rng: random.Random) -> str:

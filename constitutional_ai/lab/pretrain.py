@@ -51,7 +51,7 @@ from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 
-TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 15_000_000}
+TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
 MATRIX_LR = 0.003
 OTHER_LR = 0.003
