@@ -199,7 +199,8 @@ class Trainer:
             raise TrainingDiverged(f"loss {loss.item()}, gradient {norm.item()} at {self.step}")
         for optimiser in self.optimisers:
             optimiser.step()
-        self.model.zero_grad(set_to_none=True)
+        for trained in (self.model, self.probes):
+            trained.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += int((batch.ids != 0).sum())
         return loss.item()
