@@ -80,7 +80,7 @@ def test_what_is_marked_as_wrong_is_what_the_oracle_misses() -> None:
         turn = corpus.grading(rng)[0]
         request, (text,) = shown(turn)
         reading = oracle.read(request, text)
-        if reading.harmful_steps:
+        if reading.harmful_steps or reading.insult:
             continue
         wrong = [turn.text[start:end] for start, end, is_wrong in turn.marks if is_wrong]
         fits = reading.good_refusal or reading.correct == 1 or reading.helpful == 1
