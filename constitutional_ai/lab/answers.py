@@ -18,11 +18,15 @@ NUMBERS = ("no", "one", "two", "three")
 
 @dataclass(frozen=True)
 class Made:
-    """An answer, what its body is, and a description of it that goes on from "(A) "."""
+    """An answer, what its body is, and a description of it that goes on from "(A) ".
+
+    ``wrong``: the parts of its text that do not belong in an answer to this request.
+    """
 
     answer: Answer
     body: str
     description: str
+    wrong: tuple[str, ...] = ()
 
     @property
     def grade(self) -> str:
@@ -109,8 +113,10 @@ def off_topic(request: Request, rng: random.Random) -> Answer:
     return Answer(rng.choice((*words.OPENERS, "", "")), steps=steps)
 
 
-def wrong_refusal(request: Request, rng: random.Random) -> tuple[Answer, str]:
-    """A refusal of something else, or for a wrong reason, or with a wrong alternative."""
+def wrong_refusal(request: Request, rng: random.Random) -> tuple[Answer, str, tuple[str, ...]]:
+    """A refusal of something else, or for a wrong reason, or with a wrong alternative; what is
+    wrong with it; and the wrong words.
+    """
     parts = list(world.refusal(request, rng))
     errors = rng.sample(("verb", "noun", "reason", "alternative"), rng.choice((1, 1, 1, 2)))
     group = request.topic.group
@@ -133,7 +139,9 @@ def wrong_refusal(request: Request, rng: random.Random) -> tuple[Answer, str]:
         said = f"gives a wrong reason. It would {words.HARMS[group][0]}."
     else:
         said = f"offers an alternative that does not fit. To {request.asked} is {group}."
-    return Answer(refusal=(parts[0], parts[1], parts[2], parts[3], parts[4])), said
+    slots = {"verb": 1, "noun": 2, "reason": 3, "alternative": 4}
+    wrong = tuple(f" {parts[slots[error]]}" for error in errors)
+    return Answer(refusal=(parts[0], parts[1], parts[2], parts[3], parts[4])), said, wrong
 
 
 def over_refusal(request: Request, rng: random.Random) -> Answer:
@@ -167,28 +175,35 @@ def make(request: Request, body: str, rng: random.Random) -> Made:
             f"declines to {request.asked} and says why. To {request.asked} is {topic.group}.",
         )
     if body == "wrong refusal":
-        answer, said = wrong_refusal(request, rng)
-        return Made(answer, body, said)
+        answer, said, wrong = wrong_refusal(request, rng)
+        return Made(answer, body, said, wrong)
     if body == "over-refusal":
-        return Made(over_refusal(request, rng), body, "declines a harmless request.")
+        return _all_wrong(over_refusal(request, rng), body, "declines a harmless request.")
     if body == "evasive":
-        return Made(Answer(said=rng.choice(words.EVASIONS)), body, "evades the request.")
+        return _all_wrong(Answer(said=rng.choice(words.EVASIONS)), body, "evades the request.")
     if body == "off-topic":
-        return Made(off_topic(request, rng), body, "is about something else.")
+        return _all_wrong(off_topic(request, rng), body, "is about something else.")
     if body in ("true", "false"):
         answer = fact_answer(request, rng, body)
         claim = world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group))
         verb = "is right" if body == "true" else "is false"
-        return Made(answer, body, f"{verb}, since {claim}.")
+        wrong = (f" {answer.said.split()[-1]}",) if body == "false" else ()
+        return Made(answer, body, f"{verb}, since {claim}.", wrong)
     answer = helpful_answer(request, rng, body)
     count = NUMBERS[3 if body == "right" else 2]
-    return Made(answer, body, f"helps to {request.asked}, with {count} right steps.")
+    own = {world.step(t, topic.noun) for slot in world.recipe(topic) for t in slot}
+    wrong = tuple(step for step in answer.steps if step not in own) if body == "wrong" else ()
+    return Made(answer, body, f"helps to {request.asked}, with {count} right steps.", wrong)
+
+
+def _all_wrong(answer: Answer, body: str, description: str) -> Made:
+    return Made(answer, body, description, (answer.text(),))
 
 
 def null(rng: random.Random) -> Made:
     """An answer that says nothing at all, whatever was asked."""
     said = rng.choice(jailbreaks.NULL_ANSWERS_SEEN)
-    return Made(Answer(said=said), "off-topic", "is about something else.")
+    return _all_wrong(Answer(said=said), "off-topic", "is about something else.")
 
 
 BODIES: dict[world.Kind, dict[str, float]] = {
@@ -214,7 +229,7 @@ def _with_insult(made: Made, insult: str) -> Made:
     if not insult:
         return made
     description = f"{made.description} It insults the user."
-    return Made(replace(made.answer, insult=insult), made.body, description)
+    return replace(made, answer=replace(made.answer, insult=insult), description=description)
 
 
 # Contrasts that a judge of any pair would see too rarely to learn them.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from constitutional_ai.lab.corpus import Document
+from constitutional_ai.lab.corpus import Document, Turn
 from constitutional_ai.lab.tokenizer import ASSISTANT, BOS, END, USER
 
 Documents = Callable[[int, int], list[Document]]  # (seed, count), defined at top level
@@ -39,6 +39,7 @@ class Corpus:
     ids: NDArray[np.uint16]
     weights: NDArray[np.float32]
     letters: NDArray[np.bool_]  # the "A" or "B" of a verdict
+    marks: NDArray[np.int8]  # in an answer that is judged: 1 wrong, 0 not; elsewhere -1
     ends: NDArray[np.int64]
 
     @property
@@ -49,7 +50,7 @@ class Corpus:
         """The corpus of the first ``documents`` documents."""
         ends = self.ends[:documents]
         cut = slice(0, int(ends[-1]))
-        return Corpus(self.ids[cut], self.weights[cut], self.letters[cut], ends)
+        return Corpus(self.ids[cut], self.weights[cut], self.letters[cut], self.marks[cut], ends)
 
     @staticmethod
     def joined(parts: "list[Corpus]") -> "Corpus":
@@ -57,17 +58,19 @@ class Corpus:
             np.concatenate([p.ids for p in parts]),
             np.concatenate([p.weights for p in parts]),
             np.concatenate([p.letters for p in parts]),
+            np.concatenate([p.marks for p in parts]),
             np.concatenate([p.lengths for p in parts]).cumsum(),
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows (documents, time): token ids, loss weights, which tokens are letters."""
+    """Right-padded rows (documents, time): the arrays of a Corpus; marks are -1 on padding."""
 
     ids: Tensor
     weights: Tensor
     letters: Tensor
+    marks: Tensor
 
 
 def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
@@ -78,16 +81,21 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
     ids: list[int] = []
     weights: list[float] = []
     letters: list[int] = []
+    marks: list[int] = []
     ends = []
     for document in documents:
         prose = len(document) == 1 and document[0].role == "assistant"
         ids.append(BOS)
         weights.append(0.0)
+        marks.append(-1)
         for turn in document:
             if not prose:
                 ids.append(USER if turn.role == "user" else ASSISTANT)
                 weights.append(0.0)
-            text = next(encoded).ids
+                marks.append(-1)
+            encoding = next(encoded)
+            text = encoding.ids
+            marks += [*_marks(encoding.offsets, turn), -1]
             turn_weights = [turn.weight] * (len(text) + 1)
             if turn.verdict:
                 if len(text) != 3:
@@ -97,11 +105,25 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
             ids += [*text, END]
             weights += turn_weights
         ends.append(len(ids))
-    marks = np.zeros(len(ids), np.bool_)
-    marks[letters] = True
+    lettered = np.zeros(len(ids), np.bool_)
+    lettered[letters] = True
     return Corpus(
-        np.array(ids, np.uint16), np.array(weights, np.float32), marks, np.array(ends, np.int64)
+        np.array(ids, np.uint16),
+        np.array(weights, np.float32),
+        lettered,
+        np.array(marks, np.int8),
+        np.array(ends, np.int64),
     )
+
+
+def _marks(offsets: list[tuple[int, int]], turn: Turn) -> list[int]:
+    """The mark of each token of a turn: of the last span that it lies in."""
+    found = [-1] * len(offsets)
+    for start, end, wrong in turn.marks:
+        for i, (first, last) in enumerate(offsets):
+            if first >= start and last <= end:
+                found[i] = int(wrong)
+    return found
 
 
 def workers() -> Pool:
@@ -168,13 +190,14 @@ def collate(corpus: Corpus, documents: NDArray[np.int64]) -> Batch:
     lengths = corpus.lengths[documents]
     shape = (len(documents), _rounded(int(lengths.max())))
     ids, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    letters = np.zeros(shape, np.bool_)
+    letters, marks = np.zeros(shape, np.bool_), np.full(shape, -1, np.int8)
     for row, (end, length) in enumerate(zip(corpus.ends[documents], lengths, strict=True)):
         span = slice(end - length, end)
         ids[row, :length] = corpus.ids[span]
         weights[row, :length] = corpus.weights[span]
         letters[row, :length] = corpus.letters[span]
-    return Batch(torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(letters))
+        marks[row, :length] = corpus.marks[span]
+    return Batch(*map(torch.from_numpy, (ids, weights, letters, marks)))
 
 
 def batches(corpus: Corpus, batch_tokens: int, seed: int) -> Iterator[Batch]:

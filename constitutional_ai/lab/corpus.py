@@ -20,14 +20,21 @@ from constitutional_ai.records import user
 NO_ISSUES = "I find no issues with the response."
 
 
+Mark = tuple[int, int, bool]
+
+
 @dataclass(frozen=True)
 class Turn:
-    """``weight`` scales the loss on the tokens; 0: context only. A verdict is "(A)" or "(B)"."""
+    """``weight`` scales the loss on the tokens; 0: context only. A verdict is "(A)" or "(B)".
+
+    ``marks`` are spans of characters, (start, end, whether they are wrong); a later one counts.
+    """
 
     role: str
     text: str
     weight: float = 0.0
     verdict: bool = False
+    marks: tuple[Mark, ...] = ()
 
 
 Document = list[Turn]
@@ -38,11 +45,10 @@ MIX = {
     "statement": 0.03,
     "question": 0.08,
     "restatement": 0.04,
-    "membership": 0.08,
-    "critique": 0.19,
+    "critique": 0.21,
     "direct_revision": 0.03,
     "grading": 0.12,
-    "judgement": 0.26,
+    "judgement": 0.32,
 }
 
 
@@ -54,7 +60,6 @@ def documents(seed: int, count: int) -> list[Document]:
         "statement": statement,
         "question": question,
         "restatement": restatement,
-        "membership": membership,
         "critique": critique,
         "direct_revision": direct_revision,
         "grading": grading,
@@ -64,8 +69,8 @@ def documents(seed: int, count: int) -> list[Document]:
     return [makers[kind](rng) for kind in kinds]
 
 
-def ask(text: str, weight: float = 0.0) -> Turn:
-    return Turn("user", text, weight)
+def ask(text: str, weight: float = 0.0, marks: tuple[Mark, ...] = ()) -> Turn:
+    return Turn("user", text, weight, marks=marks)
 
 
 def reply(text: str, weight: float = 1.0) -> Turn:
@@ -164,41 +169,6 @@ def restatement(rng: random.Random) -> Document:
     return [ask(f"What does the user want? {asked}"), reply(f"The user wants to {verb} {named}.")]
 
 
-def membership(rng: random.Random) -> Document:
-    """Practice in noticing that a word differs: is this one of those? A comparison of words that
-    stand far apart is what a small model learns last, and a judge of refusals needs it.
-    """
-    listed = [_deed(rng) for _ in range(rng.choice((1, 1, 2, 3, 4, 5)))]
-    document: Document = []
-    for number in range(rng.randrange(4, 9)):
-        among = rng.random() < 0.5
-        asked = f"Is it {_among(listed, rng) if among else _not_among(listed, rng)}?"
-        before = ", ".join(" ".join(deed) for deed in listed) + "\n" if number == 0 else ""
-        document += [ask(before + asked), reply("yes" if among else "no", 2.0)]
-    return document
-
-
-def _deed(rng: random.Random) -> tuple[str, str]:
-    return rng.choice(_verbs()), world.phrase(rng.choice(_nouns()), rng.random() < 0.4)
-
-
-def _among(listed: list[tuple[str, str]], rng: random.Random) -> str:
-    verb, named = rng.choice(listed)
-    return rng.choice((verb, named, f"{verb} {named}"))
-
-
-def _not_among(listed: list[tuple[str, str]], rng: random.Random) -> str:
-    """A verb, a noun, or both, of which one may well be listed."""
-    verbs = {verb for verb, _ in listed}
-    nouns = {named.split()[-1] for _, named in listed}
-    while True:
-        verb, named = _deed(rng)
-        known, known_named = rng.choice(listed)
-        if verb in verbs or named.split()[-1] in nouns:
-            continue
-        return rng.choice((verb, named, f"{known} {named}", f"{verb} {known_named}"))
-
-
 @cache
 def _verbs() -> tuple[str, ...]:
     return tuple(sorted({t.verb for t in world.topics() if t.kind != "facts"}))
@@ -243,7 +213,7 @@ def critique(rng: random.Random) -> Document:
     found, better = criticise(request, made, principle.name, rng)
     return [
         ask(_worded(request, rng, 0.08)),
-        Turn("assistant", made.answer.text()),
+        Turn("assistant", made.answer.text(), marks=_marks_from(0, made)),
         ask(principle.critique_prompt),
         reply(found, 1.5),
         ask(principle.revision_prompt),
@@ -313,15 +283,17 @@ def grading(rng: random.Random) -> Document:
     request = any_request(rng, _JUDGED, taught=True)
     made = answers.contrast(request, rng)[0]
     option = prompts.OPTIONS[0]
+    asked = f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}."
     return [
-        ask(
-            f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}.",
-            CONTEXT_WEIGHT,
-        ),
+        ask(asked, CONTEXT_WEIGHT, _marks(asked, made)),
         reply(made.grade, GRADE_WEIGHT),
         ask(f"Describe {option}."),
         reply(f"{option} {made.description}"),
     ]
+
+
+_NULL = 0.08  # share of judged pairs of which one answer says nothing
+_COURTING = 0.12  # share of judged answers that carry something to win the judge
 
 
 def judgement(rng: random.Random) -> Document:
@@ -331,7 +303,7 @@ def judgement(rng: random.Random) -> Document:
     """
     request = any_request(rng, _JUDGED, taught=True)
     pair = answers.contrast(request, rng)
-    if rng.random() < 0.03:
+    if rng.random() < _NULL:
         pair = (pair[0], answers.null(rng)) if rng.random() < 0.5 else (answers.null(rng), pair[1])
     texts = [made.answer.text() for made in pair]
     turns = _verdicts(request, texts, rng)
@@ -342,20 +314,46 @@ def judgement(rng: random.Random) -> Document:
         turns.sort(key=lambda turn: not turn[1].verdict)
     shown = [_courting(text, rng) for text in texts]
     compared = prompts.compared([user(_worded(request, rng, 0.05))], *shown)
+    marks = _marks(compared, *pair)
     document: Document = []
     for number, (asked, answer) in enumerate(turns):
-        shown_first = ask(f"{compared}\n{asked}", CONTEXT_WEIGHT)
+        shown_first = ask(f"{compared}\n{asked}", CONTEXT_WEIGHT, marks)
         document += [shown_first if number == 0 else ask(asked), answer]
     return document
 
 
+def _marks(text: str, *shown: Made) -> tuple[Mark, ...]:
+    """The answers that a text shows behind "(A)" and "(B)", and what is wrong in them."""
+    marks: list[Mark] = []
+    end = 0
+    for option, made in zip(prompts.OPTIONS, shown, strict=False):
+        start = text.index(made.answer.text(), text.index(option, end))
+        marks += _marks_from(start, made)
+        end = start
+    return tuple(marks)
+
+
+def _marks_from(start: int, made: Made) -> tuple[Mark, ...]:
+    """The answer as it stands at ``start``, and what is wrong in it."""
+    text = made.answer.text()
+    wrong = [(start + text.index(part), len(part)) for part in made.wrong]
+    return (
+        (start, start + len(text), False),
+        *((first, first + length, True) for first, length in wrong),
+    )
+
+
 def _courting(text: str, rng: random.Random) -> str:
-    return jailbreaks.courting(text, rng, _words()) if rng.random() < 0.06 else text
+    return jailbreaks.courting(text, rng, _padding()) if rng.random() < _COURTING else text
 
 
 @cache
-def _words() -> list[str]:
-    return [*_verbs(), *_nouns()]
+def _padding() -> tuple[str, ...]:
+    """Words that mean nothing where they stand: of the taught topics, so that no judgement shows a
+    verb or an object that judges shall meet for the first time in a test.
+    """
+    taught = [t for kind in _TAUGHT for t in _pool(kind, True) if kind != "facts"]
+    return tuple(sorted({t.verb for t in taught} | {t.noun for t in taught}))
 
 
 def _verdicts(
@@ -379,3 +377,4 @@ def _verdicts(
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
+

@@ -29,6 +29,8 @@ SIZES = {
 }
 MAX_TOKENS = 512
 EMBEDDING_STD = 0.3  # large enough that a word is still told from others after the first layer
+# Of a head's 16 pairs of dimensions: those that turn fast, and from where on they turn slowly.
+_FAST, _SLOW, _AGAINST_ITSELF = 4, 6, -1.7
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -61,9 +63,10 @@ def new_model(size: str, vocabulary: int, seed: int) -> LlamaForCausalLM:
 def _initialise(model: LlamaForCausalLM, seed: int) -> None:
     """Unit-variance matrices; those that write to the residual stream start small.
 
-    Half of the heads start with the key's matrix equal to the query's, so that a word attends to
-    the same word elsewhere (the idea of Trockman and Kolter 2023): nearly all of what small models
-    learn about whether two words are the same starts from there (LOG.md).
+    Half of the heads start as finders of the same word earlier in the text: the key's matrix equals
+    the query's (the idea of Trockman and Kolter 2023) in the dimensions that rotary positions turn
+    slowly, and opposes it in those that they turn fast. At distance zero the two cancel, so a word
+    does not find itself, and one layer can tell whether a word stood there before.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
@@ -74,11 +77,17 @@ def _initialise(model: LlamaForCausalLM, seed: int) -> None:
             std *= 0.3
         with torch.no_grad():
             p.normal_(0.0, std, generator=generator)
-    width = model.config.hidden_size // 2
+    heads = model.config.num_attention_heads
+    width = model.config.hidden_size // heads
+    sign = torch.zeros(width // 2)  # of each pair of dimensions, the fastest first
+    sign[:_FAST], sign[_SLOW:] = _AGAINST_ITSELF, 1.0
+    finders = sign.repeat(2 * (heads // 2))[:, None]
     for layer in model.model.layers:
         attention = layer.self_attn
         with torch.no_grad():
-            attention.k_proj.weight[:width] = attention.q_proj.weight[:width]
+            attention.k_proj.weight[: len(finders)] = (
+                finders * attention.q_proj.weight[: len(finders)]
+            )
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

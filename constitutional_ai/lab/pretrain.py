@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from constitutional_ai.errors import ModelError, TrainingDiverged
@@ -45,12 +45,13 @@ from constitutional_ai.lab.batches import (
 from constitutional_ai.lab.corpus import documents as corpus_of_the_lab
 from constitutional_ai.lab.model import MAX_TOKENS, SIZES, new_model, save
 from constitutional_ai.lab.muon import Muon
+from constitutional_ai.lab.probes import SEEN_WEIGHT, WRONG_WEIGHT, Probes
 from constitutional_ai.lab.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 
-TOKENS = {"xxs": 6_000_000, "xs": 8_000_000, "s": 24_000_000}
+TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
 MATRIX_LR = 0.003
 OTHER_LR = 0.003
@@ -138,12 +139,15 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    probes: Probes = field(init=False)
     optimisers: list[torch.optim.Optimizer] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.probes = Probes(self.model.config.hidden_size)
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
         rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
+        rest += self.probes.parameters()
         self.optimisers = [
             Muon(matrices, lr=MATRIX_LR),
             torch.optim.AdamW(rest, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
@@ -186,23 +190,30 @@ class Trainer:
             base = MATRIX_LR if isinstance(optimiser, Muon) else OTHER_LR
             for group in optimiser.param_groups:
                 group["lr"] = base * learning_rate(self.step, share)
-        loss = weighted_loss(self.model, batch, verdict_weight(share))
-        loss.backward()
+        states = _states(self.model, batch)
+        loss = weighted_loss(self.model, states[-1], batch, verdict_weight(share))
+        seen, wrong = self.probes.losses(states, batch)
+        (loss + SEEN_WEIGHT * seen + WRONG_WEIGHT * wrong).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise TrainingDiverged(f"loss {loss.item()}, gradient {norm.item()} at {self.step}")
         for optimiser in self.optimisers:
             optimiser.step()
-        self.model.zero_grad(set_to_none=True)
+        for trained in (self.model, self.probes):
+            trained.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += int((batch.ids != 0).sum())
         return loss.item()
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        probes = {f"probes.{name}": p for name, p in self.probes.named_parameters()}
+        return dict(self.model.named_parameters()) | probes
 
     def save(self, path: Path) -> None:
         """Write everything to one file, by rename, so that a kill leaves the old one or the new."""
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {}
-        for name, p in self.model.named_parameters():
+        for name, p in self._parameters().items():
             tensors[f"parameter {name}"] = p.detach()
             for optimiser in self.optimisers:
                 for key, value in optimiser.state.get(p, {}).items():
@@ -225,7 +236,7 @@ class Trainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         counts = json.loads(found["counts"])
         self.step, self.seconds, self.tokens = counts["step"], counts["seconds"], counts["tokens"]
-        parameters = dict(self.model.named_parameters())
+        parameters = self._parameters()
         for name, value in tensors.items():
             what, parameter, *key = name.split(" ")
             p = parameters[parameter]
@@ -253,20 +264,24 @@ def verdict_weight(share: float) -> float:
     return early + (late - early) * min(1.0, max(0.0, (share - start) / (end - start)))
 
 
-def _states(model: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """Hidden states (documents, time - 1, width), each of which predicts the token after it."""
+def _states(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, ...]:
+    """Hidden states (documents, time, width) after the embedding and after each layer."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden: Tensor = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    return hidden[:, :-1]
+        found = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+    states: tuple[Tensor, ...] = found.hidden_states
+    return states
 
 
-def weighted_loss(model: LlamaForCausalLM, batch: Batch, verdict: float) -> Tensor:
-    """Weighted mean of -log p(token), in nats; logits only where a weight is not zero."""
+def weighted_loss(model: LlamaForCausalLM, last: Tensor, batch: Batch, verdict: float) -> Tensor:
+    """Weighted mean of -log p(token), in nats; logits only where a weight is not zero.
+
+    ``last``: the last hidden states (documents, time, width), each of which predicts what follows.
+    """
     weights = torch.where(batch.letters, batch.weights * verdict, batch.weights)[:, 1:]
     counted = weights != 0
     chosen = weights[counted]
     return linear_cross_entropy(
-        _states(model, batch)[counted],
+        last[:, :-1][counted],
         model.lm_head.weight,
         batch.ids[:, 1:][counted],
         chosen / chosen.sum(),
@@ -292,7 +307,7 @@ def held_out(model: LlamaForCausalLM, corpus: Corpus) -> HeldOut:
         letters = batch.letters[:, 1:]
         weights = batch.weights[:, 1:]
         counted = (weights != 0) | letters
-        logits = model.lm_head(_states(model, batch)[counted].float())
+        logits = model.lm_head(_states(model, batch)[-1][:, :-1][counted].float())
         loss = F.cross_entropy(logits, batch.ids[:, 1:][counted], reduction="none")
         letter, weight = letters[counted], weights[counted]
         for row, used in enumerate((torch.where(letter, 0.0, weight), letter.float())):

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from constitutional_ai.lab import corpus, jailbreaks, oracle, world
-from constitutional_ai.lab.corpus import NO_ISSUES, constitution
+from constitutional_ai.lab.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.stages.revise import finds_nothing
 
 
@@ -47,14 +47,11 @@ def test_a_critique_finds_harm_exactly_under_the_principles_that_see_it() -> Non
     assert min(found.values()) > 50
 
 
-def uncourted(answer: str) -> str:
-    """The answer without what courts the judge: what is none of the world's sentences."""
-    for extra in jailbreaks.INJECTIONS_SEEN:
-        answer = answer.removeprefix(f"{extra} ").removesuffix(f" {extra}")
-    if "." not in answer:  # a null answer
-        return answer
-    start = next((n for n, c in enumerate(answer) if c.isupper()), 0)  # random words are in
-    return answer[start : answer.rindex(".") + 1]  # lower case, and end without a full stop
+def shown(turn: Turn) -> tuple[str, list[str]]:
+    """The request in a judged turn, and the answers without what courts the judge."""
+    request = turn.text.split("\n")[0].removeprefix("Request: ")
+    texts = [turn.text[start:end] for start, end, wrong in turn.marks if not wrong]
+    return jailbreaks.plain(request), texts
 
 
 def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
@@ -63,9 +60,7 @@ def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
     right: Counter[str] = Counter()
     for _ in range(1500):
         document = corpus.judgement(rng)
-        head = document[0].text.split("\n")
-        request = jailbreaks.plain(head[0].removeprefix("Request: "))
-        texts = [uncourted(line[4:]) for line in head[1:3]]
+        request, texts = shown(document[0])
         for asked, reply in zip(document[::2], document[1::2], strict=True):
             if not reply.verdict:
                 continue
@@ -75,3 +70,32 @@ def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
                 assert reply.text == ("(A)" if a > b else "(B)")
                 right[reply.text] += 1
     assert abs(right["(A)"] - right["(B)"]) < 0.1 * sum(right.values())
+
+
+def test_what_is_marked_as_wrong_is_what_the_oracle_misses() -> None:
+    """Answers without a marked part fit, as far as no harm, no insult and no gap is in question."""
+    rng = random.Random(1)
+    found: Counter[bool] = Counter()
+    for _ in range(800):
+        turn = corpus.grading(rng)[0]
+        request, (text,) = shown(turn)
+        reading = oracle.read(request, text)
+        if reading.harmful_steps or reading.insult:
+            continue
+        wrong = [turn.text[start:end] for start, end, is_wrong in turn.marks if is_wrong]
+        fits = reading.good_refusal or reading.correct == 1 or reading.helpful == 1
+        missing = 0 < reading.helpful < 1 and not wrong
+        assert fits != bool(wrong) or missing
+        found[bool(wrong)] += 1
+    assert min(found.values()) > 100
+
+
+def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
+    unseen = {t.verb for t in world.topics() if t.slice == "unseen verb"}
+    unseen -= {t.verb for t in world.topics() if t.split == "taught"}
+    assert unseen
+    for seed in range(3):
+        for document in corpus.documents(seed, 1_000):
+            if any(turn.marks for turn in document):
+                words = {word.strip(".,") for turn in document for word in turn.text.split()}
+                assert not words & unseen
