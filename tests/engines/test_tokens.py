@@ -1,5 +1,6 @@
 """Conversations to ids: what the template says, and no control token from data."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,16 @@ def test_prompt_is_what_the_chat_template_says(chat: ChatTokens) -> None:
             talk, add_generation_prompt=True, return_dict=False
         )
         assert chat.prompt(talk) == expected
+
+
+def test_the_template_for_servers_says_what_a_model_without_one_reads_here(
+    plain: ChatTokens, make_chat_tokenizer: Any
+) -> None:
+    template = Path(__file__).parents[2] / "docs" / "human-assistant.jinja"
+    served = make_chat_tokenizer()
+    served.chat_template = template.read_text()
+    rendered = served.apply_chat_template(TALK, add_generation_prompt=True, tokenize=False)
+    assert plain.tokenizer(rendered).input_ids == plain.prompt(TALK)
 
 
 def test_a_last_assistant_message_is_left_open(chat: ChatTokens) -> None:
