@@ -9,50 +9,31 @@ how: bench/training.py.
 """
 
 import argparse
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import compare
 import models
 import training
 
-from constitutional_ai.errors import UserError
-
 ROWS = 384
-LR, WARMUP = 6e-4, 5
+LR = 6e-4
 
 
 def main() -> None:
-    """Read the command line; measure, or be one of the sides."""
     parser = training.parser(__doc__)
     parser.add_argument("--batch-pairs", type=int, default=0, help="a step; 0: 32, 8 if random")
-    options = parser.parse_args()
-    if options.side:
-        be(options)
-        return
-    training.fewer_if_quick(options)
-    try:
-        rows = [row for spec in options.models for row in measured(spec, options)]
-    except UserError as error:
-        parser.error(str(error))
-    compare.finish("reward", options, rows, training.TRL)
+    kind = training.Kind(
+        "reward", __file__, lr=LR, loss="loss/preference", prepare=prepare, ours=ours, trl=trl
+    )
+    training.run(kind, parser)
 
 
-def measured(spec: str, options: argparse.Namespace) -> list[compare.Row]:
-    with tempfile.TemporaryDirectory() as made:
-        folder = models.folder_of(spec, Path(made))
-        job = prepare(folder, spec, options)
-        job["reward"] = models.write_reward_model(folder, Path(made) / "reward")
-        return training.measured(__file__, spec, job, Path(made), options)
-
-
-def prepare(folder: str, spec: str, options: argparse.Namespace) -> dict[str, Any]:
+def prepare(folder: str, made: Path, spec: str, options: argparse.Namespace) -> training.Job:
     """Pairs of answers to a prompt, their ids, and the batches that our loop will make of them."""
     from constitutional_ai.data import load_prompts
     from constitutional_ai.engines.base import Sampling
     from constitutional_ai.engines.local import LocalEngine
-    from constitutional_ai.learning.loop import epochs
 
     random_ = spec.startswith("random:")
     rows = 24 if options.quick else 64 if random_ else ROWS
@@ -65,28 +46,18 @@ def prepare(folder: str, spec: str, options: argparse.Namespace) -> dict[str, An
     ids = [[spell.prompt(p) + spell.answer(text) for text in both] for p, *both in pairs]
     order = sorted(range(rows), key=lambda n: max(map(len, ids[n])))
     batches = [order[first : first + size] for first in range(0, rows, size)]
-    steps = training.steps_a_turn(spec, options) * (options.rounds + 2)  # one turn to begin with
-    count = -(-steps // len(batches))
     return {
         "pairs": pairs,
         "ids": ids,
         "lengths": [len(chosen) + len(rejected) for chosen, rejected in ids],
-        "epochs": count,
         "batch_pairs": size,
-        "batches": epochs(batches, count, seed=0),
-        "warmup_steps": WARMUP,
+        "reward": models.write_reward_model(folder, made / "reward"),
+        **training.schedule(batches, spec, options),
     }
 
 
-def be(options: argparse.Namespace) -> None:
-    job, taking = training.start(options.job)
-    if options.side == "ours":
-        be_ours(job, training.Steps(job, taking))
-    else:
-        training.be_trl(options.side, job, taking, lambda *given: make(job, *given), LR)
-
-
-def be_ours(job: dict[str, Any], step: training.Steps) -> None:
+def ours(job: training.Job) -> partial[Any]:
+    """Our loop, and what it trains."""
     from constitutional_ai.learning import reward_model
     from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
     from constitutional_ai.settings import RewardSettings
@@ -95,18 +66,16 @@ def be_ours(job: dict[str, Any], step: training.Steps) -> None:
         epochs=job["epochs"],
         lr=LR,
         batch_pairs=job["batch_pairs"],
-        warmup_steps=WARMUP,
+        warmup_steps=job["warmup_steps"],
         label_margin=0.0,
         score_l2=0.0,
     )
     pairs = [LabelledPair(*pair, p=1.0) for pair in job["pairs"]]
     reward = RewardModel.load(job["reward"], job["device"])
-    log = training.logger(job, step, "loss/preference")
-    step.wait()
-    reward_model.train(reward, pairs, settings, 0, log, training.silent)
+    return partial(reward_model.train, reward, pairs, settings, 0)
 
 
-def make(job: dict[str, Any], given: dict[str, Any], schedule: Any) -> Any:
+def trl(job: training.Job, given: dict[str, Any], optimisers: Any) -> Any:
     """A RewardTrainer on the ids that ours trains on."""
     import torch
     import transformers
@@ -125,7 +94,7 @@ def make(job: dict[str, Any], given: dict[str, Any], schedule: Any) -> Any:
         args=RewardConfig(**given),
         train_dataset=Dataset.from_dict(rows),
         processing_class=transformers.AutoTokenizer.from_pretrained(job["reward"]),
-        optimizers=schedule(model, LR) if schedule else (None, None),
+        optimizers=optimisers(model) if optimisers else (None, None),
     )
 
 

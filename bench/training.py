@@ -1,6 +1,7 @@
 """Training steps against TRL's trainers: what bench/sft.py and bench/reward.py share.
 
-Three sides take turns of some steps each, in processes of their own.
+Each of the two is a ``Kind`` of training: its rows, and how both trainers are built. Three sides
+take turns of some steps each, in processes of their own.
 
     ours              the package's own loop
     trl               TRL's trainer on the very same batches in the same order, with the same
@@ -14,18 +15,55 @@ real tokens a second: padding is time lost.
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import compare
+import models
 import turns
 
+from constitutional_ai.errors import UserError
+
 TRL = "1.16.0"
+WARMUP = 5
 SIDES = ("ours", "trl", "trl-as-it-comes")
+
+
+Job = dict[str, Any]  # what the sides need to know, as JSON
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of training. ``name`` is its section of RESULTS.md, ``script`` the file to run."""
+
+    name: str
+    script: str
+    lr: float
+    loss: str  # its name in the rows that our loop logs
+    # (model's folder, a folder to write in, spec, options) → rows, ``lengths``, ``schedule(…)``
+    prepare: Callable[[str, Path, str, argparse.Namespace], Job]
+    ours: Callable[[Job], Callable[..., Any]]  # our loop, loaded: to be given a log and a tick
+    trl: Callable[[Job, dict[str, Any], Any], Any]  # TRL's trainer: job, settings, optimisers
+
+
+def run(kind: Kind, parser: argparse.ArgumentParser) -> None:
+    """Read the command line; measure, or be one of the sides."""
+    options = parser.parse_args()
+    if options.side:
+        be(kind, options)
+        return
+    fewer_if_quick(options)
+    try:
+        rows = [row for spec in options.models for row in measured(kind, spec, options)]
+    except UserError as error:
+        parser.error(str(error))
+    compare.finish(kind.name, options, rows, TRL)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -47,13 +85,32 @@ def steps_a_turn(spec: str, options: argparse.Namespace) -> int:
     return options.steps or (2 if spec.startswith("random:") else 20)
 
 
+def schedule(batches: list[list[int]], spec: str, options: argparse.Namespace) -> Job:
+    """Of a job: as many epochs of these batches as all turns take, as our loop will order them."""
+    from constitutional_ai.learning.loop import epochs
+
+    steps = steps_a_turn(spec, options) * (options.rounds + 2)  # one turn to begin with
+    count = -(-steps // len(batches))
+    return {
+        "epochs": count,
+        "batches": epochs(batches, count, seed=0),
+        "warmup_steps": WARMUP,
+    }
+
+
 # ------------------------------------------------------------------------------------- the parent
 
 
-def measured(
-    script: str, spec: str, job: dict[str, Any], made: Path, options: argparse.Namespace
+def measured(kind: Kind, spec: str, options: argparse.Namespace) -> list[compare.Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        job = kind.prepare(models.folder_of(spec, made), made, spec, options)
+        return compared(kind.script, spec, job, made, options)
+
+
+def compared(
+    script: str, spec: str, job: Job, made: Path, options: argparse.Namespace
 ) -> list[compare.Row]:
-    """``job`` is what the sides need to know; ``batches`` and ``lengths`` of rows are in it."""
     overlays = turns.trl_overlays(TRL)
     job = {
         **job,
@@ -121,10 +178,25 @@ def losses_apart(
 # ----------------------------------------------------------------------------------------- a side
 
 
+def be(kind: Kind, options: argparse.Namespace) -> None:
+    job, taking = start(options.job)
+    if options.side == "ours":
+        be_ours(kind, job, Steps(job, taking))
+    else:
+        be_trl(kind, options.side, job, taking)
+
+
+def be_ours(kind: Kind, job: Job, step: "Steps") -> None:
+    train = kind.ours(job)
+    log = logger(job, step, kind.loss)
+    step.wait()
+    train(log, silent)
+
+
 class Steps:
     """Told of every step. At the end of a turn it reports, and waits for the next."""
 
-    def __init__(self, job: dict[str, Any], taking: turns.Turns) -> None:
+    def __init__(self, job: Job, taking: turns.Turns) -> None:
         self.job, self.taking = job, taking
         self.losses: list[float] = []
         self.tokens = 0
@@ -148,7 +220,7 @@ class Steps:
             self.wait()
 
 
-def logger(job: dict[str, Any], step: Steps, name: str) -> Callable[[dict[str, Any]], None]:
+def logger(job: Job, step: Steps, name: str) -> Callable[[dict[str, Any]], None]:
     """For our loops: tells ``step`` of each row that they log; ``name`` is the loss's."""
     sizes = (sum(job["lengths"][row] for row in batch) for batch in job["batches"])
     return lambda row: step(row[name], next(sizes))
@@ -158,10 +230,10 @@ def silent(*_: Any, **__: Any) -> None:
     """A tick that shows nothing."""
 
 
-def start(file: Path) -> tuple[dict[str, Any], turns.Turns]:
+def start(file: Path) -> tuple[Job, turns.Turns]:
     """What a side begins with: its job, its threads, its precision."""
     taking = turns.Turns()
-    job: dict[str, Any] = json.loads(file.read_bytes())
+    job: Job = json.loads(file.read_bytes())
     from constitutional_ai.engines.local import use_threads
     from constitutional_ai.learning import loop
 
@@ -171,11 +243,8 @@ def start(file: Path) -> tuple[dict[str, Any], turns.Turns]:
     return job, taking
 
 
-def be_trl(
-    side: str, job: dict[str, Any], taking: turns.Turns, make: Callable[..., Any], lr: float
-) -> None:
-    """TRL's trainer, which ``make`` builds from its settings, takes turns until it is ended."""
-    import tempfile
+def be_trl(kind: Kind, side: str, job: Job, taking: turns.Turns) -> None:
+    """TRL's trainer takes turns until it is ended."""
     import warnings
 
     import torch
@@ -190,7 +259,7 @@ def be_trl(
         given = {
             "output_dir": folder,
             "max_steps": total,
-            "learning_rate": lr,
+            "learning_rate": kind.lr,
             "per_device_train_batch_size": round(sum(map(len, job["batches"])) / total),
             "bf16": has_fast_bf16(torch.device(job["device"])),
             "use_cpu": job["device"] == "cpu",
@@ -201,7 +270,8 @@ def be_trl(
             "seed": 0,
             **({"gradient_checkpointing": False} if same else {}),
         }
-        trainer = make(given, _schedule(total, job["warmup_steps"]) if same else None)
+        optimisers = _optimisers(total, job["warmup_steps"], kind.lr) if same else None
+        trainer = kind.trl(job, given, optimisers)
         if same:
             _use_batches(trainer, job["batches"])
         step, seen = Steps(job, taking), _watch_losses(trainer)
@@ -216,13 +286,13 @@ def be_trl(
         trainer.train()
 
 
-def _schedule(total: int, warmup: int) -> Callable[[Any], Any]:
+def _optimisers(total: int, warmup: int, lr: float) -> Callable[[Any], Any]:
     """Optimiser and learning rate as our loops have them, for a model."""
     import torch
 
     from constitutional_ai.learning.loop import adamw, warmup_decay
 
-    def made(model: Any, lr: float) -> Any:
+    def made(model: Any) -> Any:
         optimiser = adamw(model.parameters(), lr)
         factor = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: warmup_decay(step, total, warmup)
