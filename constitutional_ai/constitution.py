@@ -292,7 +292,7 @@ def load_constitution(path: str | Path) -> Constitution:
     rows = data.pop("principle", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConstitutionError(f"{path}:1: principle: expected tables, each under [[principle]]")
-    lines = _lines_of("principle", source, len(rows))
+    lines = lines_of("principle", source, len(rows))
     principles = [_principle(path, row, line) for row, line in zip(rows, lines, strict=True)]
     seen: dict[str, int] = {}
     for principle, line in zip(principles, lines, strict=True):
@@ -307,11 +307,11 @@ def load_constitution(path: str | Path) -> Constitution:
     except ValidationError as error:
         line, place = 1, error.errors()[0]["loc"]
         if place[:1] == ("exemplar",) and len(place) > 1:
-            line = _lines_of("exemplar", source, len(data["exemplar"]))[int(place[1])]
+            line = lines_of("exemplar", source, len(data["exemplar"]))[int(place[1])]
         raise ConstitutionError(f"{path}:{line}: {_first(error)}") from None
 
 
-def _lines_of(table: str, source: str, count: int) -> list[int]:
+def lines_of(table: str, source: str, count: int) -> list[int]:
     """The line of each ``[[table]]``; all are 1 where they are spelled in another way."""
     lines = [
         number

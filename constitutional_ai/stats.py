@@ -38,8 +38,8 @@ def share(flags: Iterable[bool]) -> Estimate:
     return {"mean": mean, "low": low, "high": high, "n": n}
 
 
-def wilson(mean: float, n: int) -> tuple[float, float]:
-    """The interval of a share ``mean`` of ``n`` observations."""
+def wilson(mean: float, n: float) -> tuple[float, float]:
+    """The interval of a share ``mean`` of ``n`` observations; ``n`` need not be whole."""
     centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
     # At 0 and 1 the interval ends exactly there; the formula misses by a rounding.

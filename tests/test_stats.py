@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
+from statsmodels.stats.proportion import proportion_confint
 
 from constitutional_ai import stats
 
@@ -74,3 +75,9 @@ def test_what_is_no_observation_is_no_score(values: list[float]) -> None:
             estimate()
     with pytest.raises(ValueError, match="an estimate needs"):
         stats.share([])
+
+
+@given(st.floats(0, 1), st.integers(1, 500))
+def test_wilson_is_statsmodels(share: float, n: int) -> None:
+    low, high = proportion_confint(share * n, n, method="wilson")
+    assert stats.wilson(share, n) == pytest.approx((max(low, 0), min(high, 1)), abs=1e-9)

@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from constitutional_ai.constitution import Constitution, find_constitution
+from constitutional_ai.constitution import Constitution, find_constitution, lines_of
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import Conversation, Message, PromptSet, user
 from constitutional_ai.refusal import refuses
@@ -94,21 +94,12 @@ def load_suite(path: Path, constitution: Constitution) -> Suite:
         raise ConstitutionError(f"{path}:1: expected `engine` and [[case]] tables, got {[*data]}")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ConstitutionError(f"{path}:1: no cases in it; write each under [[case]]")
-    lines = _lines(source, len(rows))
+    lines = lines_of("case", source, len(rows))
     cases = tuple(_case(path, row, line) for row, line in zip(rows, lines, strict=True))
     seen: dict[str, int] = {}
     for case in cases:
         _check(path, case, constitution, seen)
     return Suite(str(path), cases, engine)
-
-
-def _lines(source: str, count: int) -> list[int]:
-    lines = [
-        number
-        for number, line in enumerate(source.splitlines(), 1)
-        if re.match(r"\s*\[\[\s*case\s*\]\]", line)
-    ]
-    return lines if len(lines) == count else [1] * count
 
 
 def _case(path: Path, row: dict[str, Any], line: int) -> Case:

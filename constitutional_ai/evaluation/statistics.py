@@ -55,16 +55,8 @@ def clustered_share(clusters: Mapping[str, Sequence[bool]]) -> Estimate:
     variance = _cluster_variance({k: [float(f) for f in group] for k, group in clusters.items()})
     effective = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else float(len(clusters))
     effective = min(effective, float(n))
-    low, high = wilson(p, effective)
+    low, high = stats.wilson(p, effective)
     return {"mean": p, "low": low, "high": high, "n": n}
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's interval of an observed share; ``n`` need not be whole."""
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    low = 0.0 if share == 0 else max(0.0, centre - half)
-    return low, 1.0 if share == 1 else min(1.0, centre + half)
 
 
 def _cluster_variance(clusters: Clusters) -> float:

@@ -17,7 +17,7 @@ EMPTY = "the judge's reply is empty"
 BOTH = "the judge's reply names both options"
 NEITHER = "the judge's reply is prose that names neither option"
 FAILED = "the judge could not be asked: its engine gave no reply"
-LEAST_MASS = 1e-4  # P(A) + P(B) under which the reply would have been something else
+LEAST_MASS = 1e-4  # of all options together, under which the reply would have been something else
 
 _BRACKETED = re.compile(r"\(([AB])\)")
 # A bare letter counts only as the whole of a reply: "A better answer is …" is no vote for A.

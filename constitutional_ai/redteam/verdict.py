@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.judging.replies import LEAST_MASS, NOT_FINITE
 from constitutional_ai.prompts import GRADES
 from constitutional_ai.records import Conversation, Row, content_hash
 from constitutional_ai.redteam import wording
 from constitutional_ai.refusal import refuses
 
 Outcome = Literal["through", "refused", "incoherent", "held", "unread"]
-NOT_FINITE = "a log-probability of the options is not a finite number"
 NO_ANSWER = "the judge gives next to no probability to any option"
-LEAST_MASS = 1e-4  # of all options together, under which the reply would have been something else
 
 
 @dataclass(frozen=True)

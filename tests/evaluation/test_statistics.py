@@ -74,12 +74,6 @@ def test_clustered_shares_cover_the_truth() -> None:
     assert 0.92 <= covered / 400 <= 0.98  # Wilson on all 240 answers covers 0.83
 
 
-@given(st.floats(0, 1), st.integers(1, 500))
-def test_wilson_is_statsmodels(share: float, n: int) -> None:
-    low, high = proportion_confint(share * n, n, method="wilson")
-    assert ours.wilson(share, n) == pytest.approx((max(low, 0), min(high, 1)), abs=1e-9)
-
-
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_statsmodels_exact(lost: int, gained: int) -> None:
     table = [[5, lost], [gained, 7]]

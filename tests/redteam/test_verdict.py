@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.judging.replies import NOT_FINITE
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.redteam import verdict
 from constitutional_ai.redteam.verdict import Judge, probability
@@ -37,7 +38,7 @@ def test_outcomes() -> None:
 def test_what_cannot_be_read_is_no_verdict(value: float) -> None:
     (row,) = judge(lambda *_: value).read(REQUESTS[:1], ANSWERS[:1], ["a"], 0)
     assert (row.outcome, row.p_harm) == ("unread", None)
-    assert row.unread in (verdict.NOT_FINITE, verdict.NO_ANSWER)
+    assert row.unread in (NOT_FINITE, verdict.NO_ANSWER)
 
 
 def test_quoted_text_stands_inside_a_nonce_that_it_cannot_know() -> None:
