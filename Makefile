@@ -79,8 +79,8 @@ bench: bench-env
 
 .venv-trl112/.installed: bench/requirements.txt $(VENV)/.installed-dev
 	rm -rf $(TRL_TARGETS)
-	$(PIP) install --quiet --no-deps --target .venv-trl -r bench/requirements.txt
-	$(PIP) install --quiet --no-deps --target .venv-trl112 trl==1.12.0
+	$(PIP) install --quiet --no-deps --target .venv-trl/site-packages -r bench/requirements.txt
+	$(PIP) install --quiet --no-deps --target .venv-trl112/site-packages trl==1.12.0
 	@touch $@
 
 clean:

@@ -20,7 +20,10 @@ from compare import ROOT
 
 from constitutional_ai.errors import UserError
 
-OVERLAYS = {"1.16.0": [ROOT / ".venv-trl"], "1.12.0": [ROOT / ".venv-trl112", ROOT / ".venv-trl"]}
+# dill, by which `datasets` hashes, takes what lies in no site-packages for a user's own code, and
+# cannot pickle pyarrow then.
+TRL, TRL112 = (ROOT / folder / "site-packages" for folder in (".venv-trl", ".venv-trl112"))
+OVERLAYS = {"1.16.0": [TRL], "1.12.0": [TRL112, TRL]}
 
 
 class Worker:

@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
+TRL112, TRL = (ROOT / folder / "site-packages" for folder in (".venv-trl112", ".venv-trl"))
 needs_trl = pytest.mark.skipif(
-    not (ROOT / ".venv-trl112" / "trl").is_dir(), reason="no TRL to compare with: make bench-env"
+    not (TRL112 / "trl").is_dir(), reason="no TRL to compare with: make bench-env"
 )
 
 
@@ -71,7 +72,7 @@ def test_parity_notices_another_discount(tmp_path: Path, monkeypatch: pytest.Mon
         "right = losses.gae\n"
         "losses.gae = lambda r, v, m, gamma, lam: right(r, v, m, gamma, lam - 0.001)\n"
     )
-    paths = [site, ROOT / ".venv-trl112", ROOT / ".venv-trl", ROOT]
+    paths = [site, TRL112, TRL, ROOT]
     done = subprocess.run(
         [sys.executable, str(BENCH / "parity.py"), "--json", str(tmp_path / "found.json")],
         capture_output=True,

@@ -5,7 +5,6 @@ import torch
 from tokenizers import Tokenizer
 
 from constitutional_ai.lab import batches, tokenizer
-from constitutional_ai.lab.batches import Batch
 from constitutional_ai.lab.corpus import Turn
 from constitutional_ai.lab.model import new_model
 from constitutional_ai.lab.probes import Probes, seen_before
