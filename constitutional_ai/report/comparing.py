@@ -92,9 +92,55 @@ def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = Tru
             if not long_:
                 label = f"{k + 1}  {path.label}"
                 axes.plot(x, y, color=colour, marker=mark, ls="", ms=7, label=label)
-                axes.annotate(str(k + 1), (x[0], y[0]), (6, 5), textcoords="offset points")
         figure.legend(loc="outside lower left")
+        if not long_:
+            firsts = [path.points[0] for path in paths]
+            _number(axes, [(one["mean"], two["mean"]) for one, two in firsts])
         return figure
+
+
+_NEAR = 18.0  # pixels: numbers of points that lie closer would stand on one another
+
+
+def _number(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """A number at each point, from 1; points that lie together share a label."""
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.draw_without_rendering()  # fixes where the points are on the page
+    groups: list[list[int]] = []
+    placed = axes.transData.transform(points)
+    for k, place in enumerate(placed):
+        near = (g for g in groups if any(math.dist(placed[one], place) < _NEAR for one in g))
+        group = next(near, None)
+        if group is None:
+            groups.append([k])
+        else:
+            group.append(k)
+    for group in groups:
+        alone = len(group) == 1
+        axes.annotate(
+            spans([k + 1 for k in group]),
+            points[group[0]],
+            (6, 5) if alone else (-6, -18),
+            textcoords="offset points",
+            ha="left" if alone else "right",
+        )
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Rising numbers in few words.
+
+    >>> spans([2, 4, 5, 6, 8, 9])
+    '2, 4–6, 8, 9'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    long_ = (f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(long_)
 
 
 def folded(label: str, width: int) -> str:
