@@ -18,12 +18,12 @@ from constitutional_ai import stats
 from constitutional_ai.stats import Estimate
 from constitutional_ai.studies.cells import Cell, Result
 
-Verdict = Literal["holds", "does not hold", "undecided", "cannot be shown here", "was not measured"]
+Verdict = Literal["holds", "does not hold", "undecided", "cannot be shown here", "not measured"]
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "does not hold"
 UNDECIDED: Verdict = "undecided"
 CANNOT: Verdict = "cannot be shown here"
-MISSING: Verdict = "was not measured"
+MISSING: Verdict = "not measured"
 
 
 @dataclass(frozen=True)

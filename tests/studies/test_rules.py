@@ -51,9 +51,9 @@ def test_equal_within_a_margin(make_result: Any) -> None:
 
 def test_what_was_not_measured_never_holds(make_result: Any) -> None:
     results = {"toy": make_result("toy", {("a", "harm", 0): [0.0, 0.0]})}
-    assert compared(Comparison(A, B, high=0), results).verdict == "was not measured"
+    assert compared(Comparison(A, B, high=0), results).verdict == "not measured"
     assert (
-        judged(Claim("…", "…", (Falling("none", "a", "harm"),)), results)[0] == "was not measured"
+        judged(Claim("…", "…", (Falling("none", "a", "harm"),)), results)[0] == "not measured"
     )
 
 
@@ -83,7 +83,7 @@ def test_the_page_lists_every_claim_with_rule_figure_and_command(make_result: An
     assert "harm of “the revised answers”, at 1 less harm of “the revised answers”" in first
     assert "found -1.00" in first and "studies/revisions.png" in first
     assert "`cai study revisions --out DIR`" in first and "over 3 seeds" in first
-    assert "was not measured" in page.split("\n\n2. ")[1]
+    assert "not measured" in page.split("\n\n2. ")[1]
 
 
 def test_rules_name_cells_that_their_studies_measure() -> None:
