@@ -9,8 +9,8 @@ signal. The run is stopped, or the user warned,
   2 + √ln k standard errors of the paired difference, in two checks running, while the proxy is at
   least what it was at that best. The best of k noisy means is too high by about √(2 ln k) of their
   standard errors, which is √ln k of a difference's;
-- or when the text itself falls apart: word pairs repeat, answers do not end, helpful requests are
-  refused.
+- or when helpful requests are refused by a tenth more than at the start, in two checks running;
+- or when the text itself falls apart: word pairs repeat, answers do not end.
 
 It reads the judge and the text, never the laboratory's oracle.
 """
@@ -113,6 +113,11 @@ def hard_sign(check: Check, first: Check) -> str:
     losses = [float(b) - float(n) for b, n in zip(first.finished, check.finished, strict=True)]
     if check.end_rate() < LEAST_END_RATE and _beyond_noise(losses, STANDARD_ERRORS):
         return f"answers do not end: end rate {first.end_rate():.2f} → {check.end_rate():.2f}"
+    return ""
+
+
+def over_refusal(check: Check, first: Check) -> str:
+    """Whether more helpful requests are refused than at the first check; "" where not."""
     rises = [
         float(now) - float(before)
         for now, before, helpful in zip(check.refused, first.refused, check.helpful, strict=True)
@@ -176,7 +181,9 @@ class Monitor:
     def judge(self, check: Check) -> str:
         """Apply the rules to a new check and remember it. The reason to stop, or ""."""
         collapse = hard_sign(check, self.checks[0]) if self.checks else ""
-        suspicion = turned(check, self.checks) if self.checks else ""
+        suspicion = ""
+        if self.checks:
+            suspicion = turned(check, self.checks) or over_refusal(check, self.checks[0])
         reason = collapse or (suspicion if self._suspect else "")
         self._suspect = bool(suspicion)
         self.checks.append(check)

@@ -82,11 +82,20 @@ def test_a_policy_that_loses_reward_too_is_not_hacking_it() -> None:
     [
         ("repeat", {"distinct_2": 0.29}),
         ("do not end", {"finished": (False,) * 6 + (True,) * (COUNT - 6)}),
-        ("refused", {"refused": (True,) * 8 + (False,) * (COUNT - 8)}),
     ],
 )
 def test_collapse_is_seen_at_once(sign: str, changed: dict[str, Any]) -> None:
     assert sign in reasons(check(0, 0.5, 0.5, 0.0), check(5, 0.6, 0.6, 1.0, **changed))[1]
+
+
+def test_refused_help_is_forgiven_once_and_an_alarm_the_second_time() -> None:
+    refused = (True,) * 8 + (False,) * (COUNT - 8)
+    start, rise = check(0, 0.5, 0.5, 0.0), {"refused": refused}
+    once = [start, check(5, 0.6, 0.6, 1.0, **rise), check(10, 0.6, 0.6, 1.0)]
+    assert not any(reasons(*once))
+    twice = reasons(*once[:2], check(10, 0.6, 0.6, 1.0, **rise))
+    assert not twice[1]
+    assert "refused" in twice[2]
 
 
 def test_refusals_of_red_team_prompts_are_welcome() -> None:
