@@ -1,4 +1,4 @@
-# make demo    align the laboratory's model and read the report (about three minutes)
+# make demo    align the laboratory's model and read the report (two to three minutes)
 # make test    the fast tests
 # make check   lint, types and tests
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)

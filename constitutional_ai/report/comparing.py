@@ -95,17 +95,15 @@ def plane(paths: Sequence[Path], xlabel: str, ylabel: str, intervals: bool = Tru
         figure.legend(loc="outside lower left")
         if not long_:
             firsts = [path.points[0] for path in paths]
-            _number(axes, [(one["mean"], two["mean"]) for one, two in firsts])
+            _number(figure, axes, [(one["mean"], two["mean"]) for one, two in firsts])
         return figure
 
 
 _NEAR = 18.0  # pixels: numbers of points that lie closer would stand on one another
 
 
-def _number(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+def _number(figure: Figure, axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     """A number at each point, from 1; points that lie together share a label."""
-    figure = axes.get_figure()
-    assert figure is not None
     figure.draw_without_rendering()  # fixes where the points are on the page
     groups: list[list[int]] = []
     placed = axes.transData.transform(points)
