@@ -38,7 +38,9 @@ from constitutional_ai.redteam.requests import load_requests
 from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 
-ATTACKS_SHARE, BENIGN_SHARE = 0.5, 0.25  # of the second run's red-team and helpful prompts
+ATTACKS_SHARE, BENIGN_SHARE = 0.5, 0.25  # at most, of the second run's red-team and helpful prompts
+# A handful of attacks, repeated often, teaches a model to refuse whatever looks like them (LOG.md).
+COPIES = 2
 BEFORE, AFTER, BASE = "before", "after", "base"
 
 
@@ -136,12 +138,12 @@ def mixed(
 ) -> None:
     """Write OUT/NAME.jsonl: ``share`` of ``count`` rows from amend/NAME.jsonl, the others plain.
 
-    Where too few got through they stand several times: each is drawn as often as any other, give or
-    take one.
+    Where too few got through, each stands COPIES times at most, as often as any other, give or take
+    one, and their share is smaller.
     """
     attacks = (out / "amend" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     rng = random.Random(content_hash("mixed", set_, seed))
-    wanted = round_half(count * share) if attacks else 0
+    wanted = min(round_half(count * share), COPIES * len(attacks))
     rounds = [rng.sample(attacks, len(attacks)) for _ in range(-(-wanted // max(1, len(attacks))))]
     lines = [line for shuffled in rounds for line in shuffled][:wanted]
     plain = load_prompts(source, set_, count - wanted, seed)

@@ -271,17 +271,20 @@ def test_shipped_constitutions_can_be_edited(name: str, tmp_path: Path) -> None:
 # ---- the loop's own parts ----------------------------------------------------------------------
 
 
-def test_mixed_prompts_are_half_attacks_each_as_often_as_any_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("found", "rows_of_them", "copies"), [(6, 10, {1, 2}), (3, 6, {2})])
+def test_mixed_prompts_are_half_attacks_each_as_often_as_any_other_and_twice_at_most(
+    tmp_path: Path, found: int, rows_of_them: int, copies: set[int]
+) -> None:
     (tmp_path / "amend").mkdir()
-    attacks = [json.dumps({"prompt": f"attack {n}"}) for n in range(4)]
+    attacks = [json.dumps({"prompt": f"attack {n}"}) for n in range(found)]
     (tmp_path / "amend" / "red_team.jsonl").write_text("\n".join(attacks) + "\n")
     loop.mixed("lab", "red-team", 20, 0.5, tmp_path, "red_team", 0)
     rows = [
         json.loads(line)["prompt"]
         for line in (tmp_path / "red_team.jsonl").read_text().splitlines()
     ]
-    counts = [rows.count(f"attack {n}") for n in range(4)]
-    assert len(rows) == 20 and sum(counts) == 10 and set(counts) == {2, 3}
+    counts = [rows.count(f"attack {n}") for n in range(found)]
+    assert len(rows) == 20 and sum(counts) == rows_of_them and set(counts) == copies
 
 
 def test_without_benign_disguises_the_helpful_prompts_stay_plain(tmp_path: Path) -> None:
