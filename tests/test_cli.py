@@ -253,7 +253,9 @@ def test_a_dry_run_without_a_model_says_what_it_assumes(monkeypatch: pytest.Monk
 
 def test_the_estimate_counts_the_calls_that_stages_make() -> None:
     counts = ["revise.prompts=600", "sample.red_team=900", "sample.helpful=900"]
-    settings = load_settings("lab", [*counts, "ppo.steps=45", "ppo.monitor_prompts=64"])
+    settings = load_settings(
+        "lab", [*counts, "ppo.steps=45", "ppo.rollouts=128", "ppo.monitor_prompts=64"]
+    )
     work = preview.work_by_stage(settings, preview.ASSUMED)
     assert work["revise"].calls == 600 * 9  # an answer, four critiques, four revisions
     assert work["sample"].calls == 2 * 1800
