@@ -39,7 +39,7 @@ from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 
 ATTACKS_SHARE, BENIGN_SHARE = 0.5, 0.25  # at most, of the second run's red-team and helpful prompts
-# A handful of attacks, repeated often, teaches a model to refuse whatever looks like them (LOG.md).
+# A handful of attacks, repeated often, would crowd out all others (LOG.md).
 COPIES = 2
 BEFORE, AFTER, BASE = "before", "after", "base"
 
