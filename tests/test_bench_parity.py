@@ -115,9 +115,12 @@ def test_every_benchmark_has_a_table() -> None:
     import compare
 
     text = (BENCH / "RESULTS.md").read_text(encoding="utf-8")
+    shared = (BENCH / "training.py").read_text(encoding="utf-8")
+    assert "compare.finish(kind.name" in shared
     for script in ("revise", "label", "ppo", "sft", "reward", "roofline"):
         code = (BENCH / f"{script}.py").read_text(encoding="utf-8")
-        assert f'compare.finish("{script}"' in code or f'"{script}", __file__' in code
+        through_shared = f'"{script}", __file__' in code and "training.run(kind" in code
+        assert f'compare.finish("{script}"' in code or through_shared
         section = text.partition(f"## {script}\n")[2].partition("\n## ")[0]
         assert "| " + " | ".join(compare.COLUMNS) + " |" in section
 

@@ -1,7 +1,7 @@
 """What the inner layers of a lab model are made to know while it is trained.
 
-A judge gets one bit a document from its verdict. From that alone, models of this size do not learn
-in a hundred million tokens' time whether a refusal names the deed that was asked for. Two linear
+A judge gets one bit a document from its verdict. From that alone the S model had not learnt in 24
+million tokens whether a refusal names the deed that was asked for (LOG.md). Two linear
 readers of the hidden states, thrown away after training, ask for what a verdict rests on, at every
 token: did this word stand here before, and does this part of an answer belong to its request? The
 second is the replaced-token detection of ELECTRA (Clark et al. 2020, arXiv 2003.10555, section 2)
