@@ -87,7 +87,8 @@ def _write_random(size: str, folder: Path) -> None:
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     words = torch.zeros(config.vocab_size, 1)
     words[: len(tokenizer)] = 1
-    words[tokenizer.all_special_ids] = 0
+    # Quiet, so that no answer ends; not silent, for a row of zeros lets gradients explode.
+    words[tokenizer.all_special_ids] = 0.1
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(words)
         spread = config.initializer_range * math.sqrt(config.hidden_size)
