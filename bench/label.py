@@ -30,7 +30,7 @@ from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge import Judge, Verdict, nonce
+from constitutional_ai.judge import Comparison, Judge, Verdict, nonce
 from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
 from constitutional_ai.judging.replies import choice
 from constitutional_ai.records import Conversation, Pair, user
@@ -127,14 +127,7 @@ def answered_twice(engine: LocalEngine, count: int) -> list[Pair]:
 
 
 def compared(judge: Judge, pairs: Sequence[Pair]) -> Sequence[Any]:
-    return judge.compare(
-        prompts=[pair.prompt for pair in pairs],
-        sets=[pair.set for pair in pairs],
-        firsts=[pair.answers[0] for pair in pairs],
-        seconds=[pair.answers[1] for pair in pairs],
-        ids=[pair.id for pair in pairs],
-        seed=SEED,
-    )
+    return judge.compare([Comparison.of(pair) for pair in pairs], SEED)
 
 
 def asked(judge: Judge, pair: Pair) -> list[Conversation]:

@@ -20,15 +20,32 @@ from constitutional_ai.engines.base import Engine
 from constitutional_ai.judging.asking import Asked, Opinion, Unread, opinions
 from constitutional_ai.judging.replies import NO_ANSWER, NOT_FINITE, p_option_a, unreadable
 from constitutional_ai.prompts import worked_comparison
-from constitutional_ai.records import Conversation, PromptSet, content_hash
+from constitutional_ai.records import Conversation, Pair, PromptSet, content_hash
 from constitutional_ai.settings import LabelSettings
 
 __all__ = [
-    "NOT_FINITE", "NO_ANSWER", "Judge", "Jury", "PositionBias", "Sits", "Unlabelled", "Verdict",
-    "nonce", "p_option_a", "position_bias", "unreadable",
+    "NOT_FINITE", "NO_ANSWER", "Comparison", "Judge", "Jury", "PositionBias", "Sits", "Unlabelled",
+    "Verdict", "nonce", "p_option_a", "position_bias", "unreadable",
 ]  # fmt: skip
 
 Orders = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to a prompt, to be compared: under ``principles``, or under drawn ones."""
+
+    id: str
+    prompt: Conversation
+    set: PromptSet
+    first: str
+    second: str
+    principles: tuple[Principle, ...] = ()
+
+    @classmethod
+    def of(cls, pair: Pair, principles: Iterable[Principle] = ()) -> "Comparison":
+        """The question that a pair poses."""
+        return cls(pair.id, pair.prompt, pair.set, *pair.answers, tuple(principles))
 
 
 @dataclass(frozen=True)
@@ -96,16 +113,7 @@ class Sits(Protocol):
 
     name: str
 
-    def compare(
-        self,
-        prompts: Sequence[Conversation],
-        sets: Sequence[PromptSet],
-        firsts: Sequence[str],
-        seconds: Sequence[str],
-        ids: Sequence[str],
-        seed: int,
-        principles: Sequence[Sequence[Principle]] | None = None,
-    ) -> list[Verdict | Unlabelled]: ...
+    def compare(self, questions: Sequence[Comparison], seed: int) -> list[Verdict | Unlabelled]: ...
 
 
 class Judge:
@@ -129,54 +137,37 @@ class Judge:
         self.temperature = temperature
         self.exemplars = constitution.worked_comparisons(settings.exemplars)
 
-    def compare(
-        self,
-        prompts: Sequence[Conversation],
-        sets: Sequence[PromptSet],
-        firsts: Sequence[str],
-        seconds: Sequence[str],
-        ids: Sequence[str],
-        seed: int,
-        principles: Sequence[Sequence[Principle]] | None = None,
-    ) -> list[Verdict | Unlabelled]:
-        """A verdict for each pair, in order; ``ids`` and ``seed`` decide principles and fence.
+    def compare(self, questions: Sequence[Comparison], seed: int) -> list[Verdict | Unlabelled]:
+        """A verdict for each question, in order; its id and ``seed`` decide principles and fence.
 
-        ``principles`` takes the place of the draw. All questions (pairs × principles × 2 orders) go
-        to the engine in one call. Raises NoLogprobs where the engine has none, ConstitutionError
-        where no principle fits a set.
+        All that is to be asked (questions × principles × 2 orders) goes to the engine in one call.
+        Raises NoLogprobs where the engine has none, ConstitutionError where no principle fits a
+        set.
         """
-        drawn = principles or [
-            self.constitution.draw("preference", set_, self.settings.principles, seed, id_)
-            for set_, id_ in zip(sets, ids, strict=True)
-        ]
+        drawn = [one.principles or self._drawn(one, seed) for one in questions]
         asked = [
-            self._asked(prompt, first, second, principle, seed, id_)
-            for prompt, first, second, id_, under in zip(
-                prompts, firsts, seconds, ids, drawn, strict=True
-            )
+            self._asked(one, principle, seed)
+            for one, under in zip(questions, drawn, strict=True)
             for principle in under
         ]
         found = iter(opinions(self.engine, asked, self.constitution, self.settings, seed))
         return [self._verdict(under, [next(found) for _ in under]) for under in drawn]
 
-    def _asked(
-        self,
-        prompt: Conversation,
-        first: str,
-        second: str,
-        principle: Principle,
-        seed: int,
-        id_: str,
-    ) -> Asked:
-        fence = self._fence(seed, id_, prompt, first, second)
-        named = self.constitution.principle
-        shown = [worked_comparison(one, principle, named, fence) for one in self.exemplars]
-        return Asked(prompt, first, second, principle, fence, tuple(shown))
+    def _drawn(self, one: Comparison, seed: int) -> Sequence[Principle]:
+        how_many = self.settings.principles
+        return self.constitution.draw("preference", one.set, how_many, seed, one.id)
 
-    def _fence(self, seed: int, id_: str, prompt: Conversation, first: str, second: str) -> str:
+    def _asked(self, one: Comparison, principle: Principle, seed: int) -> Asked:
+        fence = self._fence(one, seed)
+        named = self.constitution.principle
+        shown = [worked_comparison(each, principle, named, fence) for each in self.exemplars]
+        return Asked(one.prompt, one.first, one.second, principle, fence, tuple(shown))
+
+    def _fence(self, one: Comparison, seed: int) -> str:
         if not self.settings.fence:
             return ""
-        return nonce(seed, id_, *(turn["content"] for turn in prompt), first, second)
+        said = [turn["content"] for turn in one.prompt]
+        return nonce(seed, one.id, *said, one.first, one.second)
 
     def _verdict(
         self, principles: Sequence[Principle], found: Sequence[Opinion | Unread]
@@ -228,21 +219,9 @@ class Jury:
         self.judges = judges
         self.name = " + ".join(judge.name for judge in judges)
 
-    def compare(
-        self,
-        prompts: Sequence[Conversation],
-        sets: Sequence[PromptSet],
-        firsts: Sequence[str],
-        seconds: Sequence[str],
-        ids: Sequence[str],
-        seed: int,
-        principles: Sequence[Sequence[Principle]] | None = None,
-    ) -> list[Verdict | Unlabelled]:
+    def compare(self, questions: Sequence[Comparison], seed: int) -> list[Verdict | Unlabelled]:
         """As Judge.compare; all judges are asked under the same principles, behind one fence."""
-        benches = [
-            judge.compare(prompts, sets, firsts, seconds, ids, seed, principles)
-            for judge in self.judges
-        ]
+        benches = [judge.compare(questions, seed) for judge in self.judges]
         return [self._together(verdicts) for verdicts in zip(*benches, strict=True)]
 
     def _together(self, verdicts: Sequence[Verdict | Unlabelled]) -> Verdict | Unlabelled:

@@ -253,7 +253,7 @@ class HttpSettings(Table):
         except ValueError:
             is_object = False
         if not is_object:
-            raise ValueError("expected a JSON object, such as '{\"reasoning_effort\": \"low\"}'")
+            raise ValueError('expected a JSON object, such as \'{"reasoning_effort": "low"}\'')
         return extra
 
 

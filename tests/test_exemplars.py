@@ -16,7 +16,7 @@ from constitutional_ai.constitution import (
 )
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ConstitutionError, SettingsError
-from constitutional_ai.judge import Judge, Verdict
+from constitutional_ai.judge import Comparison, Judge, Verdict
 from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings, load_settings
@@ -103,7 +103,7 @@ def test_the_judge_is_shown_judged_pairs_in_both_orders_of_the_question(tmp_path
     constitution = load_constitution(written(tmp_path, HEAD + COMPARISON))
     settings = LabelSettings(exemplars=1, principles=1)
     judge = Judge(engine, constitution, settings)
-    [verdict] = judge.compare([[user("Ask.")]], ["helpful"], ["x"], ["y"], ["id"], seed=0)
+    [verdict] = judge.compare([Comparison("id", [user("Ask.")], "helpful", "x", "y")], seed=0)
     assert isinstance(verdict, Verdict)
     plain: list[Conversation] = []
     for turns in seen:
@@ -115,7 +115,7 @@ def test_the_judge_is_shown_judged_pairs_in_both_orders_of_the_question(tmp_path
     seen.clear()
     none = LabelSettings(principles=1)
     Judge(engine, constitution, none).compare(
-        [[user("Ask.")]], ["helpful"], ["x"], ["y"], ["id"], seed=0
+        [Comparison("id", [user("Ask.")], "helpful", "x", "y")], seed=0
     )
     assert seen == plain
 

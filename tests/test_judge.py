@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import NoLogprobs
-from constitutional_ai.judge import NO_ANSWER, NOT_FINITE, Judge, Unlabelled, Verdict, position_bias
-from constitutional_ai.records import Conversation, user
+from constitutional_ai.judge import (
+    NO_ANSWER,
+    NOT_FINITE,
+    Comparison,
+    Judge,
+    Unlabelled,
+    Verdict,
+    position_bias,
+)
+from constitutional_ai.records import Conversation, PromptSet, user
 from constitutional_ai.settings import LabelSettings
 
 KIND = Principle(name="kind", text="It is kind.", preference_prompt="Which is kinder?")
@@ -46,13 +54,16 @@ def compare(
 ) -> list[Verdict | Unlabelled]:
     chosen = LabelSettings.model_validate({"fence": False, **settings})
     return Judge(ScriptedEngine(lambda _: "(A)", prefer), CONSTITUTION, chosen).compare(
-        prompts=[[user("Hello.")]] * len(answers),
-        sets=["red-team"] * len(answers),
-        firsts=[first for first, _ in answers],
-        seconds=[second for _, second in answers],
-        ids=[f"pair {number}" for number in range(len(answers))],
+        [
+            Comparison(f"pair {number}", [user("Hello.")], "red-team", *pair)
+            for number, pair in enumerate(answers)
+        ],
         seed=3,
     )
+
+
+def question(text: str = "Hello.", set: PromptSet = "helpful", id: str = "1") -> Comparison:
+    return Comparison(id, [user(text)], set, "x", "y")
 
 
 def verdict(*args: object, **kwargs: object) -> Verdict:
@@ -166,9 +177,9 @@ def test_all_questions_go_in_one_call() -> None:
             return super().option_logprobs(conversations, options)
 
     judge = Judge(Recording(lambda _: "", lambda *_: -0.7), CONSTITUTION, LabelSettings())
-    judge.compare([[user("Hello.")]] * 3, ["helpful"] * 3, ["x"] * 3, ["y"] * 3, ["1", "2", "3"], 0)
+    judge.compare([question(id=str(number)) for number in range(3)], 0)
     assert [len(call) for call in calls] == [3 * 2 * 2]
-    assert judge.compare([], [], [], [], [], 0) == []
+    assert judge.compare([], 0) == []
     assert len(calls) == 1
 
 
@@ -184,8 +195,7 @@ def test_the_fence_is_new_for_each_pair_and_old_in_both_orders() -> None:
         return math.log(0.5)
 
     judge = Judge(ScriptedEngine(lambda _: "", prefer), CONSTITUTION, LabelSettings(fence=True))
-    prompts = [[user("one")], [user("two")]]
-    judge.compare(prompts, ["helpful"] * 2, ["x"] * 2, ["y"] * 2, ["id 1", "id 2"], seed=0)
+    judge.compare([question("one", id="id 1"), question("two", id="id 2")], seed=0)
     assert len(seen["one"]) == len(seen["two"]) == 1
     assert seen["one"] != seen["two"]
     assert all(int(nonce, 16) >= 0 for nonces in seen.values() for nonce in nonces)
@@ -204,7 +214,7 @@ def test_the_draw_depends_on_seed_and_id_only() -> None:
     judge = Judge(
         ScriptedEngine(lambda _: "", lambda *_: -0.7), CONSTITUTION, LabelSettings(principles=1)
     )
-    (alone,) = judge.compare([[user("Bye.")]], ["red-team"], ["x"], ["y"], ["pair 17"], seed=3)
+    (alone,) = judge.compare([question("Bye.", "red-team", "pair 17")], seed=3)
     assert isinstance(alone, Verdict)
     assert set(alone.by_principle) == drawn[17]
 
@@ -212,7 +222,7 @@ def test_the_draw_depends_on_seed_and_id_only() -> None:
 def test_an_engine_without_log_probabilities_says_so() -> None:
     judge = Judge(ScriptedEngine(lambda _: "A"), CONSTITUTION, LabelSettings())
     with pytest.raises(NoLogprobs, match="scripted"):
-        judge.compare([[user("Hello.")]], ["helpful"], ["x"], ["y"], ["1"], 0)
+        judge.compare([question()], 0)
 
 
 def test_an_engine_that_loses_a_reply_is_not_believed() -> None:
@@ -224,7 +234,7 @@ def test_an_engine_that_loses_a_reply_is_not_believed() -> None:
 
     judge = Judge(Losing(lambda _: "", lambda *_: -0.7), CONSTITUTION, LabelSettings())
     with pytest.raises(RuntimeError, match="3 replies, 4 asked"):
-        judge.compare([[user("Hello.")]], ["helpful"], ["x"], ["y"], ["1"], 0)
+        judge.compare([question()], 0)
 
 
 def test_position_bias_is_the_same_told_of_either_answer() -> None:

@@ -17,10 +17,10 @@ from typing import Literal
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution import Constitution, Principle, resolve
-from constitutional_ai.drafting.judging import Question, under, usable
+from constitutional_ai.drafting.judging import under, usable
 from constitutional_ai.drafting.suite import TOGETHER, Case, Suite
 from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.judge import Unlabelled, Verdict
+from constitutional_ai.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.progress import Progress
 from constitutional_ai.refusal import refuses
 from constitutional_ai.stages.revise import finds_nothing
@@ -168,7 +168,8 @@ def _judge(
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for name, of in asked.items():
             questions = [
-                Question(case.name, case.conversation, case.set, case.good, case.bad) for case in of
+                Comparison(case.name, case.conversation, case.set, case.good, case.bad)
+                for case in of
             ]
             read = under(engine, constitution.principle(name), questions, fence, tick)
             verdicts |= {(case.name, name): found for case, found in zip(of, read, strict=True)}

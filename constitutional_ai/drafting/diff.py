@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from constitutional_ai import stats
 from constitutional_ai.constitution import Constitution, Principle, resolve
-from constitutional_ai.drafting.judging import Question, under, usable
+from constitutional_ai.drafting.judging import under, usable
 from constitutional_ai.drafting.preferences import Compared
 from constitutional_ai.drafting.structure import shares
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.judge import Unlabelled, Verdict
+from constitutional_ai.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation, PromptSet
 
@@ -175,7 +175,7 @@ def flips(
     total = sum(len(of) for _, of in asked.values())
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for hash_, (principle, of) in asked.items():
-            questions = [Question(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in of]
+            questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in of]
             read = under(engine, principle, questions, fence, tick)
             verdicts |= {(hash_, row.id): found for row, found in zip(of, read, strict=True)}
     result, moves = Flips(), []

@@ -5,27 +5,16 @@ the figures here are those that labelling would see.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.judge import Judge, Unlabelled, Verdict
+from constitutional_ai.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.progress import Tick
-from constitutional_ai.records import Conversation, PromptSet
+from constitutional_ai.records import PromptSet
 from constitutional_ai.settings import LabelSettings
 
 CHUNK = 256  # comparisons between two ticks
-
-
-@dataclass(frozen=True)
-class Question:
-    """Two answers to a prompt; ``p`` of it is that the first is better."""
-
-    id: str
-    prompt: Conversation
-    set: PromptSet
-    first: str
-    second: str
 
 
 def fenced(spec: str) -> bool:
@@ -36,7 +25,7 @@ def fenced(spec: str) -> bool:
 def under(
     engine: Engine,
     principle: Principle,
-    questions: Sequence[Question],
+    questions: Sequence[Comparison],
     fence: bool,
     tick: Tick | None = None,
 ) -> list[Verdict | Unlabelled]:
@@ -50,15 +39,7 @@ def under(
     found: list[Verdict | Unlabelled] = []
     for start in range(0, len(questions), CHUNK):
         part = questions[start : start + CHUNK]
-        found += judge.compare(
-            prompts=[question.prompt for question in part],
-            sets=[question.set for question in part],
-            firsts=[question.first for question in part],
-            seconds=[question.second for question in part],
-            ids=[question.id for question in part],
-            seed=0,
-            principles=[[principle]] * len(part),
-        )
+        found += judge.compare([replace(one, principles=(principle,)) for one in part], seed=0)
         if tick:
             tick(len(part))
     return found

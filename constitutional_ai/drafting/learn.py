@@ -26,11 +26,11 @@ from constitutional_ai import prompts as templates
 from constitutional_ai import stats
 from constitutional_ai.constitution import Principle
 from constitutional_ai.drafting.entries import Entry, unique_names
-from constitutional_ai.drafting.judging import Question, under
+from constitutional_ai.drafting.judging import under
 from constitutional_ai.drafting.preferences import Compared
 from constitutional_ai.drafting.similarity import alike, clusters
 from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.judge import Verdict, nonce
+from constitutional_ai.judge import Comparison, Verdict, nonce
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation, content_hash
 
@@ -177,7 +177,7 @@ def explain(
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for candidate in candidates:
             principle = candidate.principle
-            questions = [Question(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in rows]
+            questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in rows]
             verdicts = under(engine, principle, questions, fence, tick)
             judged[principle.name] = {
                 row.id: v.p_first

@@ -13,7 +13,7 @@ from constitutional_ai.evaluation.cases import Case
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import pairs_of, win_rate
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Verdict
+from constitutional_ai.judge import Comparison, Verdict
 from constitutional_ai.records import content_hash
 from constitutional_ai.run import StageFolder, in_chunks
 from constitutional_ai.stages.label import judge_model, seated
@@ -124,14 +124,11 @@ def _verdicts(
     seed: int,
 ) -> list[Compared]:
     """The judge on the rows' answers, each against another answer, by the model of that name."""
-    verdicts = seated(job).compare(
-        prompts=[row.prompt for row in rows],
-        sets=[cases[row.case].set for row in rows],
-        firsts=[row.answer for row in rows],
-        seconds=against,
-        ids=[row.id for row in rows],
-        seed=seed,
-    )
+    questions = [
+        Comparison(row.id, row.prompt, cases[row.case].set, row.answer, other)
+        for row, other in zip(rows, against, strict=True)
+    ]
+    verdicts = seated(job).compare(questions, seed)
     made = []
     for row, other, verdict in zip(rows, models, verdicts, strict=True):
         read = verdict if isinstance(verdict, Verdict) else None

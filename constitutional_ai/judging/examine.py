@@ -14,7 +14,7 @@ from pydantic import Field
 
 from constitutional_ai.constitution import Principle
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.judge import Judge, Unlabelled, Verdict, nonce, tempered
+from constitutional_ai.judge import Comparison, Judge, Unlabelled, Verdict, nonce, tempered
 from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.judging.replies import FAILED, choice
@@ -86,15 +86,18 @@ def _compare(
     seed: int,
     swap: bool,
 ) -> list[Verdict | Unlabelled]:
-    return judge.compare(
-        prompts=[row.prompt for row in rows],
-        sets=[row.set for row in rows],
-        firsts=[row.worse if swap else row.better for row in rows],
-        seconds=[row.better if swap else row.worse for row in rows],
-        ids=[f"{row.id} swapped" if swap else row.id for row in rows],
-        seed=seed,
-        principles=principles,
-    )
+    questions = [
+        Comparison(
+            id=f"{row.id} swapped" if swap else row.id,
+            prompt=row.prompt,
+            set=row.set,
+            first=row.worse if swap else row.better,
+            second=row.better if swap else row.worse,
+            principles=tuple(under),
+        )
+        for row, under in zip(rows, principles, strict=True)
+    ]
+    return judge.compare(questions, seed)
 
 
 def pool(judge: Judge, row: Labelled) -> list[Principle]:

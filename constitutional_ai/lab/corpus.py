@@ -377,4 +377,3 @@ def _verdicts(
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
-

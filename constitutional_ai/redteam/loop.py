@@ -8,17 +8,17 @@
     OUT/loop.json, OUT/loop.md   attack success before and after, with intervals
 
 Each part resumes, so the same command goes on. Both runs start from the same model and see as many
-prompts: half of the second one's red-team prompts are attacks that got through, and a quarter of
-its helpful prompts are benign requests in the same disguises, lest every disguise be refused. The
-families of the training attacks are fewer than those of the test, which so has families that no
-alignment saw.
+prompts: up to half of the second one's red-team prompts are attacks that got through, and the same
+share of its helpful prompts are benign requests in each of their disguises, so that a disguise says
+nothing about what to do. The families of the training attacks are fewer than those of the test,
+which so has families that no alignment saw.
 """
 
 import json
 import math
 import random
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from constitutional_ai.evaluation.overlap import normalised
 from constitutional_ai.evaluation.statistics import paired
 from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.progress import Progress
-from constitutional_ai.records import Prompt, PromptSet, content_hash
+from constitutional_ai.records import PromptSet, content_hash
 from constitutional_ai.redteam import attack, page
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.amend import amend
@@ -38,10 +38,11 @@ from constitutional_ai.redteam.requests import load_requests
 from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 
-ATTACKS_SHARE, BENIGN_SHARE = 0.5, 0.25  # at most, of the second run's red-team and helpful prompts
+ATTACKS_SHARE = 0.5  # at most, of the second run's red-team prompts
 # A handful of attacks, repeated often, would crowd out all others (LOG.md).
 COPIES = 2
 BEFORE, AFTER, BASE = "before", "after", "base"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,7 @@ def amended_settings(round: Round, settings: Settings, constitution: str, out: P
     from constitutional_ai.constitution import load_constitution
 
     name = load_constitution(constitution).name
-    red_team, helpful = needed(settings)
-    seed = settings.seed
-    mixed(settings.prompts.red_team, "red-team", red_team, ATTACKS_SHARE, out, "red_team", seed)
-    mixed(settings.prompts.helpful, "helpful", helpful, BENIGN_SHARE, out, "helpful", seed)
+    mix(settings, out)
     return load_settings(
         round.file,
         [
@@ -133,31 +131,68 @@ def needed(settings: Settings) -> tuple[int, int]:
     )
 
 
-def mixed(
-    source: str, set_: PromptSet, count: int, share: float, out: Path, name: str, seed: int
-) -> None:
-    """Write OUT/NAME.jsonl: ``share`` of ``count`` rows from amend/NAME.jsonl, the others plain.
+def mix(settings: Settings, out: Path) -> None:
+    """Write OUT/red_team.jsonl and OUT/helpful.jsonl from what lies in OUT/amend, and plain ones.
 
-    Where too few got through, each stands COPIES times at most, as often as any other, give or take
-    one, and their share is smaller.
+    Where too few attacks got through, each stands COPIES times at most, and their share is smaller.
     """
-    attacks = (out / "amend" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    rng = random.Random(content_hash("mixed", set_, seed))
-    wanted = min(round_half(count * share), COPIES * len(attacks))
-    rounds = [rng.sample(attacks, len(attacks)) for _ in range(-(-wanted // max(1, len(attacks))))]
-    lines = [line for shuffled in rounds for line in shuffled][:wanted]
-    plain = load_prompts(source, set_, count - wanted, seed)
-    lines += [json.dumps(_row(prompt), ensure_ascii=False) for prompt in plain]
-    rng.shuffle(lines)
-    (out / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    red_team, helpful = needed(settings)
+    rng = random.Random(content_hash("mixed", settings.seed))
+    attacks = written(out / "amend" / "red_team.jsonl")
+    chosen = repeated(
+        attacks, min(round_half(red_team * ATTACKS_SHARE), COPIES * len(attacks)), rng
+    )
+    disguised = balanced(
+        Counter(row["family"] for row in chosen),
+        red_team,
+        written(out / "amend" / "helpful.jsonl"),
+        helpful,
+        rng,
+    )
+    sources: list[tuple[str, PromptSet, list[Row], int]] = [
+        (settings.prompts.red_team, "red-team", chosen, red_team),
+        (settings.prompts.helpful, "helpful", disguised, helpful),
+    ]
+    for source, set_, rows, count in sources:
+        plain = load_prompts(source, set_, count - len(rows), settings.seed)
+        mixed = [*rows, *({"prompt": prompt.prompt} for prompt in plain)]
+        rng.shuffle(mixed)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mixed)
+        (out / f"{set_.replace('-', '_')}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def balanced(
+    attacks: Mapping[str, int],
+    red_team: int,
+    benign: Sequence[Row],
+    helpful: int,
+    rng: random.Random,
+) -> list[Row]:
+    """Benign rows: each family has the share of ``helpful`` that its attacks have of ``red_team``.
+
+    Where a disguise stood before one kind of request more often than before the other, the model
+    would learn to read the disguise and not the request (LOG.md).
+    """
+    found: list[Row] = []
+    for family, count in sorted(attacks.items()):
+        rows = [row for row in benign if row["family"] == family]
+        if rows:  # plain requests have no disguise
+            found += repeated(rows, round_half(count / red_team * helpful), rng)
+    return found
+
+
+def repeated(rows: Sequence[Row], count: int, rng: random.Random) -> list[Row]:
+    """``count`` of the rows in random order, each as often as any other, give or take one."""
+    rounds = [rng.sample(rows, len(rows)) for _ in range(-(-count // max(1, len(rows))))]
+    return [row for shuffled in rounds for row in shuffled][:count]
+
+
+def written(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def round_half(value: float) -> int:
     return math.floor(value + 0.5)
-
-
-def _row(prompt: Prompt) -> dict[str, Any]:
-    return {"prompt": prompt.prompt}
 
 
 def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
 from constitutional_ai.judge import (
+    Comparison,
     Judge,
     Jury,
     Sits,
@@ -53,14 +54,7 @@ def run(job: Job) -> dict[str, Any]:
 
     def work(chunk: Sequence[Pair], _: int) -> list[Preference]:
         _stop_at(lost, len(pairs), settings, name)
-        verdicts = judge.compare(
-            prompts=[pair.prompt for pair in chunk],
-            sets=[pair.set for pair in chunk],
-            firsts=[pair.answers[0] for pair in chunk],
-            seconds=[pair.answers[1] for pair in chunk],
-            ids=[pair.id for pair in chunk],
-            seed=stage_seed,
-        )
+        verdicts = judge.compare([Comparison.of(pair) for pair in chunk], stage_seed)
         lost.update(v.reason for v in verdicts if isinstance(v, Unlabelled))
         return [
             preference(

@@ -9,7 +9,7 @@ from typing import Any
 
 from constitutional_ai.data import load_prompts
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Verdict
+from constitutional_ai.judge import Comparison, Verdict
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.ensemble import Ensemble
 from constitutional_ai.learning.lora import training_dtype
@@ -119,14 +119,11 @@ def judge_of(job: Job, seed: int) -> Compare:
     def compare(
         prompts: Sequence[Prompt], answers: Sequence[str], references: Sequence[str]
     ) -> list[float | None]:
-        verdicts = judge.compare(
-            prompts=[prompt.prompt for prompt in prompts],
-            sets=[prompt.set for prompt in prompts],
-            firsts=answers,
-            seconds=references,
-            ids=[prompt.id for prompt in prompts],
-            seed=seed,
-        )
+        questions = [
+            Comparison(prompt.id, prompt.prompt, prompt.set, answer, reference)
+            for prompt, answer, reference in zip(prompts, answers, references, strict=True)
+        ]
+        verdicts = judge.compare(questions, seed)
         return [verdict.p_first if isinstance(verdict, Verdict) else None for verdict in verdicts]
 
     return compare

@@ -13,7 +13,7 @@ from typing import Any
 from constitutional_ai import stats
 from constitutional_ai.constitution import Constitution, Use, load_constitution
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Verdict
+from constitutional_ai.judge import Comparison, Verdict
 from constitutional_ai.records import Pair, RevisedAnswer
 from constitutional_ai.redteam.scores import BENIGN
 from constitutional_ai.run import StageFolder
@@ -106,16 +106,9 @@ def measurements(base: Base, seed: int) -> Sequence[Measurement]:
 def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     """Every principle on the same pairs: on the side of all together, and of the oracle?"""
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)[:PAIRS]
-    under = [job.constitution.usable("preference", pair.set) for pair in pairs]
-    verdicts = seated(job).compare(
-        prompts=[pair.prompt for pair in pairs],
-        sets=[pair.set for pair in pairs],
-        firsts=[pair.answers[0] for pair in pairs],
-        seconds=[pair.answers[1] for pair in pairs],
-        ids=[pair.id for pair in pairs],
-        seed=job.settings.seed,
-        principles=under,
-    )
+    usable = job.constitution.usable
+    questions = [Comparison.of(pair, usable("preference", pair.set)) for pair in pairs]
+    verdicts = seated(job).compare(questions, job.settings.seed)
     found: dict[str, dict[str, list[bool]]] = {}
     unlabelled = 0
     for pair, verdict in zip(pairs, verdicts, strict=True):

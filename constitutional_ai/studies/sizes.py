@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from constitutional_ai import stats
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Judge, Verdict
+from constitutional_ai.judge import Comparison, Judge, Verdict
 from constitutional_ai.records import RevisedAnswer
 from constitutional_ai.run import StageFolder
 from constitutional_ai.studies import answering, truth
@@ -55,15 +55,11 @@ def judge(job: Job, folder: StageFolder, *, method: Method) -> Mapping[str, Any]
     for skill in SKILLS:
         name, pairs = truth.questions(skill, count)
         principle = job.constitution.principle(name)
-        verdicts = judge.compare(
-            prompts=[prompt for prompt, _, _ in pairs],
-            sets=["red-team"] * len(pairs),
-            firsts=[better for _, better, _ in pairs],
-            seconds=[worse for _, _, worse in pairs],
-            ids=[f"{skill} {number}" for number in range(len(pairs))],
-            seed=job.settings.seed,
-            principles=[[principle]] * len(pairs),
-        )
+        questions = [
+            Comparison(f"{skill} {number}", prompt, "red-team", better, worse, (principle,))
+            for number, (prompt, better, worse) in enumerate(pairs)
+        ]
+        verdicts = judge.compare(questions, job.settings.seed)
         read = [v.p_first > 0.5 for v in verdicts if isinstance(v, Verdict)]
         unread += len(verdicts) - len(read)
         found[skill] = {"right": sum(read), "n": len(read)}

@@ -9,7 +9,7 @@ from constitutional_ai.constitution import Constitution, Principle, Scale
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
-from constitutional_ai.judge import Judge, Jury, Unlabelled, Verdict, nonce
+from constitutional_ai.judge import Comparison, Judge, Jury, Unlabelled, Verdict, nonce
 from constitutional_ai.judging import replies
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings
@@ -43,7 +43,7 @@ class Talking(ScriptedEngine):
 def judged(engine, constitution=ONE, pair=("good", "bad"), **settings) -> Verdict | Unlabelled:
     table = LabelSettings.model_validate({"fence": False, "principles": 9, **settings})
     (found,) = Judge(engine, constitution, table).compare(
-        [[user("Hello.")]], ["helpful"], [pair[0]], [pair[1]], ["id"], seed=1
+        [Comparison("id", [user("Hello.")], "helpful", *pair)], seed=1
     )
     return found
 
@@ -260,7 +260,7 @@ def test_a_jury_is_the_mean_of_its_judges_and_counts_those_that_fail() -> None:
 
     jury = Jury([judge(0.9, "one"), judge(0.5, "two")])
     fine, half = jury.compare(
-        [[user("Hi.")]] * 2, ["helpful"] * 2, ["good"] * 2, ["bad", "broken"], ["1", "2"], 0
+        [Comparison(bad, [user("Hi.")], "helpful", "good", bad) for bad in ("bad", "broken")], 0
     )
     assert isinstance(fine, Verdict) and isinstance(half, Verdict)
     assert fine.p_first == pytest.approx(0.7)
@@ -269,7 +269,7 @@ def test_a_jury_is_the_mean_of_its_judges_and_counts_those_that_fail() -> None:
     assert half.by_judge == pytest.approx({"one": 0.9})
     assert half.unread == {replies.NOT_FINITE: 1}
     (none,) = Jury([judge(0.5, "two")]).compare(
-        [[user("Hi.")]], ["helpful"], ["good"], ["broken"], ["3"], 0
+        [Comparison("3", [user("Hi.")], "helpful", "good", "broken")], 0
     )
     assert isinstance(none, Unlabelled)
 
@@ -277,7 +277,7 @@ def test_a_jury_is_the_mean_of_its_judges_and_counts_those_that_fail() -> None:
 def test_calibration_moves_the_probability_and_no_winner() -> None:
     engine = ScriptedEngine(lambda _: "", by_question)
     (found,) = Judge(engine, ONE, LabelSettings(fence=False), temperature=2.0).compare(
-        [[user("Hello.")]], ["helpful"], ["good"], ["bad"], ["id"], 0
+        [Comparison("id", [user("Hello.")], "helpful", "good", "bad")], 0
     )
     assert isinstance(found, Verdict)
     assert found.p_first == pytest.approx(1 / (1 + math.exp(-math.log(9) / 2)))

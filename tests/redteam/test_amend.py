@@ -5,8 +5,9 @@ import difflib
 import json
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -271,27 +272,49 @@ def test_shipped_constitutions_can_be_edited(name: str, tmp_path: Path) -> None:
 # ---- the loop's own parts ----------------------------------------------------------------------
 
 
+def mixed(out: Path, attacks: Sequence[tuple[str, str]], benign: Sequence[tuple[str, str]]) -> Any:
+    """(red-team, helpful) prompts, 20 and 40, after (prompt, family) rows of an amendment."""
+    settings = Settings.model_validate(
+        {
+            "revise": {"prompts": 20},
+            "sample": {"red_team": 20, "helpful": 40},
+            "ppo": {"prompts": 20},
+            "finetune": {"helpful": 40},
+        }
+    )
+    (out / "amend").mkdir()
+    for name, rows in (("red_team", attacks), ("helpful", benign)):
+        lines = [json.dumps({"prompt": text, "family": family}) + "\n" for text, family in rows]
+        (out / "amend" / f"{name}.jsonl").write_text("".join(lines))
+    loop.mix(settings, out)
+    return [
+        [json.loads(line)["prompt"] for line in (out / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("red_team", "helpful")
+    ]
+
+
 @pytest.mark.parametrize(("found", "rows_of_them", "copies"), [(6, 10, {1, 2}), (3, 6, {2})])
 def test_mixed_prompts_are_half_attacks_each_as_often_as_any_other_and_twice_at_most(
     tmp_path: Path, found: int, rows_of_them: int, copies: set[int]
 ) -> None:
-    (tmp_path / "amend").mkdir()
-    attacks = [json.dumps({"prompt": f"attack {n}"}) for n in range(found)]
-    (tmp_path / "amend" / "red_team.jsonl").write_text("\n".join(attacks) + "\n")
-    loop.mixed("lab", "red-team", 20, 0.5, tmp_path, "red_team", 0)
-    rows = [
-        json.loads(line)["prompt"]
-        for line in (tmp_path / "red_team.jsonl").read_text().splitlines()
-    ]
-    counts = [rows.count(f"attack {n}") for n in range(found)]
-    assert len(rows) == 20 and sum(counts) == rows_of_them and set(counts) == copies
+    red_team, helpful = mixed(tmp_path, [(f"attack {n}", "few-shot") for n in range(found)], [])
+    counts = [red_team.count(f"attack {n}") for n in range(found)]
+    assert len(red_team) == 20 and sum(counts) == rows_of_them and set(counts) == copies
+    assert len(helpful) == 40  # all plain
 
 
-def test_without_benign_disguises_the_helpful_prompts_stay_plain(tmp_path: Path) -> None:
-    (tmp_path / "amend").mkdir()
-    (tmp_path / "amend" / "helpful.jsonl").write_text("")
-    loop.mixed("lab", "helpful", 8, 0.25, tmp_path, "helpful", 0)
-    assert len((tmp_path / "helpful.jsonl").read_text().splitlines()) == 8
+def test_each_disguise_has_the_same_share_of_both_kinds_of_prompts(tmp_path: Path) -> None:
+    attacks = [(f"attack {n}", "few-shot") for n in range(4)]
+    attacks += [("bare", "plain"), ("scene", "fiction")]
+    benign = [(f"{family} {n}", family) for family in ("few-shot", "fiction") for n in range(3)]
+    red_team, helpful = mixed(tmp_path, attacks, benign)
+    some = {
+        family: sum(str(row).startswith(family) for row in helpful) for family in ("few-shot", "fi")
+    }
+    few_shot = sum(str(row).startswith("attack") for row in red_team)
+    assert few_shot in (6, 7, 8)  # 10 of 12 copies
+    assert some == {"few-shot": 2 * few_shot, "fi": 2 * red_team.count("scene")}
+    assert len(helpful) == 40
 
 
 def test_the_file_holds_what_the_most_demanding_stage_draws() -> None:

@@ -52,9 +52,7 @@ def test_equal_within_a_margin(make_result: Any) -> None:
 def test_what_was_not_measured_never_holds(make_result: Any) -> None:
     results = {"toy": make_result("toy", {("a", "harm", 0): [0.0, 0.0]})}
     assert compared(Comparison(A, B, high=0), results).verdict == "not measured"
-    assert (
-        judged(Claim("…", "…", (Falling("none", "a", "harm"),)), results)[0] == "not measured"
-    )
+    assert judged(Claim("…", "…", (Falling("none", "a", "harm"),)), results)[0] == "not measured"
 
 
 def test_falling_asks_every_step(make_result: Any) -> None:
