@@ -13,13 +13,14 @@ from constitutional_ai.records import Conversation
 @dataclass(frozen=True)
 class Sampling:
     """How to draw. ``temperature`` 0 is greedy. The same call with the same ``seed`` gives the same
-    text.
+    text. ``goes_on``: the next call goes on from these replies, so an engine may keep what it read.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 ROOM = 16  # places that a cache grows by: a copy of it every 16 tokens in place of each one
 READ_TOKENS = 4_096  # prompt tokens read at once; more fall out of a CPU's cache
+KEPT_BYTES = 2**30  # keys and values that a call may leave for the next one
 
 
 class _Layer(NamedTuple):
@@ -62,6 +63,7 @@ class Cache:
     mask_B11C: Tensor
     filled: int
     positions_B: Tensor  # of the next token
+    starts_B: Tensor  # the place of each row's first token
 
     def grow(self) -> None:
         """Room for ``ROOM`` more tokens. Whole blocks, since a slice would cost a copy a step."""
@@ -73,13 +75,58 @@ class Cache:
         """Only these rows from now on."""
         self.keys = [block[rows] for block in self.keys]
         self.values = [block[rows] for block in self.values]
-        self.mask_B11C, self.positions_B = self.mask_B11C[rows], self.positions_B[rows]
+        self.mask_B11C, self.starts_B = self.mask_B11C[rows], self.starts_B[rows]
+        self.positions_B = self.positions_B[rows]
+
+
+class _Row(NamedTuple):
+    ids: tuple[int, ...]  # prompt and answer
+    keys: list[Tensor]  # a layer each: (H, T, D)
+    values: list[Tensor]
+
+
+class Kept:
+    """Rows that a call has read and answered, for the prompts of the next one that go on from them.
+
+    Only a prompt that begins with the whole of a row's prompt is taken to go on from it, so what is
+    computed for a conversation depends on its own calls alone.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, ...], _Row] = {}
+        self._bytes = 0
+
+    def add(self, prompt: Sequence[int], row: _Row) -> None:
+        size = sum(block.nbytes for block in (*row.keys, *row.values))
+        if self._bytes + size <= KEPT_BYTES:
+            self._rows[tuple(prompt)] = row
+            self._bytes += size
+
+    def take(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, _Row] | None]:
+        """For each prompt how many of its tokens are known, and from which row; each row once."""
+        lengths = sorted({len(prompt) for prompt in self._rows}, reverse=True)
+        found: list[tuple[int, _Row] | None] = []
+        for prompt in prompts:
+            starts = (tuple(prompt[:length]) for length in lengths if length < len(prompt))
+            row = next((self._rows.pop(start) for start in starts if start in self._rows), None)
+            found.append(row and (_common(row.ids, prompt[:-1]), row))
+        return found
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class Llama:
-    """A snapshot of a ``LlamaForCausalLM``'s weights that can read prompts and go on from them."""
+    """A snapshot of a ``LlamaForCausalLM``'s weights that can read prompts and go on from them.
 
-    def __init__(self, model: Any) -> None:
+    ``before`` is what an earlier call over the same weights kept, ``after`` where to keep this
+    one's rows.
+    """
+
+    def __init__(self, model: Any, before: Kept | None = None, after: Kept | None = None) -> None:
+        self.before, self.after = before, after
         config = model.config
         self.heads = config.num_attention_heads
         self.width = config.head_dim or config.hidden_size // self.heads
@@ -95,12 +142,42 @@ class Llama:
         """Logits of the token after each prompt, (B, V), and the cache to go on from."""
         longest = max(map(len, prompts))
         cache = self._empty(prompts, longest)
-        size = max(1, READ_TOKENS // longest)
+        unread = self._known(prompts, cache)
+        size = max(1, READ_TOKENS // max(unread))
         last = [
-            self._read_some(prompts[start : start + size], longest, cache, start)
+            self._read_some(prompts[start : start + size], max(unread[start : start + size]), cache, start)
             for start in range(0, len(prompts), size)
         ]
         return F.linear(torch.cat(last), self.head), cache
+
+    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Cache, row: int) -> None:
+        """Leave a row that is done to the next call, if there will be one."""
+        if self.after is None:
+            return
+        ids = (*prompt, *answer[:-1])  # the last token was drawn and not read
+        start = int(cache.starts_B[row])
+        places = slice(start, start + len(ids))
+        blocks = (
+            [block[row, :, places].clone() for block in blocks]
+            for blocks in (cache.keys, cache.values)
+        )
+        self.after.add(prompt, _Row(ids, *blocks))
+
+    def _known(self, prompts: Sequence[Sequence[int]], cache: Cache) -> list[int]:
+        """Put into the cache what is known of the prompts; how many tokens of each are not."""
+        known = self.before.take(prompts) if self.before else [None] * len(prompts)
+        for row, found in enumerate(known):
+            if not found:
+                continue
+            count, held = found
+            start = int(cache.starts_B[row])
+            for blocks, helds in ((cache.keys, held.keys), (cache.values, held.values)):
+                for block, one in zip(blocks, helds, strict=True):
+                    block[row, :, start : start + count] = one[:, :count]
+        return [
+            len(prompt) - (found[0] if found else 0)
+            for prompt, found in zip(prompts, known, strict=True)
+        ]
 
     def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """As the first of ``read``, where nothing is to follow."""
@@ -131,25 +208,31 @@ class Llama:
         shape = (len(prompts), self.heads, longest + ROOM, self.width)
         blocks = [self.head.new_zeros(shape) for _ in range(2 * len(self.layers))]
         count = len(self.layers)
-        return Cache(blocks[:count], blocks[count:], mask_BC[:, None, None], longest, lengths_B)
+        masks, starts_B = mask_BC[:, None, None], longest - lengths_B
+        return Cache(blocks[:count], blocks[count:], masks, longest, lengths_B, starts_B)
 
     def _read_some(
-        self, prompts: Sequence[Sequence[int]], longest: int, cache: Cache, start: int
+        self, prompts: Sequence[Sequence[int]], unread: int, cache: Cache, start: int
     ) -> Tensor:
-        """Fill the cache's rows from ``start``; the normed last states of these prompts, (B, d)."""
-        ids_BT = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
-        gaps_B = torch.tensor([longest - len(p) for p in prompts])
-        places_BT = (torch.arange(longest) - gaps_B[:, None]).clamp(min=0)
-        rotary_BT2D = self.rotary_P2D[places_BT]
-        rows = slice(start, start + len(prompts))
-        mask_B1TT = cache.mask_B11C[rows, :, :, :longest] + _causal(longest, self.head.dtype)
+        """Fill the last ``unread`` places of the cache's rows from ``start``, the others being
+        known; the normed last states of these prompts, (B, d).
+        """
+        rows, seen, new = slice(start, start + len(prompts)), slice(cache.filled), slice(
+            cache.filled - unread, cache.filled
+        )
+        ids_BT = torch.tensor([[0] * (unread - len(p)) + list(p[-unread:]) for p in prompts])
+        places_BT = torch.arange(cache.filled)[new] - cache.starts_B[rows, None]
+        rotary_BT2D = self.rotary_P2D[places_BT.clamp(min=0)]
+        mask_B1TC = cache.mask_B11C[rows, :, :, seen] + _causal(cache.filled, self.head.dtype)[new]
         # A padding position may look at nothing; let it look at itself, or its softmax is NaN.
-        mask_B1TT.diagonal(dim1=-2, dim2=-1).zero_()
+        mask_B1TC.diagonal(cache.filled - unread, dim1=-2, dim2=-1).zero_()
         x_BTd = F.embedding(ids_BT, self.embedding)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             query, key, value = self._projected(layer, x_BTd, rotary_BT2D)
-            keys[rows, :, :longest], values[rows, :, :longest] = key, value
-            x_BTd = self._mixed(layer, x_BTd, query, key, value, mask_B1TT)
+            keys[rows, :, new], values[rows, :, new] = key, value
+            x_BTd = self._mixed(
+                layer, x_BTd, query, keys[rows, :, seen], values[rows, :, seen], mask_B1TC
+            )
         return self._normed(x_BTd[:, -1], self.norm)
 
     def _projected(
