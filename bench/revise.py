@@ -119,8 +119,8 @@ class Stage(Counted):
     def rows(self, prompts: Sequence[Prompt], turn: int) -> None:
         ask = asker(self.engine, self.settings, turn, Counter())
 
-        def counted(talks: Sequence[Conversation]) -> list[Completion]:
-            found = ask(talks)
+        def counted(talks: Sequence[Conversation], goes_on: bool = False) -> list[Completion]:
+            found = ask(talks, goes_on)
             self.tokens["said"] += sum(one.tokens for one in found)
             return found
 

@@ -37,18 +37,22 @@ def sample_tokens(
     end_id: int,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
+    before: llama.Kept | None = None,
+    after: llama.Kept | None = None,
 ) -> list[list[int]]:
     """An answer for each prompt, in order: its ids, with ``end_id`` last where it was reached.
 
     An answer stops at ``sampling.max_new_tokens``, or earlier where the model's context is full.
-    Raises ModelError for a prompt that leaves no room in the context.
+    ``before`` holds rows of an earlier call with the same weights, which need not be read again
+    where a prompt goes on from one; into ``after`` go this call's. Raises ModelError for a prompt
+    that leaves no room in the context.
     """
     limits = [min(sampling.max_new_tokens, room(model, len(prompt))) for prompt in prompts]
     lengths = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     answers: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
     with torch.no_grad(), evaluating(model):
-        decoder = decoder_of(model, pad_id)
+        decoder = decoder_of(model, pad_id, before, after)
         for rows in batches(lengths, batch_tokens):
             batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
@@ -124,6 +128,10 @@ class Decoder(Protocol):
         """As the first of ``read``, where nothing is to follow."""
         ...
 
+    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
+        """Called for each row that is done, while the cache still has it."""
+        ...
+
 
 class Cache(Protocol):
     def keep(self, rows: Tensor) -> None:
@@ -131,13 +139,20 @@ class Cache(Protocol):
         ...
 
 
-def decoder_of(model: Any, pad_id: int) -> Decoder:
+def decoder_of(
+    model: Any,
+    pad_id: int,
+    before: llama.Kept | None = None,
+    after: llama.Kept | None = None,
+) -> Decoder:
     """The fastest that computes this model. Make a new one when the weights have moved."""
-    return llama.Llama(model) if llama.fits(model) else Transformers(model, pad_id)
+    if llama.fits(model):
+        return llama.Llama(model, before, after)
+    return Transformers(model, pad_id)
 
 
 class Transformers:
-    """Decodes through the model's own forward and its growing cache."""
+    """Decodes through the model's own forward and its growing cache; keeps nothing for later."""
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
@@ -160,6 +175,9 @@ class Transformers:
         inputs = padded_left(prompts, self.pad_id, self.model.device)
         logits_BV: Tensor = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
         return logits_BV
+
+    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
+        pass
 
     def _forward(self, cache: "_Grown") -> Tensor:
         output = self.model(
@@ -201,14 +219,21 @@ class _Batch:
             made += 1
             alive_B &= (token_B != end_id) & (limits_B > made)
             if not alive_B.any():
+                self._done(rows_B, alive_B, cache)
                 return self.answers
             if alive_B.sum() <= _COMPACT_AT * len(alive_B):
+                self._done(rows_B, alive_B, cache)
                 keep = alive_B.nonzero().flatten()
                 cache.keep(keep)
                 rows_B, limits_B, token_B, alive_B = (
                     x[keep] for x in (rows_B, limits_B, token_B, alive_B)
                 )
             logits_BV = self.decoder.step(token_B, cache)
+
+    def _done(self, rows_B: Tensor, alive_B: Tensor, cache: Any) -> None:
+        for place, (row, alive) in enumerate(zip(rows_B.tolist(), alive_B.tolist(), strict=True)):
+            if not alive:
+                self.decoder.keep(self.prompts[row], self.answers[row], cache, place)
 
     def _note(self, rows_B: Tensor, token_B: Tensor) -> None:
         for row, token in zip(rows_B.tolist(), token_B.tolist(), strict=True):

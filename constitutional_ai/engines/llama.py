@@ -145,7 +145,9 @@ class Llama:
         unread = self._known(prompts, cache)
         size = max(1, READ_TOKENS // max(unread))
         last = [
-            self._read_some(prompts[start : start + size], max(unread[start : start + size]), cache, start)
+            self._read_some(
+                prompts[start : start + size], max(unread[start : start + size]), cache, start
+            )
             for start in range(0, len(prompts), size)
         ]
         return F.linear(torch.cat(last), self.head), cache
@@ -217,8 +219,10 @@ class Llama:
         """Fill the last ``unread`` places of the cache's rows from ``start``, the others being
         known; the normed last states of these prompts, (B, d).
         """
-        rows, seen, new = slice(start, start + len(prompts)), slice(cache.filled), slice(
-            cache.filled - unread, cache.filled
+        rows, seen, new = (
+            slice(start, start + len(prompts)),
+            slice(cache.filled),
+            slice(cache.filled - unread, cache.filled),
         )
         ids_BT = torch.tensor([[0] * (unread - len(p)) + list(p[-unread:]) for p in prompts])
         places_BT = torch.arange(cache.filled)[new] - cache.starts_B[rows, None]

@@ -22,6 +22,7 @@ from constitutional_ai.engines.decode import (
     room,
     sample_tokens,
 )
+from constitutional_ai.engines.llama import Kept
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.processor import capabilities
@@ -57,6 +58,7 @@ class LocalEngine:
         self.model, self.tokenizer = load(path, dtype, device, offline)
         self.tokens = ChatTokens(self.tokenizer)
         self.batch_tokens = batch_tokens
+        self._kept: Kept | None = None
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class LocalEngine:
         engine.model, engine.tokenizer = model, tokenizer
         engine.tokens = ChatTokens(tokenizer)
         engine.batch_tokens = batch_tokens
+        engine._kept = None
         return engine
 
     def generate(
@@ -80,9 +83,11 @@ class LocalEngine:
         """
         tokens = self.tokens
         prompts = [tokens.prompt(conversation) for conversation in conversations]
+        before, self._kept = self._kept, Kept() if sampling.goes_on else None
         answers = sample_tokens(
-            self.model, prompts, sampling, tokens.end_id, tokens.pad_id, self.batch_tokens
-        )
+            self.model, prompts, sampling, tokens.end_id, tokens.pad_id, self.batch_tokens,
+            before, self._kept,
+        )  # fmt: skip
         return [
             Completion(tokens.text(answer), len(answer), tokens.ended(answer)) for answer in answers
         ]

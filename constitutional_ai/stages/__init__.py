@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,14 @@ from constitutional_ai.records import Conversation
 from constitutional_ai.run import StageFolder, derive_seed
 
 
+class Ask(Protocol):
+    """Asks a model; ``goes_on`` where the next call goes on from these replies."""
+
+    def __call__(
+        self, conversations: Sequence[Conversation], goes_on: bool = False
+    ) -> list[Completion]: ...
+
+
 class Drawing(Protocol):
     """The settings of a stage that lets a model speak."""
 
@@ -20,9 +28,7 @@ class Drawing(Protocol):
     max_new_tokens: int
 
 
-def asker(
-    engine: Engine, drawing: Drawing, seed: int, counts: Counter[str]
-) -> Callable[[Sequence[Conversation]], list[Completion]]:
+def asker(engine: Engine, drawing: Drawing, seed: int, counts: Counter[str]) -> Ask:
     """``engine.generate`` with the stage's settings and a new seed each call.
 
     Answers that the token limit cut off are counted in ``counts["unfinished"]``. What failed is
@@ -30,7 +36,7 @@ def asker(
     """
     calls = 0
 
-    def ask(conversations: Sequence[Conversation]) -> list[Completion]:
+    def ask(conversations: Sequence[Conversation], goes_on: bool = False) -> list[Completion]:
         nonlocal calls
         calls += 1
         if not conversations:
@@ -39,6 +45,7 @@ def asker(
             temperature=drawing.temperature,
             max_new_tokens=drawing.max_new_tokens,
             seed=derive_seed(seed, calls),
+            goes_on=goes_on,
         )
         replies = engine.generate(conversations, sampling)
         counts["unfinished"] += sum(not (reply.finished or reply.failed) for reply in replies)

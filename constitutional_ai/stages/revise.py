@@ -31,14 +31,13 @@ from constitutional_ai.records import (
     content_hash,
 )
 from constitutional_ai.run import derive_seed, in_chunks
-from constitutional_ai.stages import Tally, asker, model_name
+from constitutional_ai.stages import Ask, Tally, asker, model_name
 
 NAME = "revise"
 FILE = "revisions.jsonl"
 
 SELF = "self"  # the critic that is the model itself
 
-Ask = Callable[[Sequence[Conversation]], list[Completion]]
 Work = Callable[[WorkedRevision, Principle, templates.Named], Conversation]
 
 # A critique that holds one of these found nothing. In lower case; whatever the constitution says.
@@ -156,7 +155,7 @@ def revise(
 
     Without ``critique`` every round only rewrites.
     """
-    firsts = answer([prompt.prompt for prompt in prompts])
+    firsts = answer([prompt.prompt for prompt in prompts], goes_on=answer is criticise)
     shown = Shown(constitution, exemplars)
     drafts = [
         Draft(prompt, [first.text], failed=first.failed)
@@ -213,7 +212,8 @@ def _one_round(
     A draft that fails gets no step; it will not become a row.
     """
     critiques = ask(
-        [shown.critique(draft, principle) for draft, principle in zip(drafts, drawn, strict=True)]
+        [shown.critique(draft, principle) for draft, principle in zip(drafts, drawn, strict=True)],
+        goes_on=True,
     )
     turns = [
         (draft, principle, reply.text)

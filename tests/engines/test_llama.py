@@ -11,7 +11,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from constitutional_ai.engines import llama
-from constitutional_ai.engines.llama import ROOM, Llama
+from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.decode import sample_tokens
+from constitutional_ai.engines.llama import ROOM, Kept, Llama
 
 HEADS, VOCABULARY = 2, 50
 
@@ -99,3 +101,79 @@ def test_only_what_it_computes_fits(model: LlamaForCausalLM, tiny_gpt2: Path) ->
 
     adapted.model.layers[0].self_attn.q_proj = Adapted(16, 16, bias=False)
     assert not llama.fits(adapted)
+
+
+# ---- what a call leaves for the next one --------------------------------------------------------
+
+
+@pytest.fixture
+def read_tokens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens of each row every reading of prompts went through."""
+    seen: list[int] = []
+    plain = Llama._read_some
+
+    def counted(self: Llama, prompts: Any, unread: int, *rest: Any) -> torch.Tensor:
+        seen.extend([unread] * len(prompts))
+        return plain(self, prompts, unread, *rest)
+
+    monkeypatch.setattr(Llama, "_read_some", counted)
+    return seen
+
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=9)
+
+
+def answered(model: Any, prompts: list[list[int]]) -> tuple[list[list[int]], Kept]:
+    after = Kept()
+    return sample_tokens(model, prompts, GREEDY, -1, 0, 60, after=after), after
+
+
+def test_a_prompt_that_goes_on_is_read_from_where_it_was_left(
+    model: LlamaForCausalLM, read_tokens: list[int]
+) -> None:
+    prompts = some_prompts()
+    answers, before = answered(model, prompts)
+    rng = random.Random(3)
+    more = [[rng.randrange(VOCABULARY) for _ in range(length)] for length in (4, 2, 5, 1, 3)]
+    longer = [p + a + m for p, a, m in zip(prompts, answers, more, strict=True)]
+    longer[3] = prompts[3] + answers[3][:2] + [1, 2, 3]  # goes another way in the answer
+    longer.reverse()
+    wanted = sample_tokens(model, longer, GREEDY, -1, 0, 60)
+    assert sum(read_tokens) >= sum(map(len, longer))
+    read_tokens.clear()
+    found = sample_tokens(model, longer, GREEDY, -1, 0, 60, before=before)
+    assert found == wanted
+    assert max(read_tokens) <= 1 + 5 and len(read_tokens) == 5
+
+
+@torch.no_grad()
+def test_known_and_unknown_rows_stand_in_one_batch(model: LlamaForCausalLM) -> None:
+    prompts = some_prompts()
+    answers, before = answered(model, prompts)
+    rows = [[*p, *a, 7] for p, a in zip(prompts, answers, strict=True)] + [[5] * 11, prompts[0]]
+    random.Random(4).shuffle(rows)
+    logits, cache = Llama(model, before).read(rows)
+    close(logits, [expected(model, row) for row in rows])
+    rows = [[*row, 3] for row in rows]
+    close(
+        Llama(model).step(torch.tensor([3] * len(rows)), cache),
+        [expected(model, row) for row in rows],
+    )
+
+
+def test_only_a_whole_prompt_is_gone_on_from_and_only_once(model: LlamaForCausalLM) -> None:
+    (answer,), kept = answered(model, [[3, 1, 4]])
+    known = [3, 1, 4, *answer[:-1]]
+    assert kept.take([[3, 1, 9, 9], [3, 1, 4]]) == [None, None]
+    found, again = kept.take([[*known, 8, 8], [*known, 8, 8]])
+    assert found is not None and found[0] == len(known) and again is None
+
+
+def test_no_more_is_kept_than_may_be(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, all_ = answered(model, some_prompts())
+    monkeypatch.setattr(llama, "KEPT_BYTES", all_._bytes // 2)
+    _, half = answered(model, some_prompts())
+    assert 0 < half._bytes <= all_._bytes // 2
+    assert 0 < len(half._rows) < len(all_._rows)

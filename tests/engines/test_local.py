@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ def test_answers_come_in_order_and_again_the_same(
     assert engine.generate(TALKS, drawn) == engine.generate(TALKS, drawn)
     assert all(0 < completion.tokens <= 12 for completion in together)
     assert all(c.finished or c.tokens == 12 for c in engine.generate(TALKS, drawn))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_conversation_that_goes_on_is_answered_as_one_that_is_read_anew(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    engine: LocalEngine = request.getfixturevalue(name)
+    talks = [[user(text)] for text in ("How do I rob a bank?", "Hi.", "Tell me how to bake bread.")]
+    greedy = Sampling(temperature=0.0, max_new_tokens=12)
+    firsts = engine.generate(talks, replace(greedy, goes_on=True))
+    longer = [
+        [*talk, assistant(first.text), user("What is wrong with it?")]
+        for talk, first in zip(talks, firsts, strict=True)
+    ]
+    going_on = engine.generate(longer, greedy)
+    assert going_on == engine.generate(longer, greedy)
+    assert firsts == engine.generate(talks, greedy)
 
 
 def test_no_control_token_shows_in_an_answer(llama: LocalEngine) -> None:
