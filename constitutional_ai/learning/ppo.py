@@ -50,7 +50,7 @@ from constitutional_ai.learning.policy import Batch, Policy
 from constitutional_ai.learning.reward_model import Reward
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.sft import Example
-from constitutional_ai.learning.value import make_value
+from constitutional_ai.learning.value import Target, make_value
 from constitutional_ai.memory import give_back
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Prompt, content_hash
@@ -182,16 +182,10 @@ class PPO:
             self._policy_step(made, white_BS, rows, number, settings.lr * factor)
             for number, rows in enumerate(minibatches)
         ]
-        fitted = self.value.fit(
-            made.batch,
-            made.states_Nd,
-            values_BS,
-            returns_BS,
-            self.step == 0,
-            minibatches,
-            factor,
-            made.named,
+        target = Target(
+            returns_BS, values_BS, minibatches, made.named, first=self.step == 0, lr_factor=factor
         )
+        fitted = self.value.fit(made.batch, made.states_Nd, target)
         kl = losses.masked_sum(losses.kl_k1(made.logprobs_BS, made.reference_BS, mask_BS), mask_BS)
         self.kl.update(kl.mean().item())
         return {

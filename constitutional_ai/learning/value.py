@@ -11,6 +11,7 @@ Shapes: B rows, S predicted positions, N answer tokens of all rows, d width of t
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -28,6 +29,22 @@ HIDDEN = 128  # width of the shared value's one hidden layer
 WARM_UP = 8  # times as many steps on the first rollout, when there is no old value to stay near
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a rollout's values are fitted to, and how.
+
+    ``old_BS`` are the values before; on the ``first`` rollout they are nothing to stay near, so
+    there is no clip. ``named`` names rows, for the error where a loss is no number.
+    """
+
+    returns_BS: Tensor
+    old_BS: Tensor
+    minibatches: Sequence[Sequence[int]]
+    named: Callable[[Sequence[int]], str]
+    first: bool = False
+    lr_factor: float = 1.0
+
+
 class Value(Protocol):
     """``module`` and ``optimiser`` are what a checkpoint must hold."""
 
@@ -38,21 +55,8 @@ class Value(Protocol):
         """Values [B, S], 0 outside the answers, no gradient."""
         ...
 
-    def fit(
-        self,
-        batch: Batch,
-        states_Nd: Tensor | None,
-        old_BS: Tensor,
-        returns_BS: Tensor,
-        first: bool,
-        minibatches: Sequence[Sequence[int]],
-        lr_factor: float,
-        named: Callable[[Sequence[int]], str],
-    ) -> dict[str, float]:
-        """Move towards the returns; mean loss and clip share. ``first`` rollout: no clip.
-
-        ``named`` names rows, for the error where a loss is no number.
-        """
+    def fit(self, batch: Batch, states_Nd: Tensor | None, to: Target) -> dict[str, float]:
+        """Move towards the returns; mean loss and clip share."""
         ...
 
 
@@ -76,23 +80,13 @@ class SharedValue:
     def predict(self, batch: Batch, states_Nd: Tensor | None) -> Tensor:
         return self._values(batch, states_Nd)
 
-    def fit(
-        self,
-        batch: Batch,
-        states_Nd: Tensor | None,
-        old_BS: Tensor,
-        returns_BS: Tensor,
-        first: bool,
-        minibatches: Sequence[Sequence[int]],
-        lr_factor: float,
-        named: Callable[[Sequence[int]], str],
-    ) -> dict[str, float]:
-        steps = self.settings.value_epochs * (WARM_UP if first else 1)
-        clip = math.inf if first else self.settings.value_clip
-        rows = partial(named, range(len(batch.lengths_B)))
+    def fit(self, batch: Batch, states_Nd: Tensor | None, to: Target) -> dict[str, float]:
+        steps = self.settings.value_epochs * (WARM_UP if to.first else 1)
+        clip = math.inf if to.first else self.settings.value_clip
+        rows = partial(to.named, range(len(batch.lengths_B)))
         for _ in range(steps):
             values_BS = self._values(batch, states_Nd)
-            clipped = losses.value_loss(values_BS, old_BS, returns_BS, batch.mask_BS, clip)
+            clipped = losses.value_loss(values_BS, to.old_BS, to.returns_BS, batch.mask_BS, clip)
             descend(clipped.loss, self.optimiser, self.settings.value_lr, rows)
         return {"loss": clipped.loss.item(), "clipfrac": clipped.clipfrac.item()}
 
@@ -118,20 +112,10 @@ class SeparateValue:
             values_BS[rows, : part.mask_BS.shape[1]] = self._values(part)
         return values_BS
 
-    def fit(
-        self,
-        batch: Batch,
-        states_Nd: Tensor | None,
-        old_BS: Tensor,
-        returns_BS: Tensor,
-        first: bool,
-        minibatches: Sequence[Sequence[int]],
-        lr_factor: float,
-        named: Callable[[Sequence[int]], str],
-    ) -> dict[str, float]:
-        clip = math.inf if first else self.settings.value_clip
+    def fit(self, batch: Batch, states_Nd: Tensor | None, to: Target) -> dict[str, float]:
+        clip = math.inf if to.first else self.settings.value_clip
         sums = {"loss": 0.0, "clipfrac": 0.0}
-        for minibatch in minibatches:
+        for minibatch in to.minibatches:
             total = int(batch.mask_BS[list(minibatch)].sum())
             gathered = 0.0
             lengths = batch.lengths_B[list(minibatch)].tolist()
@@ -139,16 +123,16 @@ class SeparateValue:
                 rows = [minibatch[place] for place in places]
                 part = batch.take(rows)
                 width = part.mask_BS.shape[1]
-                old, returns = old_BS[rows, :width], returns_BS[rows, :width]
+                old, returns = to.old_BS[rows, :width], to.returns_BS[rows, :width]
                 clipped = losses.value_loss(self._values(part), old, returns, part.mask_BS, clip)
                 share = int(part.mask_BS.sum()) / total
                 (clipped.loss * share).backward()
                 gathered += clipped.loss.item() * share
                 sums["clipfrac"] += clipped.clipfrac.item() * share
-            lr = self.settings.lr * lr_factor
-            apply_gradients(gathered, self.optimiser, lr, partial(named, minibatch))
+            lr = self.settings.lr * to.lr_factor
+            apply_gradients(gathered, self.optimiser, lr, partial(to.named, minibatch))
             sums["loss"] += gathered
-        return {name: total / len(minibatches) for name, total in sums.items()}
+        return {name: total / len(to.minibatches) for name, total in sums.items()}
 
     def _values(self, batch: Batch) -> Tensor:
         scores_BT = self.model.score_states(self.model.states(batch.ids_BT))

@@ -21,7 +21,7 @@ from constitutional_ai.learning.policy import Policy, set_training_attention
 from constitutional_ai.learning.ppo import PPO, Outcome
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
-from constitutional_ai.learning.value import make_value
+from constitutional_ai.learning.value import Target, make_value
 from constitutional_ai.records import Conversation, Prompt, user
 
 Make = Callable[..., Any]
@@ -187,7 +187,7 @@ def test_the_value_learns_the_returns(
     for _ in range(20):
         old = learner.predict(found.batch, found.states_Nd)
         assert (old[~mask] == 0).all()
-        learner.fit(found.batch, found.states_Nd, old, returns, True, rows, 1.0, str)
+        learner.fit(found.batch, found.states_Nd, Target(returns, old, rows, str, first=True))
     error = learner.predict(found.batch, found.states_Nd) - returns
     assert error[mask].var() < 0.5 * returns[mask].var()
 
@@ -203,7 +203,7 @@ def test_the_clip_holds_the_value_back(
     for first in (False, True):
         learner = make_value(speaker, reward, settings, seed=0)
         old = learner.predict(found.batch, found.states_Nd)
-        learner.fit(found.batch, found.states_Nd, old, returns, first, [], 1.0, str)
+        learner.fit(found.batch, found.states_Nd, Target(returns, old, [], str, first))
         change = learner.predict(found.batch, found.states_Nd) - old
         moved[first] = change[found.batch.mask_BS].mean().item()
     assert 0.1 < moved[False] < 0.6 < 2 < moved[True]
