@@ -29,11 +29,12 @@ def pretrain(
 @app.command()
 def skills(
     model: Annotated[str, typer.Option(help="lab:s, lab:xs, lab:xxs, or a folder.")] = "lab:s",
+    pairs: Annotated[int, typer.Option(min=1, help="For each skill.")] = 300,
 ) -> None:
     """Measure what a laboratory model can critique, revise and judge."""
     from constitutional_ai.lab.skills import main as measure
 
-    measure(model)
+    measure(model, pairs)
 
 
 @app.command()

@@ -119,8 +119,8 @@ def critic(engine: Engine, count: int = PAIRS, split: world.Split = "test") -> d
     }
 
 
-def main(model: str) -> None:
-    """Print the skills of a model as a table."""
+def main(model: str, count: int) -> None:
+    """Print the skills of a model as a table, each over ``count`` pairs or answers."""
     from rich.console import Console
     from rich.table import Table
 
@@ -129,15 +129,15 @@ def main(model: str) -> None:
     engine = LocalEngine(model)
     table = Table("skill", "mean", "95% interval", "n", title=f"{model}, test topics")
     slices = {
-        name: {s: judge(engine, name, slice=s) for s in ("", "unseen verb")}
+        name: {s: judge(engine, name, count, slice=s) for s in ("", "unseen verb")}
         if JUDGED[name][1] == ("harmful",)
-        else {"": judge(engine, name)}
+        else {"": judge(engine, name, count)}
         for name in JUDGED
     }
     rows = {
         f"judge: {n}{', ' + s if s else ''}": v for n, d in slices.items() for s, v in d.items()
     }
-    rows |= {f"critic: {name}": value for name, value in critic(engine).items()}
+    rows |= {f"critic: {name}": value for name, value in critic(engine, count).items()}
     for name, value in rows.items():
         table.add_row(
             name, f"{value['mean']:.2f}", f"{value['low']:.2f}–{value['high']:.2f}", str(value["n"])
