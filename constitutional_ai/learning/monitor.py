@@ -99,9 +99,14 @@ def _beyond_noise(differences: Sequence[float], errors: float) -> bool:
     """Whether the mean is above so many of its standard errors."""
     if len(differences) < 2:
         return False
-    mean = float(np.mean(differences))
-    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
-    return mean > errors * error
+    return float(np.mean(differences)) > errors * _standard_error(differences)
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean; NaN for fewer than two."""
+    if len(values) < 2:
+        return math.nan
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def hard_sign(check: Check, first: Check) -> str:
@@ -196,14 +201,18 @@ class Monitor:
         return signals[0] if signals else -math.inf
 
     def metrics(self) -> dict[str, float]:
-        """The latest check, by names for the metrics file."""
+        """The latest check, by names for the metrics file; ``/se``: standard error over prompts."""
         now = self.checks[-1]
+        read = [win for win in now.wins if win is not None]
+        refused = [float(r) for r, h in zip(now.refused, now.helpful, strict=True) if h]
         return {
             "monitor/judge": now.signal(),
+            "monitor/judge/se": _standard_error(read),
             "monitor/judge/helpful": now.signal(on_helpful=True),
             "monitor/judge/red-team": now.signal(on_helpful=False),
             "monitor/proxy": now.proxy,
             "monitor/refusal_rate": now.refusal_rate(),
+            "monitor/refusal_rate/se": _standard_error(refused),
             "monitor/distinct-2": now.distinct_2,
             "monitor/end_rate": now.end_rate(),
             "monitor/unread": float(sum(win is None for win in now.wins)),

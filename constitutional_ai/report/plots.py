@@ -116,11 +116,15 @@ def _proxy(findings: Findings, x_of: Mapping[int, float]) -> Series:
     mean = [row["objective/scores"] for row in rows]
     error = Z / math.sqrt(findings.settings.ppo.rollouts)
     arms = [error * row.get("objective/scores_std", math.nan) for row in rows]
+    return _banded("proxy", [x_of[row["step"]] for row in rows], mean, arms)
+
+
+def _banded(label: str, x: Sequence[float], y: Sequence[float], arms: Sequence[float]) -> Series:
+    """A line with its intervals, or without them where one is not known."""
     if not all(map(math.isfinite, arms)):
-        return Series("proxy", [x_of[row["step"]] for row in rows], mean)
-    low = [m - arm for m, arm in zip(mean, arms, strict=True)]
-    high = [m + arm for m, arm in zip(mean, arms, strict=True)]
-    return Series("proxy", [x_of[row["step"]] for row in rows], mean, low, high)
+        return Series(label, x, y)
+    low, high = ([v + sign * arm for v, arm in zip(y, arms, strict=True)] for sign in (-1, 1))
+    return Series(label, x, y, low, high)
 
 
 def _gold_panels(points: Sequence[Mapping[str, Any]], x_of: Mapping[int, float]) -> list[Panel]:
@@ -147,15 +151,17 @@ def _health(findings: Findings) -> list[Panel]:
     )
     found = []
     for label, key, bounds, rows in watched:
-        points = [
-            (float(row["step"]), float(row[key]))
-            for row in rows
-            if math.isfinite(row.get(key, math.nan))
-        ]
-        if points:
-            x, y = zip(*points, strict=True)
-            found.append(Panel(label, [Series(key, x, y)], bounds))
+        read = [row for row in rows if math.isfinite(row.get(key, math.nan))]
+        if read:
+            found.append(Panel(label, [_with_errors(read, key)], bounds))
     return found
+
+
+def _with_errors(rows: Sequence[Mapping[str, Any]], key: str) -> Series:
+    """A metric by step, with the normal interval where every row has its standard error."""
+    arms = [Z * row.get(f"{key}/se", math.nan) for row in rows]
+    x, y = [float(row["step"]) for row in rows], [float(row[key]) for row in rows]
+    return _banded(key, x, y, arms)
 
 
 def _series(label: str, points: Sequence[tuple[float, Estimate]]) -> Series:

@@ -128,6 +128,8 @@ def test_unread_verdicts_are_counted_and_left_out() -> None:
     assert found["monitor/judge"] == pytest.approx(0.6)
     assert found["monitor/judge/helpful"] == pytest.approx(0.8)
     assert found["monitor/refusal_rate"] == 0.5
+    assert found["monitor/judge/se"] == pytest.approx(0.2)  # of 0.8 and 0.4
+    assert found["monitor/refusal_rate/se"] == pytest.approx(0.5)
 
 
 def test_nothing_is_decided_where_no_verdict_can_be_read() -> None:
