@@ -3,15 +3,16 @@
     OUT/before/   the run file as it is                       `cai run`
     OUT/train/    attacks on its model, on topics that may be trained on
     OUT/amend/    the amended constitution and the prompts that got through
-    OUT/after/    the same run file, same seed, same budget, with those two
+    OUT/after/    the same run file from the aligned model on, same seed, with those two
     OUT/test/     attacks on base, before and after, on held-out requests and more families
     OUT/loop.json, OUT/loop.md   attack success before and after, with intervals
 
-Each part resumes, so the same command goes on. Both runs start from the same model and see as many
-prompts: up to half of the second one's red-team prompts are attacks that got through, and the same
+Each part resumes, so the same command goes on. The second run starts where the first ended, and
+sees as many prompts: up to half of its red-team prompts are attacks that got through, and the same
 share of its helpful prompts are benign requests in each of their disguises, so that a disguise says
-nothing about what to do. The families of the training attacks are fewer than those of the test,
-which so has families that no alignment saw.
+nothing about what to do. Critic and judge stay those of the first run, for alignment may cost a
+model what it knew of criticising and judging. The families of the training attacks are fewer than
+those of the test, which so has families that no alignment saw.
 """
 
 import json
@@ -37,6 +38,7 @@ from constitutional_ai.redteam.attack import Campaign, Open, Plan, outcomes
 from constitutional_ai.redteam.requests import load_requests
 from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stages.revise import SELF
 
 ATTACKS_SHARE = 0.5  # at most, of the second run's red-team prompts
 # A handful of attacks, repeated often, would crowd out all others (LOG.md).
@@ -67,7 +69,7 @@ def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[
     found = attack.run(plan, out / "train", open_engine, progress)
     page.write(found, out / "train")
     amend(found, out / "amend", open_engine(round.writer) if round.writer else None)
-    again = amended_settings(round, settings, found.plan.constitution, out)
+    again = amended_settings(round, settings, before, found.plan.constitution, out)
     after = aligned(again, out / AFTER, progress)
     models = {BASE: settings.model.path, BEFORE: before, AFTER: after}
     tested = attack.run(
@@ -105,21 +107,32 @@ def aligned(settings: Settings, out: Path, progress: Progress) -> str:
     return str(folder.stage("ppo", settings.rounds).path / "model")
 
 
-def amended_settings(round: Round, settings: Settings, constitution: str, out: Path) -> Settings:
-    """The run file with the amended constitution and the mixed prompts, which are written here."""
+def amended_settings(
+    round: Round, settings: Settings, before: str, constitution: str, out: Path
+) -> Settings:
+    """The run file, from the model ``before`` on, with the amended constitution and mixed prompts.
+
+    The prompts are written here.
+    """
     from constitutional_ai.constitution import load_constitution
 
     name = load_constitution(constitution).name
     mix(settings, out)
-    return load_settings(
-        round.file,
-        [
-            *round.overrides,
-            f"constitution={json.dumps(str(out / 'amend' / f'{name}.toml'))}",
-            f"prompts.red_team={json.dumps(str(out / 'red_team.jsonl'))}",
-            f"prompts.helpful={json.dumps(str(out / 'helpful.jsonl'))}",
-        ],
-    )
+    base, critic = settings.model.path, settings.revise.critic
+    judges = [
+        base if spec == "base" else spec for spec in (settings.label.judge, *settings.label.jury)
+    ]
+    changes = {
+        "model.path": before,
+        "revise.critic": base if critic == SELF else critic,
+        "label.judge": judges[0],
+        "label.jury": judges[1:],
+        "constitution": str(out / "amend" / f"{name}.toml"),
+        "prompts.red_team": str(out / "red_team.jsonl"),
+        "prompts.helpful": str(out / "helpful.jsonl"),
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    return load_settings(round.file, [*round.overrides, *overrides])
 
 
 def needed(settings: Settings) -> tuple[int, int]:

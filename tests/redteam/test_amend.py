@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import constitutional_ai
-from constitutional_ai.constitution import load_constitution
+from constitutional_ai.constitution import find_constitution, load_constitution
 from constitutional_ai.drafting.suite import load_suite
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
@@ -21,7 +21,7 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.redteam import attack, edit, loop
 from constitutional_ai.redteam.amend import amend, evidence, principle_in
 from constitutional_ai.redteam.attack import Campaign, Plan
-from constitutional_ai.settings import Settings
+from constitutional_ai.settings import Settings, load_settings
 
 PACKAGE = Path(constitutional_ai.__file__).parent
 
@@ -315,6 +315,23 @@ def test_each_disguise_has_the_same_share_of_both_kinds_of_prompts(tmp_path: Pat
     assert few_shot in (6, 7, 8)  # 10 of 12 copies
     assert some == {"few-shot": 2 * few_shot, "fi": 2 * red_team.count("scene")}
     assert len(helpful) == 40
+
+
+def test_the_second_run_goes_on_from_the_first_and_is_judged_by_its_judges(
+    plan: Plan, tmp_path: Path
+) -> None:
+    overrides = ['label.jury=["base", "lab:xs"]', "seed=3", "sample.red_team=20"]
+    settings = load_settings("lab", overrides)
+    mixed(tmp_path, [("bare", "plain")], [])
+    shutil.copy(find_constitution("lab"), tmp_path / "amend" / "lab.toml")
+    round_ = loop.Round("lab", overrides, plan, plan)
+    again = loop.amended_settings(round_, settings, "the/first", "lab", tmp_path)
+    assert again.model.path == "the/first"
+    assert again.revise.critic == again.label.judge == settings.model.path
+    assert again.label.jury == (settings.model.path, "lab:xs")
+    assert (again.seed, again.sample.red_team) == (3, 20)
+    assert again.constitution == str(tmp_path / "amend" / "lab.toml")
+    assert again.prompts.test == settings.prompts.test
 
 
 def test_the_file_holds_what_the_most_demanding_stage_draws() -> None:
