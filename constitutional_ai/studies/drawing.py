@@ -51,6 +51,7 @@ def _series(result: Result, line: str, axis: Axis, xmetric: str, look: int) -> S
     cells = result.line(line, axis.metric)
     places = [_place(result, cell, xmetric) for cell in cells]
     known = [(x, cell.estimate) for x, cell in zip(places, cells, strict=True) if x is not None]
+    known.sort(key=lambda place: place[0])  # a measured x may fall from one cell to the next
     mean, low, high = ([found[key] for _, found in known] for key in ("mean", "low", "high"))
     drawn = all(math.isfinite(value) for value in [*low, *high])
     if not drawn or low == mean:

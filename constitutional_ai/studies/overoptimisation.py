@@ -140,9 +140,9 @@ STUDY = Study(
     },
     table=(KL, PEAK, STOP, END, STOPPED, AFTER),
     caveats=(
-        "Points are PPO steps: the x of a point is √ of the mean KL over seeds at that step. The"
-        " monitor reads the judge's verdicts and the text, never the truth; where it raised no"
-        " alarm, its gold is that at the end.",
+        "Points are PPO steps, in the order of their distance: the x of a point is √ of the mean KL"
+        " over seeds at that step. The monitor reads the judge's verdicts and the text, never the"
+        " truth; where it raised no alarm, its gold is that at the end.",
         f"The {MEMBERS} reward models of an ensemble start from the same weights and are fitted to"
         " different resamples of the same labels, so they share what the judge gets wrong.",
     ),

@@ -1,12 +1,15 @@
 """Pages say what was measured, and stand on their own."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.studies import pages
+import pytest
+
+from constitutional_ai.studies import drawing, pages
 from constitutional_ai.studies.cells import Result, load, save
-from constitutional_ai.studies.plan import Study
+from constitutional_ai.studies.plan import Axis, Lines, Study
 
 VALUES = {
     ("β", "kl", 0): [0.1, 0.2, 0.3],
@@ -56,3 +59,15 @@ def test_a_result_reads_back_as_it_was(make_result: Any, tmp_path: Path) -> None
     result: Result = make_result("toy", VALUES)
     save(result, tmp_path / "toy.json")
     assert load(tmp_path / "toy.json") == result
+
+
+def test_a_line_over_a_measured_distance_goes_from_left_to_right(
+    toy: Study, make_result: Any
+) -> None:
+    distance = {("β", "far", x): [far] * 3 for x, far in enumerate((0.0, 0.5, 0.3))}
+    gold = {("β", "kl", x): [x / 10] * 3 for x in range(3)}
+    lines = Lines((Axis("kl", "gold"),), "distance", x="far")
+    study = replace(toy, figures={"toy": lines})
+    (line,) = drawing.draw(study, make_result("toy", distance | gold))["toy"].axes[0].lines[:1]
+    assert list(line.get_xdata()) == [0.0, 0.3, 0.5]
+    assert list(line.get_ydata()) == pytest.approx([0.0, 0.2, 0.1])
