@@ -159,7 +159,8 @@ def _health(findings: Findings) -> list[Panel]:
 
 def _with_errors(rows: Sequence[Mapping[str, Any]], key: str) -> Series:
     """A metric by step, with the normal interval where every row has its standard error."""
-    arms = [Z * row.get(f"{key}/se", math.nan) for row in rows]
+    errors = [row.get(f"{key}/se") for row in rows]  # null where too few prompts were compared
+    arms = [math.nan if error is None else Z * error for error in errors]
     x, y = [float(row["step"]) for row in rows], [float(row[key]) for row in rows]
     return _banded(key, x, y, arms)
 

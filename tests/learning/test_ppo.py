@@ -365,7 +365,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     value: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = make_settings(steps=7, lr=1e-3, value=value, kl_target=0.1, sl_mix=0.1)
+    settings = make_settings(  # "warn": whether the toy refuses by chance differs between machines
+        steps=7, lr=1e-3, value=value, kl_target=0.1, sl_mix=0.1, monitor="warn"
+    )
     reward, start = random_reward(speaker), speaker.copy()
     more = {"held_out": HeldOut(prompts, even), "examples": [([user("Hello")], "Hi!")] * 3}
     whole, broken = speaker, start.copy()
