@@ -108,7 +108,7 @@ def measured(options: argparse.Namespace, overlays: list[Path], made: Path) -> l
 def worker(name: str, job: Path, options: argparse.Namespace, overlays: list[Path]) -> turns.Worker:
     import torch
 
-    from constitutional_ai.learning.loop import has_fast_bf16
+    from constitutional_ai.processor import has_fast_bf16
 
     half = has_fast_bf16(torch.device(options.device)) and name.startswith("trl-tuned")
     return turns.Worker(

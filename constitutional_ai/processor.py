@@ -20,3 +20,11 @@ def capabilities() -> Mapping[str, Any]:
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
         "amx_bf16": torch.cpu._is_amx_tile_supported(),
     }
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster here than in float32."""
+    if device.type == "cpu":
+        able = capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()

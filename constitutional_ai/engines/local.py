@@ -25,7 +25,7 @@ from constitutional_ai.engines.decode import (
 from constitutional_ai.engines.llama import Kept
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
-from constitutional_ai.processor import capabilities
+from constitutional_ai.processor import has_fast_bf16
 from constitutional_ai.records import Conversation
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -230,10 +230,5 @@ def resolve(dtype: str, config: Any, device: str) -> torch.dtype:
     """ "auto" is bfloat16 where the weights are stored so and the device multiplies it natively."""
     if dtype != "auto":
         return _DTYPES[dtype]
-    native = _cpu_multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+    native = has_fast_bf16(torch.device(device))
     return torch.bfloat16 if native and config.dtype == torch.bfloat16 else torch.float32
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    features = capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

@@ -23,17 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from constitutional_ai.errors import ModelError, RunFolderError, TrainingDiverged
-from constitutional_ai.processor import capabilities
+from constitutional_ai.processor import has_fast_bf16
 
 # ------------------------------------------------------------------------------------- precision
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster here than in float32."""
-    if device.type == "cpu":
-        able = capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-    return device.type != "cuda" or torch.cuda.is_bf16_supported()
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
