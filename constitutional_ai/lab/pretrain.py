@@ -2,12 +2,13 @@
 
     python -m constitutional_ai.lab.pretrain --size s --out DIR
 
-The recipe: Muon on the matrices and AdamW on the rest, bfloat16 autocast, one pass over as many
-documents as the token budget holds, a constant learning rate that falls to zero over the last 45%.
-The letter of a verdict weighs little until the model can read, then much: a judge learned late is
-learned better. The result is a function of (size, seed, tokens) on one machine and thread count,
-unless ``minutes`` lets the clock decide. A killed run goes on from ``DIR/checkpoint``; from the
-first checkpoint on, ``DIR`` holds a model that can be loaded.
+The recipe: Muon on the matrices and AdamW on the rest, products in bfloat16 where the processor has
+it (it did when the shipped weights were made), one pass over as many documents as the token budget
+holds, a constant learning rate that falls to zero over the last 45%. The letter of a verdict weighs
+little until the model can read, then much: a judge learned late is learned better. The result is a
+function of (size, seed, tokens) on one machine and thread count, unless ``minutes`` lets the clock
+decide. A killed run goes on from ``DIR/checkpoint``; from the first checkpoint on, ``DIR`` holds a
+model that can be loaded.
 
 Muon's learning rate matters most: at 0.02 the judge stays at chance for 10M tokens.
 """
@@ -50,6 +51,7 @@ from constitutional_ai.lab.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.learning.cross_entropy import linear_cross_entropy
+from constitutional_ai.learning.loop import autocast
 
 TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
@@ -266,7 +268,7 @@ def verdict_weight(share: float) -> float:
 
 def _states(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, ...]:
     """Hidden states (documents, time, width) after the embedding and after each layer."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(batch.ids.device):
         found = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
     states: tuple[Tensor, ...] = found.hidden_states
     return states
