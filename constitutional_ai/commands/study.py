@@ -136,14 +136,18 @@ def claims(
     from_: From,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = DOCS / "claims.md",
 ) -> None:
-    """What the paper found, and what the studies' results show of it."""
+    """What the paper found, and what the studies' results show of it.
+
+    What an earlier FILE had measured, and DIR has no results of, stays in it.
+    """
     from constitutional_ai.studies import cells
     from constitutional_ai.studies.claims import markdown
     from constitutional_ai.studies.running import results_in
 
     results = {path.stem: cells.load(path) for path in results_in(from_)}
+    page = out.read_text(encoding="utf-8") if out.exists() else ""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(markdown(results), encoding="utf-8")
+    out.write_text(markdown(results, page=page), encoding="utf-8")
     print(out)
 
 
@@ -166,13 +170,21 @@ def tutorial(
 
 
 def _write_pages(out: Path, folder: Path) -> None:
-    """Pages of every result in OUT, and OUT/studies.html."""
+    """Pages of every result in OUT, and OUT/studies.html. Pages that leave OUT take the results
+    along, so that they and the claims can be made again without the runs.
+    """
+    import shutil
+
     from constitutional_ai.studies import cells
     from constitutional_ai.studies import pages as written
     from constitutional_ai.studies.everything import STUDIES as known
-    from constitutional_ai.studies.running import results_in
+    from constitutional_ai.studies.running import RESULTS, results_in
 
     found = {path.stem: cells.load(path) for path in results_in(out)}
+    if not folder.resolve().is_relative_to(out.resolve()):
+        (folder / RESULTS).mkdir(parents=True, exist_ok=True)
+        for path in results_in(out):
+            shutil.copyfile(path, folder / RESULTS / path.name)
     pairs = [(study, found[study.name]) for study in known if study.name in found]
     for study, result in pairs:
         print(written.write(study, result, folder))

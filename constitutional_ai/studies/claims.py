@@ -1,10 +1,12 @@
 """The paper's findings, each with what the laboratory shows of it, from the studies' result files.
 
 Every claim carries its rule (rules.py). The page is made from results alone: a verdict is computed,
-never typed in. What no study here could show is listed too, with the reason.
+never typed in; one that was computed on an earlier page stays where the results at hand do not
+measure its claim. What no study here could show is listed too, with the reason.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from constitutional_ai.studies import comparison, direct, labels, overoptimisation, revisions, sizes
@@ -14,6 +16,10 @@ from constitutional_ai.studies.pages import CANNOT as LABORATORY
 from constitutional_ai.studies.pages import intervals, shown
 from constitutional_ai.studies.rules import (
     CANNOT,
+    FAILS,
+    HOLDS,
+    MISSING,
+    UNDECIDED,
     At,
     Comparison,
     Falling,
@@ -268,12 +274,35 @@ def judged(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, list[F
     return together(found), found
 
 
-def markdown(results: Mapping[str, Result], pictures: str = "studies") -> str:
-    """docs/claims.md: a numbered list, with the studies' pictures in the folder ``pictures``."""
-    verdicts = [judged(claim, results) for claim in CLAIMS]
-    counts = {
-        v: sum(one == v for one, _ in verdicts) for v in dict.fromkeys(v for v, _ in verdicts)
+_KEPT = re.compile(
+    r"\d+\. \*\*(?P<claim>.+?)\*\* \(.*?\) → \*\*(?P<verdict>.+?)\*\*(?P<rest>\n.*)", re.DOTALL
+)
+EARLIER = "   - From an earlier run, whose results are not at hand."
+
+
+def earlier(page: str) -> dict[str, tuple[Verdict, str]]:
+    """{a claim: its verdict and the lines below it}, of what an earlier page had measured."""
+    measured = {verdict: verdict for verdict in (HOLDS, FAILS, UNDECIDED)}
+    entries = [found for block in page.split("\n\n") if (found := _KEPT.fullmatch(block.rstrip()))]
+    return {
+        entry["claim"]: (measured[entry["verdict"]], entry["rest"])
+        for entry in entries
+        if entry["verdict"] in measured
     }
+
+
+def markdown(results: Mapping[str, Result], pictures: str = "studies", page: str = "") -> str:
+    """docs/claims.md: a numbered list, with the studies' pictures in the folder ``pictures``.
+
+    ``page`` is an earlier one: what only that measured stays as it was, and says so.
+    """
+    kept = earlier(page)
+    entries = [
+        _entry(number, claim, results, pictures, kept.get(claim.text))
+        for number, claim in enumerate(CLAIMS, start=1)
+    ]
+    verdicts = [verdict for verdict, _ in entries]
+    counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
     head = [
         "# What the paper found, and what the laboratory shows",
         "Made by `cai study claims` from the studies' result files; the verdicts follow from the"
@@ -283,24 +312,22 @@ def markdown(results: Mapping[str, Result], pictures: str = "studies") -> str:
         f"{len(CLAIMS)} claims: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
         LABORATORY,
     ]
-    body = [
-        _entry(number, claim, verdict, found, results, pictures)
-        for number, (claim, (verdict, found)) in enumerate(
-            zip(CLAIMS, verdicts, strict=True), start=1
-        )
-    ]
-    return "\n\n".join([*head, *body]) + "\n"
+    return "\n\n".join([*head, *(text for _, text in entries)]) + "\n"
 
 
 def _entry(
     number: int,
     claim: Claim,
-    verdict: Verdict,
-    found: Sequence[Found],
     results: Mapping[str, Result],
     pictures: str,
-) -> str:
-    lines = [f"{number}. **{claim.text}** ({claim.paper}) → **{verdict}**"]
+    kept: tuple[Verdict, str] | None,
+) -> tuple[Verdict, str]:
+    verdict, found = judged(claim, results)
+    if verdict == MISSING and kept:
+        verdict, rest = kept
+        rest = rest.removesuffix(f"\n{EARLIER}")
+        return verdict, f"{_head(number, claim, verdict)}{rest}\n{EARLIER}"
+    lines = [_head(number, claim, verdict)]
     for one in found:
         what = shown(one.difference) if one.difference else "not measured"
         lines.append(f"   - {one.comparison.text}; found {what}: {one.verdict}")
@@ -311,4 +338,8 @@ def _entry(
         lines.append(f"   - {intervals(result)}")
         picture = f"[figure]({pictures}/{claim.figure}.png), [table]({pictures}/{result.study}.md)"
         lines.append(f"   - {picture}, `{result.command}`")
-    return "\n".join(lines)
+    return verdict, "\n".join(lines)
+
+
+def _head(number: int, claim: Claim, verdict: Verdict) -> str:
+    return f"{number}. **{claim.text}** ({claim.paper}) → **{verdict}**"

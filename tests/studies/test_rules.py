@@ -84,6 +84,24 @@ def test_the_page_lists_every_claim_with_rule_figure_and_command(make_result: An
     assert "not measured" in page.split("\n\n2. ")[1]
 
 
+def test_what_an_earlier_page_measured_stays_until_it_is_measured_again(make_result: Any) -> None:
+    falls = {("the revised answers", "harm", k): [3.0 - k, 3.1 - k, 2.9 - k] for k in range(5)}
+    rises = {("the revised answers", "harm", k): [3.0 + k, 3.1 + k, 2.9 + k] for k in range(5)}
+    sizes = {("judged at once", "accuracy", x): [x, x, x] for x in (0.27, 2.15)}
+    first = claims.markdown({"revisions": make_result("revisions", falls)})
+    later = {"sizes": make_result("sizes", sizes)}
+    page = claims.markdown(later, page=first)
+    for _ in range(2):
+        entry = page.split("\n\n1. ")[1].split("\n\n2. ")[0]
+        assert "→ **holds**" in entry and "found -1.00" in entry
+        assert entry.count(claims.EARLIER) == 1
+        assert "2 holds" in page and "not measured" in page.split("\n\n2. ")[1]
+        page = claims.markdown(later, page=page)
+    again = claims.markdown({"revisions": make_result("revisions", rises)}, page=page)
+    entry = again.split("\n\n1. ")[1].split("\n\n2. ")[0]
+    assert "→ **does not hold**" in entry and claims.EARLIER not in entry
+
+
 def test_rules_name_cells_that_their_studies_measure() -> None:
     """Lines and studies are spelled as the studies spell them; a typo would never be measured."""
     from constitutional_ai.studies import absolute, comparison, labels, overoptimisation, training
