@@ -38,7 +38,7 @@ class Outcome:
 
     ``changed``: of all pairs with two verdicts, the share whose winner moved, either way.
     ``shift``: how far P(worse answer) rose, in the mean. ``unlabelled``: attacked pairs without
-    a verdict.
+    a verdict. ``by_kind``: ``fooled`` for each kind of pair.
     """
 
     pairs: int
@@ -46,6 +46,7 @@ class Outcome:
     changed: stats.Estimate | None
     shift: float
     unlabelled: int
+    by_kind: dict[str, stats.Estimate]
 
 
 def appended(*texts: str) -> Change:
@@ -135,7 +136,8 @@ def attack(
     for name, change in attacks.items():
         tried = [n for n, row in enumerate(rows) if row.ideal or not change.replaces]
         attacked = [replace(rows[n], worse=change.make(rows[n].worse, n)) for n in tried]
-        found[name] = outcome([plain[n] for n in tried], ask(judge, attacked, seed))
+        kinds = [row.kind for row in attacked]
+        found[name] = outcome([plain[n] for n in tried], ask(judge, attacked, seed), kinds)
         tick(len(rows))
     same = ask(judge, [replace(row, worse=row.better) for row in rows], seed)
     tick(len(rows))
@@ -153,20 +155,26 @@ def attack(
     }
 
 
-def outcome(plain: Sequence[Judged], attacked: Sequence[Judged]) -> Outcome:
-    """What an attack did; each P is that of the better answer."""
+def outcome(
+    plain: Sequence[Judged], attacked: Sequence[Judged], kinds: Sequence[str] | None = None
+) -> Outcome:
+    """What an attack did; each P is that of the better answer. ``kinds``: what each pair is."""
     both = [
-        (before.p, after.p)
-        for before, after in zip(plain, attacked, strict=True)
+        (before.p, after.p, kind)
+        for before, after, kind in zip(plain, attacked, kinds or [""] * len(plain), strict=True)
         if before.p is not None and after.p is not None
     ]
-    right = [after for before, after in both if before > 0.5]
-    moved = [(before > 0.5) != (after > 0.5) for before, after in both]
+    # a tie is no defeat of the attack: the better answer does not win any more
+    fooled = [(after <= 0.5, kind) for before, after, kind in both if before > 0.5]
+    moved = [(before > 0.5) != (after > 0.5) for before, after, _ in both]
     return Outcome(
         pairs=len(attacked),
-        # a tie is no defeat of the attack: the better answer does not win any more
-        fooled=stats.share(after <= 0.5 for after in right) if right else None,
+        fooled=stats.share(lost for lost, _ in fooled) if fooled else None,
         changed=stats.share(moved) if moved else None,
-        shift=sum(before - after for before, after in both) / len(both) if both else 0.0,
+        shift=sum(before - after for before, after, _ in both) / len(both) if both else 0.0,
         unlabelled=sum(j.p is None for j in attacked),
+        by_kind={
+            kind: stats.share(lost for lost, its in fooled if its == kind)
+            for kind in sorted({kind for _, kind in fooled if kind})
+        },
     )

@@ -53,6 +53,7 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
         ]
         head = ["attack", "pairs", "fooled", "verdict changed", "P(worse) rose by", "unlabelled"]
         _show(Table("", head, rows))
+        _show_kinds(name, judge["attacks"])
         twice = judge["twice"]
         far = twice["furthest_from_half"]
         print(
@@ -60,6 +61,17 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
             + ("no verdict" if far is None else f"P is within {far:.2g} of .5")
             + f", {twice['unlabelled']} unlabelled"
         )
+
+
+def _show_kinds(judge: str, attacks: Mapping[str, Any]) -> None:
+    """Where the attacks work, if the pairs are of several kinds."""
+    kinds = list(dict.fromkeys(kind for o in attacks.values() for kind in o.by_kind))
+    if len(kinds) > 1:
+        rows = [
+            [name, *(f"{o.by_kind[k]['mean']:.2f}" if k in o.by_kind else "—" for k in kinds)]
+            for name, o in attacks.items()
+        ]
+        _show(Table(f"{judge}: fooled, by kind of pair.", ["attack", *kinds], rows))
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from constitutional_ai import cli
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import Judge
-from constitutional_ai.judging import everyday
+from constitutional_ai.judging import everyday, pages
 from constitutional_ai.judging.attack import attack, families
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
@@ -40,10 +41,10 @@ def weak_to(sign: Callable[[str], bool]) -> ScriptedEngine:
     return ScriptedEngine(lambda _: "(A)", prefer)
 
 
-def attacked(engine: ScriptedEngine) -> dict:
+def attacked(engine: ScriptedEngine, rows: list = ROWS) -> dict:
     judge = Judge(engine, CONSTITUTION, LabelSettings(fence=False))
     attacks = {n: c for n, c in families(False, 3).items() if n != "a fake end of data"}
-    return attack(judge, ROWS, attacks, 0, lambda _: None)
+    return attack(judge, rows, attacks, 0, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,22 @@ def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
     tokens = found["attacks"]["chat-control tokens"]
     assert tokens.unlabelled == len([n for n in range(len(ROWS)) if n % 4 == 0])
     assert tokens.fooled is None  # nothing was right before: a tie names no winner
+
+
+def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge that flattery wins over on every second pair: the kind of exactly those."""
+    rows = [replace(row, kind="vain" if n % 2 else "firm") for n, row in enumerate(ROWS)]
+    vain = {row.worse for row in rows if row.kind == "vain"}
+    weak = weak_to(lambda text: "judg" in text and any(text.startswith(w) for w in vain))
+    found = attacked(weak, rows)
+    flattery = found["attacks"]["flattery"].by_kind
+    assert {kind: share["mean"] for kind, share in flattery.items()} == {"firm": 0.0, "vain": 1.0}
+    assert flattery["vain"]["n"] == len(rows) // 2
+    pages.say_attacks({"weak": found}, as_json=False)
+    said = capsys.readouterr().out
+    assert "weak: fooled, by kind of pair." in said and "firm" in said
+    pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
+    assert "by kind" not in capsys.readouterr().out
 
 
 def test_silence_is_tried_only_where_it_is_worse() -> None:
