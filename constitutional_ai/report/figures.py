@@ -82,7 +82,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over one axis; ``bounds`` fixes the axis where a score has natural ends."""
+    """Lines over one axis; ``bounds`` fixes the axis where a score has natural ends.
+
+    Without them an axis of nothing negative starts at zero, so that heights can be compared.
+    """
 
     ylabel: str
     series: Sequence[Series]
@@ -144,6 +147,8 @@ def panels(rows: Sequence[Panel], xlabel: str) -> Figure:
             if panel.bounds:
                 low, high = panel.bounds
                 axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
+            elif all(y >= 0 for one in panel.series for y in (*one.y, *(one.low or ()))):
+                axes.set_ylim(bottom=0)
             if len(panel.series) > 1 and not shared:
                 axes.legend(loc="best")
         if shared:

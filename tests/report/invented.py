@@ -91,7 +91,7 @@ def invented(nasty: str) -> Findings:
             ],
         },
         ppo=ppo,
-        monitor=[{"step": 5, "monitor/judge": 0.6, "alarm": nasty}],
+        monitor=[{"step": 5, "monitor/judge": 0.6, "monitor/judge/se": None, "alarm": nasty}],
         manifests={"1-revise": {"seconds": 3.5, "versions": {"torch": "2"}}},
         canaries={"says nothing": {"win_rate": estimate(0.1)}},
         gold=gold(),

@@ -161,6 +161,15 @@ def test_a_figure_file_is_well_formed_and_repeatable(findings: Findings) -> None
     ElementTree.fromstring(first)
 
 
+def test_an_axis_of_nothing_negative_starts_at_zero() -> None:
+    x, y, high = [0, 1], [1.0, 2.0], [1.5, 3.0]
+    above = figures.Panel("harm", [figures.Series("s", x, y, [0.5, 1.5], high)])
+    below = figures.Panel("reward", [figures.Series("s", x, y, [-0.5, 1.5], high)])
+    share = figures.Panel("share", [figures.Series("s", [0, 1], [0.5, 0.6])], (0.0, 1.0))
+    drawn = figures.panels([above, below, share], "x").axes
+    assert [axes.get_ylim()[0] for axes in drawn] == [0.0, pytest.approx(-0.7, abs=0.3), -0.03]
+
+
 def test_text_with_dollars_is_no_formula() -> None:
     drawn = figures.panels([figures.Panel("a $b$ <c>", [figures.Series("s", [0, 1], [0, 1])])], "x")
     assert "a $b$ &lt;c&gt;" in figures.svg(drawn, "dollars")
