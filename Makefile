@@ -25,8 +25,9 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "The report: file://$(abspath $(OUT))/8-report/report.html"
 
+# A process a core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
