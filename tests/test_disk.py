@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import app
+from constitutional_ai.learning.loop import Checkpoints
+from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import Prompt, user
 from constitutional_ai.run import RunFolder, append_rows, in_chunks
 
@@ -62,6 +65,29 @@ def test_the_file_is_named_where_not_a_byte_fits(tmp_path: Path) -> None:
     with no_file_above(100), pytest.raises(OSError, match=f"File too large: '.*{FILE}'"):
         append_rows(path, work([1], 0))
     assert path.read_bytes() == b"x" * 100
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:
+    """safetensors has an error of its own for a full disk; it is an OSError here."""
+    tensors = {"w": torch.arange(10_000.0)}
+    kept = Checkpoints(tmp_path / "checkpoints")
+    kept.save(1, tensors, {"step": 1})
+    with no_file_above(20_000), pytest.raises(OSError, match=r"000002: .*File too large"):
+        kept.save(2, tensors, {"step": 2})
+    assert [path.name for path in kept.folder.iterdir()] == ["000001"]
+    found = kept.load()
+    assert found is not None and found[1] == {"step": 1}
+    assert torch.equal(found[0]["w"], tensors["w"])
+
+
+def test_a_model_that_does_not_fit_leaves_the_one_before(tiny_llama: Path, tmp_path: Path) -> None:
+    policy = Policy.load(tiny_llama)
+    policy.save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    with no_file_above(5_000), pytest.raises(OSError, match=r"model: .*File too large"):
+        policy.save_pretrained(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
 
 
 @pytest.fixture

@@ -163,7 +163,8 @@ def culprits(rows: Sequence[int], loss_of: Callable[[int], Tensor]) -> list[int]
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a folder under another name, then rename it: whole, or not there.
 
-    An older folder of that name is replaced. What fails half-way leaves nothing behind.
+    An older folder of that name is replaced. What fails half-way leaves nothing behind. Raises
+    OSError, also where it is safetensors that finds the disk full.
     """
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -175,6 +176,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)
         see_onto_disk(folder.parent)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: {error}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

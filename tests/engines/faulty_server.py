@@ -33,13 +33,16 @@ class FaultyServer:
     """``served`` counts true replies by message; ``most`` is the highest number at once.
 
     ``logprobs``, ``continues`` and ``chosen`` say what the server is able to do; without them it
-    answers as if it had not been asked. ``key``: what it wants to be shown.
+    answers as if it had not been asked. ``key``: what it wants to be shown. ``says``: the one true
+    reply to everything, if there is one. ``retry_after``: the seconds that a 429 names.
     """
 
     logprobs: bool = True
     continues: bool = True
     chosen: bool = True
     key: str = ""
+    says: str = ""
+    retry_after: float = 0.02
     down: bool = False  # answers nothing but 503
     delay: float = 0.0  # seconds before each reply
     seen: Counter[str] = field(default_factory=Counter)
@@ -107,7 +110,8 @@ class FaultyServer:
         whole = json.dumps(reply).encode()
         match fault:
             case "429":
-                await _send(writer, {"error": "slow down"}, 429, "Retry-After: 0.02\r\n")
+                later = f"Retry-After: {self.retry_after}\r\n"
+                await _send(writer, {"error": "slow down"}, 429, later)
             case "429 unsaid":
                 await _send(writer, {"error": "slow down"}, 429)
             case "500" | "503" | "400":
@@ -147,7 +151,7 @@ class FaultyServer:
 
     def _true(self, message: str, asked: dict[str, Any]) -> dict[str, Any]:
         open_ = asked["messages"][-1]["role"] == "assistant"
-        text = answer(message)
+        text = self.says or answer(message)
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": text},

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from constitutional_ai.engines.http import HttpEngine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
@@ -12,8 +13,9 @@ from constitutional_ai.judge import NOT_FINITE
 from constitutional_ai.judging.calibration import write
 from constitutional_ai.records import Conversation, Pair, Preference, user
 from constitutional_ai.run import append_rows
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.settings import HttpSettings, LabelSettings
 from constitutional_ai.stages import label
+from tests.engines.faulty_server import MODEL, faulty_server
 
 
 def length_judge(fail_at_call: int = 0, name: str = "judge") -> ScriptedEngine:
@@ -60,6 +62,34 @@ def rows(job: Job) -> list[Preference]:
 
 
 PLAIN = {"fence": False, "chunk": 3}
+
+
+def test_a_served_judge_without_logprobs_votes_and_no_file_holds_its_key(
+    make_job, monkeypatch
+) -> None:
+    secret = "sk-very-secret"
+    monkeypatch.setenv("JUDGE_KEY", secret)
+    with faulty_server(key=secret, logprobs=False, says="(A)") as server:
+        keys = (f"{server.url.split('/')[2]}=JUDGE_KEY",)
+        served = HttpEngine(f"{server.url}#{MODEL}", HttpSettings(keys=keys))
+        vote = {**PLAIN, "method": "vote", "samples": 3, "principles": 1}
+        job = make_job({"start": served}, label=vote, http={"keys": keys})
+        given_pairs(job, [("xxx", "x"), ("x", "xxx")])
+        job.stage("label").finish(label.run(job))
+        server.says = "I would rather not."
+        refused = make_job({"start": served}, "other", label=vote)
+        given_pairs(refused, [("xxx", "x")])
+        with pytest.raises(ModelError, match="names neither option"):
+            label.run(refused)
+    made = rows(job)
+    # Three of three for the first option, with one vote more for each: in either order the same.
+    assert [(row.method, row.p_chosen) for row in made] == [("vote", 0.5)] * 2
+    assert [row.by_order for row in made] == [pytest.approx((0.8, 0.2))] * 2
+    files = [path for path in job.folder.path.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    for path in files:
+        assert secret.encode() not in path.read_bytes(), path
+    assert secret not in job.settings.model_dump_json()
 
 
 def test_the_better_answer_is_chosen_whichever_place_it_has(make_job, constitution) -> None:
