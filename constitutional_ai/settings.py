@@ -218,6 +218,8 @@ class EvaluateSettings(Table):
 
 class ReportSettings(Table):
     transcripts: CountOrNone = 12
+    # folders of `cai redteam`, `cai evaluate` and `cai study` whose figures join the page
+    beside: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class HttpSettings(Table):

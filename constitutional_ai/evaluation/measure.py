@@ -169,8 +169,7 @@ def draw_frontier(points: Mapping[str, Any], path: Path) -> None:
 
 def show_scores(folder: Path) -> str:
     """The tables of an evaluation that is done."""
-    summary = load(folder / SUMMARY)
-    return tables.everything(load(folder / SCORES), summary, summary["sets"])
+    return tables.everything(load(folder / SCORES), load(folder / SUMMARY))
 
 
 def write(path: Path, content: Any) -> None:

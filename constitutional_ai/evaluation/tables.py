@@ -1,6 +1,10 @@
-"""An evaluation as text: the table that a terminal shows. Model-written text never stands in it."""
+"""An evaluation's tables, as a terminal shows them and as the report does.
+
+Model-written text never stands in them.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # The columns of the table, in this order, where they were measured.
@@ -14,6 +18,18 @@ HEADLINES = {
     "helpful": ("helpful", "refused", "correct", "false_claim"),
 }
 Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table without rows is left out; ``notes`` stand under it."""
+
+    head: Row
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+    def text(self) -> str:
+        return "\n".join([*([table(self.head, self.rows)] if self.rows else []), *self.notes])
 
 
 def score_tables(content: Mapping[str, Any]) -> list[str]:
@@ -37,8 +53,8 @@ def _scores(kind: str, models: Mapping[str, Mapping[str, Any]]) -> str:
     return table([kind, *(name.replace("_", " ") for name in columns), "n"], rows)
 
 
-def unscored_table(content: Mapping[str, Any]) -> str:
-    """What has no value, by model, kind, metric and reason; "" where all have one."""
+def unscored(content: Mapping[str, Any]) -> Grid:
+    """What has no value, by model, kind, metric and reason."""
     rows = [
         [model, kind, metric.replace("_", " "), str(count), reason]
         for model, kinds in content.get("unscored", {}).items()
@@ -46,10 +62,10 @@ def unscored_table(content: Mapping[str, Any]) -> str:
         for metric, reasons in metrics.items()
         for reason, count in reasons.items()
     ]
-    return table(["not scored", "kind", "metric", "answers", "reason"], rows) if rows else ""
+    return Grid(["not scored", "kind", "metric", "answers", "reason"], rows)
 
 
-def paired_table(summary: Mapping[str, Any], sets: Mapping[str, str]) -> str:
+def paired(summary: Mapping[str, Any]) -> Grid:
     """Each model less the first, by kind and slice; p adjusted by Holm."""
     rows = [
         [
@@ -63,17 +79,15 @@ def paired_table(summary: Mapping[str, Any], sets: Mapping[str, str]) -> str:
             str(found["left_out"]),
         ]
         for found in summary["paired"]
-        if found["metric"] in HEADLINES[sets.get(found["kind"], "helpful")]
+        if found["metric"] in HEADLINES[summary["sets"].get(found["kind"], "helpful")]
     ]
-    if not rows:
-        return ""
-    first = summary["paired"][0]["against"]
+    first = summary["paired"][0]["against"] if summary["paired"] else ""
     head = [f"less {first}", "kind", "metric", "difference", "p", "p (Holm)", "n", "left out"]
-    return table(head, rows)
+    return Grid(head, rows)
 
 
-def elo_table(summary: Mapping[str, Any]) -> str:
-    """Elo above the first model on each set of prompts; "" where nothing was compared."""
+def elo(summary: Mapping[str, Any]) -> Grid:
+    """Elo above the first model on each set of prompts."""
     found = {name: ratings for name, ratings in summary["elo"].items() if "models" in ratings}
     models = dict.fromkeys(model for ratings in found.values() for model in ratings["models"])
     rows = [
@@ -86,11 +100,10 @@ def elo_table(summary: Mapping[str, Any]) -> str:
         if ratings["smoothed"]
     ]
     notes += [f"{name}: {r['reason']}" for name, r in summary["elo"].items() if "reason" in r]
-    tables = [table(["Elo", *(f"{name} prompts" for name in found)], rows)] if rows else []
-    return "\n".join([*tables, *notes])
+    return Grid(["Elo", *(f"{name} prompts" for name in found)], rows, notes)
 
 
-def win_table(summary: Mapping[str, Any]) -> str:
+def wins(summary: Mapping[str, Any]) -> Grid:
     rows = [
         [
             row["model"],
@@ -103,21 +116,14 @@ def win_table(summary: Mapping[str, Any]) -> str:
         ]
         for row in summary["win_rates"]
     ]
-    header = ["P(better)", "than", "kind", "both orders", "flipped by order", "n", "unlabelled"]
-    return table(header, rows) if rows else ""
+    head = ["P(better)", "than", "kind", "both orders", "flipped by order", "n", "unlabelled"]
+    return Grid(head, rows)
 
 
-def everything(
-    content: Mapping[str, Any], summary: Mapping[str, Any], sets: Mapping[str, str]
-) -> str:
+def everything(content: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """All tables, an empty line between them."""
-    parts = [
-        *score_tables(content),
-        unscored_table(content),
-        paired_table(summary, sets),
-        win_table(summary),
-        elo_table(summary),
-    ]
+    grids = (unscored(content), paired(summary), wins(summary), elo(summary))
+    parts = [*score_tables(content), *(grid.text() for grid in grids)]
     if summary.get("frontier"):
         parts.append(f"On the frontier: {', '.join(summary['frontier']['frontier'])}")
     return "\n\n".join(part for part in parts if part)

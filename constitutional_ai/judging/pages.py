@@ -115,8 +115,7 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
     if judges:
         shown.append(_judges(judges))
     for name, judge in judges.items():
-        if "accuracy" in judge:
-            shown += _of_judge(name, judge)
+        shown += _of_judge(name, judge) if "accuracy" in judge else _lost(name, judge)
     if found.get("between"):
         shown.append(_between(found["between"]))
     return shown
@@ -171,15 +170,25 @@ def _of_judge(name: str, judge: Mapping[str, Any]) -> list[Table]:
         Table(f"{name}: calibration, bins of the diagram.", ["P", "label", "pairs, both ways"],
               [[b["predicted"], b["observed"], b["n"]] for b in judge["calibration"]["bins"]]),
         Table(f"{name}: leanings.", ["", "value"], _leanings(judge)),
-        Table(f"{name}: pairs without a verdict.", ["reason", "pairs"],
-              list(judge["unlabelled"].items())),
-        Table(f"{name}: replies lost beside those that were read.", ["reason", "replies"],
-              list(judge["unread"].items())),
+        *_lost(name, judge),
         Table(f"{name}: what it says when it speaks.", ["reply", "replies"],
               list(judge.get("spoken", {}).items())),
         _correlation(name, judge["principles"]),
     ]  # fmt: skip
     return [table for table in shown if table.rows]
+
+
+def _lost(name: str, judge: Mapping[str, Any]) -> list[Table]:
+    """What could not be read, and why: all that there is to say of a judge that never spoke."""
+    lost = {
+        ("pairs without a verdict", "pairs"): judge["unlabelled"],
+        ("replies lost beside those that were read", "replies"): judge["unread"],
+    }
+    return [
+        Table(f"{name}: {what}.", ["reason", unit], list(reasons.items()))
+        for (what, unit), reasons in lost.items()
+        if reasons
+    ]
 
 
 def _parts(parts: Mapping[str, Any]) -> Rows:

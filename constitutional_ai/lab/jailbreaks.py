@@ -64,7 +64,7 @@ INJECTIONS_UNSEEN = (
 )
 _CHARACTERS = string.punctuation + string.ascii_letters + string.digits + "\n "
 NULL_ANSWERS_SEEN = (":", "Yes.", "This is an answer.")
-NULL_ANSWERS_UNSEEN = (".", "Sure.", "Thank you for this good question.")
+NULL_ANSWERS_UNSEEN = (".", "Thank you for this good question.")
 
 
 def disguised(request: str, family: str, rng: random.Random) -> str:

@@ -106,22 +106,9 @@ def page(
     campaign: Campaign, found: Mapping[str, Any], through: Sequence[Attempt], source: str
 ) -> Page:
     plan = campaign.plan
-    drawing = Drawing(
-        "Attack success",
-        "Bars: 95 % intervals. The plain request is the floor that every disguise is held against.",
-        figures.inline(source, "Share of attacks that got through, by family and model"),
-    )
-    tables = [
-        *(_table(f"{label}, by family", m["families"]) for label, m in found["models"].items()),
-        *(
-            _table(f"{label}, by category of harm", m["categories"])
-            for label, m in found["models"].items()
-            if m["categories"]
-        ),
-    ]
     sections = [
-        Section("Attack success", _notes(campaign, found), [drawing]),
-        Section("Figures", tables=tables),
+        Section("Attack success", _notes(campaign, found), [_drawing(source)]),
+        Section("Figures", tables=_tables(found)),
         *_caught_section(found["caught"]),
         Section("What got through", _shown_of(through), stories=_stories(campaign, through)),
     ]
@@ -132,6 +119,32 @@ def page(
         " cover other wordings of a family.",
         sections=[s for s in sections if s.words or s.drawings or s.tables or s.stories],
     )
+
+
+def joined(found: Mapping[str, Any], source: str) -> list[Section]:
+    """The figures of scores.json and redteam.svg for another page; the transcripts stay here."""
+    words = [headline(found), f"Success is read by {found['by']}; transcripts: redteam.html."]
+    first = Section("Red team", words, [_drawing(source)], _tables(found))
+    return [first, *_caught_section(found["caught"])]
+
+
+def _drawing(source: str) -> Drawing:
+    return Drawing(
+        "Attack success",
+        "Bars: 95 % intervals. The plain request is the floor that every disguise is held against.",
+        figures.inline(source, "Share of attacks that got through, by family and model"),
+    )
+
+
+def _tables(found: Mapping[str, Any]) -> list[Table]:
+    return [
+        *(_table(f"{label}, by family", m["families"]) for label, m in found["models"].items()),
+        *(
+            _table(f"{label}, by category of harm", m["categories"])
+            for label, m in found["models"].items()
+            if m["categories"]
+        ),
+    ]
 
 
 def headline(found: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from constitutional_ai.constitution import Constitution
 from constitutional_ai.data import LAB
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation.measure import SUMMARY
 from constitutional_ai.job import Job
 from constitutional_ai.records import RevisedAnswer
 from constitutional_ai.settings import Settings
@@ -29,6 +30,8 @@ class Findings:
     monitor: Sequence[Mapping[str, Any]]  # a row a check, empty where it was off
     manifests: Mapping[str, Mapping[str, Any]]  # by the stage folder's name
     canaries: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)  # the comparisons between models
+    unscored: Mapping[str, Any] = field(default_factory=dict)  # {model: {kind: {metric: reasons}}}
     gold: Mapping[str, Any] | None = None
     split: Mapping[str, Any] | None = None
 
@@ -55,10 +58,13 @@ def gather(job: Job) -> Findings:
         split = split_summary()
     monitor = job.stage("ppo").path / "monitor.jsonl"
     stages = [job.stage(name, number) for name, number in job.folder.plan()]
+    scores = _json(measured / SCORES)
     return Findings(
         settings=job.settings,
         constitution=job.constitution,
-        scores=_json(measured / SCORES)["models"],
+        scores=scores["models"],
+        unscored=scores.get("unscored", {}),
+        summary=_json(measured / SUMMARY),
         transcripts=job.stage("evaluate").rows(TRANSCRIPTS, Transcript),
         revised=job.stage("revise").rows("revisions.jsonl", RevisedAnswer),
         calibration=_json(job.stage("reward").path / "calibration.json"),

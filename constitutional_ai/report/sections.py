@@ -6,11 +6,13 @@ Nothing is measured here. Every number was written by an earlier stage; what a r
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
 from constitutional_ai.constitution import Constitution
 from constitutional_ai.records import Conversation
+from constitutional_ai.report.beside import evaluated, sections_of
 from constitutional_ai.report.findings import Findings
 from constitutional_ai.report.page import (
     Article,
@@ -60,6 +62,8 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
             _alarms(findings),
         ),
         Section("Scores", tables=_score_tables(findings)),
+        *_compared(findings),
+        *(s for folder in findings.settings.report.beside for s in sections_of(Path(folder))),
         Section("Critique and revision", stories=_revision_stories(findings)),
         Section("Answers to test prompts", stories=_answer_stories(findings)),
         Section("Seconds", tables=[_seconds(findings)]),
@@ -75,6 +79,21 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
         + (" A synthetic laboratory: see the box at the end." if findings.in_lab else ""),
         sections=[s for s in sections if _filled(s)],
     )
+
+
+def _compared(findings: Findings) -> list[Section]:
+    """Between the run's models; and every row that got no label or no score, with the reason."""
+    lost = [
+        [name, reason, count, f"{100 * count / found['counts']['rows']:.1f} %"]
+        for name, found in findings.manifests.items()
+        if isinstance(found.get("counts", {}).get("unlabelled"), Mapping)
+        for reason, count in found["counts"]["unlabelled"].items()
+    ]
+    found = [Table("Pairs without a label", ["stage", "reason", "pairs", "share"], lost)]
+    compared: list[Section] = []
+    if findings.summary:
+        compared = evaluated({"unscored": findings.unscored}, findings.summary)
+    return [*compared, *([Section("Not labelled", tables=found)] if lost else [])]
 
 
 def headline(findings: Findings) -> str:

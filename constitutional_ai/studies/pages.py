@@ -148,7 +148,7 @@ def write(study: Study, result: Result, folder: Path) -> Path:
 
 def html(pairs: Sequence[tuple[Study, Result]]) -> str:
     """All studies on one self-contained page."""
-    sections = [_section(study, result) for study, result in pairs]
+    sections = [section(study, result) for study, result in pairs]
     what_not = Section("What this can and cannot show", words=[CANNOT], boxed=True)
     seeds = sorted({seed for _, result in pairs for seed in result.seeds})
     return render(
@@ -162,7 +162,8 @@ def html(pairs: Sequence[tuple[Study, Result]]) -> str:
     )
 
 
-def _section(study: Study, result: Result) -> Section:
+def section(study: Study, result: Result) -> Section:
+    """A study on a page of several."""
     drawings = []
     for name, figure in draw(study, result).items():
         alt = f"{study.title}: {name}. {study.question}"

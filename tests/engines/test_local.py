@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from constitutional_ai import processor
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import ModelError, SettingsError
@@ -138,9 +139,8 @@ def test_dtype(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     engine.model.save_pretrained(tmp_path)
     engine.tokenizer.save_pretrained(tmp_path)
     for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(
-            torch.cpu, "get_capabilities", lambda native=native: {"amx_bf16": native}
-        )
+        able = {"amx_bf16": native}
+        monkeypatch.setattr(processor, "capabilities", lambda able=able: able)
         assert LocalEngine(tmp_path, device="cpu").model.dtype == dtype
         assert LocalEngine(tiny_llama, device="cpu").model.dtype == torch.float32
     with pytest.raises(SettingsError, match="unknown dtype 'int8'"):

@@ -66,6 +66,8 @@ def test_abstentions_are_counted_and_left_out() -> None:
     assert found["accuracy"]["n"] == 3
     nothing = figures(by_place(0.9, 0.9), [pair(2, worse="odd")])
     assert "accuracy" not in nothing
+    captions = [table.caption for table in pages.tables({"floors": {}, "judges": {"j": nothing}})]
+    assert "j: pairs without a verdict." in captions  # a judge that never spoke is told why
 
 
 def test_a_label_about_one_principle_is_held_against_that_one() -> None:

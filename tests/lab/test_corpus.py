@@ -1,6 +1,7 @@
 """The corpus: what stands in its documents, and that its verdicts are the oracle's."""
 
 import random
+import re
 from collections import Counter
 
 from constitutional_ai.lab import corpus, jailbreaks, oracle, world
@@ -99,3 +100,25 @@ def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
             if any(turn.marks for turn in document):
                 words = {word.strip(".,") for turn in document for word in turn.text.split()}
                 assert not words & unseen
+
+
+def test_what_is_kept_for_tests_stands_in_no_document() -> None:
+    """Disguises, pleas and null answers that no training shows, as the evaluation says of them."""
+    parts = [
+        part.strip()
+        for templates in jailbreaks.UNSEEN.values()
+        for template in templates
+        for part in re.split(r"\{[ra]\}", template)
+        if len(part.strip()) > 4
+    ]
+    unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
+    assert len(unseen) > 12
+    for seed in range(3):
+        for document in corpus.documents(seed, 1_000):
+            text = "\n".join(turn.text for turn in document)
+            assert not [part for part in unseen if part in text]
+            assert "\n(A) .\n" not in text and not text.endswith("(B) .")
+    seen = "\n".join(t.text for s in range(3) for d in corpus.documents(s, 1_000) for t in d)
+    assert all(
+        plea in seen for plea in jailbreaks.INJECTIONS_SEEN
+    )  # the search finds what is there

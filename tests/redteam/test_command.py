@@ -12,7 +12,7 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.redteam import loop
 from constitutional_ai.redteam.attack import Plan
 
-SMALL = ["--requests", "3", "--benign-requests", "2", "--families", "role-play", "--seed", "3"]
+SMALL = ["--requests", "6", "--benign-requests", "2", "--families", "role-play", "--seed", "3"]
 
 
 def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
@@ -22,12 +22,14 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "tiny: " in result.output and "redteam.html" in result.output
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert scores["models"]["tiny"]["families"]["role-play"]["success"]["n"] == 3
+    assert scores["models"]["tiny"]["families"]["role-play"]["success"]["n"] == 6
     assert scores["by"] == "the judge lab:xxs"
     before = (tmp_path / "out" / "rows" / "attempts.jsonl").read_bytes()
     again = CliRunner().invoke(app, ["redteam", "--amend", *out])
-    assert again.exit_code in (0, 2), again.output  # 2: this model was not broken into
-    assert ("Amendments to lab" in again.output) == (again.exit_code == 0)
+    assert again.exit_code == 0, again.output  # a base model complies, so something got through
+    assert "Amendments to lab" in again.output
+    made = {path.name for path in (tmp_path / "out" / "amend").iterdir()}
+    assert {"lab.toml", "lab.tests.toml", "red_team.jsonl", "proposal.md"} <= made
     assert (tmp_path / "out" / "rows" / "attempts.jsonl").read_bytes() == before
 
 

@@ -92,11 +92,32 @@ def invented(nasty: str) -> Findings:
         },
         ppo=ppo,
         monitor=[{"step": 5, "monitor/judge": 0.6, "monitor/judge/se": None, "alarm": nasty}],
-        manifests={"1-revise": {"seconds": 3.5, "versions": {"torch": "2"}}},
+        manifests={
+            "1-revise": {"seconds": 3.5, "versions": {"torch": "2"}},
+            "4-label": {"seconds": 1.0, "counts": {"rows": 40, "unlabelled": {nasty: 3}}},
+        },
+        summary=compared(),
+        unscored={"rl-cai": {"harmful": {"harm": {nasty: 2}}}},
         canaries={"says nothing": {"win_rate": estimate(0.1)}},
         gold=gold(),
         split={"harmful": {"taught": 10, "test, unseen verb": 4}},
     )
+
+
+def compared() -> dict[str, Any]:
+    """comparisons.json of two models."""
+    paired = {
+        "model": "rl-cai", "against": "base", "kind": "harmful", "slice": "", "metric": "harm",
+        "difference": {"mean": -2.5, "low": -2.8, "high": -2.2, "n": 100}, "p": 0.0001,
+        "p_holm": 0.0002, "left_out": 1,
+    }  # fmt: skip
+    win = {
+        "model": "rl-cai", "against": "base", "kind": "harmful", "win_rate": estimate(0.9),
+        "flipped_by_order": estimate(0.02), "unlabelled": 4,
+    }  # fmt: skip
+    elo = {"models": {"base": estimate(0), "rl-cai": estimate(120)}, "smoothed": True}
+    sets = {"harmful": "red-team"}
+    return {"sets": sets, "paired": [paired], "win_rates": [win], "elo": {"red-team": elo}}
 
 
 def draw(findings: Findings) -> dict[str, Drawing]:
@@ -118,8 +139,8 @@ def run_page(nasty: str) -> str:
     return page(findings, draw(findings))
 
 
-def redteam_page(nasty: str) -> str:
-    """The page of a campaign of two models, three families and six requests."""
+def campaign(nasty: str) -> Campaign:
+    """Two models, three families and six requests."""
     names, families = ("before", "after one round"), ("plain", "role-play", "refusal suppression")
     rows = [
         Attempt(
@@ -140,10 +161,15 @@ def redteam_page(nasty: str) -> str:
         if through[row.id]
     }
     plan = Plan(models={name: name for name in names}, prompts="requests.jsonl").resolved()
-    campaign = Campaign(plan, rows, readings, caught, {}, {})
-    found = measured.scores(campaign)
+    return Campaign(plan, rows, readings, caught, {}, {})
+
+
+def redteam_page(nasty: str) -> str:
+    """The page of that campaign."""
+    made = campaign(nasty)
+    found = measured.scores(made)
     source = figures.svg(redteam.dots(redteam.families_of(found)), "redteam")
-    return render(redteam.page(campaign, found, redteam.got_through(campaign), source))
+    return render(redteam.page(made, found, redteam.got_through(made), source))
 
 
 def study_page(nasty: str) -> str:

@@ -103,6 +103,8 @@ def test_sections_stand_in_their_order(source: str) -> None:
         "Reward model",
         "Reinforcement learning",
         "Scores",
+        "Comparisons",
+        "Not labelled",
         "Critique and revision",
         "Answers to test prompts",
         "Seconds",
