@@ -4,6 +4,7 @@
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
 # make test-interop  the exports against TRL, veRL and OpenRLHF
 # make bench   side by side with TRL and others, into bench/RESULTS.md; make bench BENCH=--quick tries it
+# make test-gpu, bench-gpu   on a CUDA device: what needs one, and the comparisons at 0.5B and 1.5B
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check and
 # test-server.
@@ -18,7 +19,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check test-interop vllm-env test-server bench-env bench clean
+.PHONY: demo test lint types check test-interop vllm-env test-server bench-env bench test-gpu bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -77,6 +78,24 @@ bench-env: .venv-trl112/.installed
 
 bench: bench-env
 	$(BIN)/python bench $(BENCH)
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
+
+# Random weights in the shape of Qwen2.5. Labels need a model that can answer: name one as LABELS=PATH.
+GPU_MODELS := random:0.5b random:1.5b
+GPU_BENCH  := --device cuda $(BENCH)
+LABELS     ?= lab:s
+
+bench-gpu: bench-env
+	$(BIN)/python bench/parity.py
+	$(BIN)/python bench/revise.py --models $(GPU_MODELS) $(GPU_BENCH)
+	$(BIN)/python bench/label.py --models $(LABELS) $(GPU_BENCH)
+	for model in $(GPU_MODELS); do \
+		$(BIN)/python bench/ppo.py --model $$model $(GPU_BENCH) || exit 1; done
+	$(BIN)/python bench/sft.py --models $(GPU_MODELS) $(GPU_BENCH)
+	$(BIN)/python bench/reward.py --models $(GPU_MODELS) $(GPU_BENCH)
+	$(BIN)/python bench/roofline.py --models $(GPU_MODELS) $(GPU_BENCH)
 
 .venv-trl112/.installed: bench/requirements.txt $(VENV)/.installed-dev
 	rm -rf $(TRL_TARGETS)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from constitutional_ai import preview
+from constitutional_ai.cli import app
 from constitutional_ai.constitution import Constitution, load_constitution
 from constitutional_ai.engines import local
 from constitutional_ai.engines.local import LocalEngine
@@ -173,12 +176,13 @@ def wide_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path) -> Path
 
 
 @pytest.mark.parametrize("rank", [0, 2], ids=["whole", "lora"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_whole_job_on_a_base_model_and_other_prompts(
-    wide_gpt2: Path, tmp_path: Path, rank: int
+    wide_gpt2: Path, tmp_path: Path, device: str, rank: int
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    settings = toy(wide_gpt2, lora_rank=rank, gradient_checkpointing=rank > 0)
+    settings = toy(wide_gpt2, device=device, lora_rank=rank, gradient_checkpointing=rank > 0)
     run_pipeline(settings, tmp_path / "run", progress=Progress("plain"))
     folder = RunFolder(tmp_path / "run")
     assert len(folder.stage("revise").rows("revisions.jsonl", RevisedAnswer)) == 6
@@ -203,6 +207,21 @@ def test_the_whole_job_on_a_base_model_and_other_prompts(
 # ----------------------------------------------------------------------------------- the document
 
 PAGE = Path(__file__).parent.parent / "docs" / "your-own-model.md"
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_readmes_section_works_as_typed() -> None:
+    """Its dry runs need neither weights nor network; the last line is for a reader's own file."""
+    section = README.read_text().split("## Your own model")[1].split("\n## ")[0]
+    typed = re.findall(r"^\$ cai (run .*?--dry-run)", section, re.M)
+    assert typed == ["run qwen-0.5b --dry-run", "run llama-8b-lora --dry-run"]
+    for line in typed:
+        result = CliRunner().invoke(app, line.split())
+        assert result.exit_code == 0, result.output
+        assert "revise" in result.output
+    (overrides,) = re.findall(r"^\$ cai run mine.toml (--set .*)$", section, re.M)
+    values = [word for word in shlex.split(overrides) if word != "--set"]
+    assert load_settings("lab", values).label.judge == "http://127.0.0.1:8000/v1#big"
 
 
 def test_the_settings_on_the_page_are_settings() -> None:

@@ -132,6 +132,19 @@ def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
         llama.model.lm_head.weight.mul_(2.0)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpu_says_and_scores_what_the_cpu_does(tiny_llama: Path, dtype: str) -> None:
+    here, there = (LocalEngine(tiny_llama, dtype, device) for device in ("cpu", "cuda"))
+    scores = [engine.option_logprobs(TALKS, ["(A)", "(B)"]) for engine in (here, there)]
+    near = 1e-4 if dtype == "float32" else 0.05
+    assert scores[1] == [pytest.approx(row, abs=near) for row in scores[0]]
+    if dtype == "float32":
+        sampling = Sampling(temperature=0.0, max_new_tokens=12)
+        said = [[r.text for r in engine.generate(TALKS, sampling)] for engine in (here, there)]
+        assert said[0] == said[1]
+
+
 def test_dtype(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = LocalEngine(tiny_llama, dtype="bfloat16")
     assert engine.model.dtype == torch.bfloat16
