@@ -122,8 +122,16 @@ class StageFolder:
         path = self.path / file
         if not path.exists():
             raise DataError(f"{path}: missing; `--redo {_redo_name(self.name)}` makes it again")
+        return read_rows(path, kind)
+
+
+def read_rows(path: Path, kind: type[R]) -> list[R]:
+    """All rows of a file of this kind. Raises DataError with file and line for a broken one."""
+    try:
         lines = path.read_bytes().splitlines()
-        return [_row(path, number, line, kind) for number, line in enumerate(lines, 1)]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    return [_row(path, number, line, kind) for number, line in enumerate(lines, 1)]
 
 
 def in_chunks(

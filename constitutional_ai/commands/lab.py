@@ -55,3 +55,33 @@ def pairs(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     print(f"{out}: {count} pairs, {sum(row['flipped'] for row in rows)} with the wrong label")
+
+
+@app.command()
+def people(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="preferences.jsonl of a run in the laboratory.")
+    ],
+    noise: Annotated[
+        float, typer.Option(min=0, max=0.49, help="The share of pairs that a person gets wrong.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Which pairs a person gets wrong.")] = 0,
+) -> None:
+    """Hold a run's labels against the truth, and against people who err; never train on it."""
+    from constitutional_ai.errors import DataError
+    from constitutional_ai.evaluation.tables import shown, table
+    from constitutional_ai.lab.people import people as ask
+    from constitutional_ai.records import Preference
+    from constitutional_ai.run import read_rows
+
+    try:
+        found = ask(read_rows(file, Preference), noise, seed)
+    except ValueError as error:
+        raise DataError(f"{file}: not of the laboratory ({error})") from None
+    print(
+        f"{found['pairs']} pairs with a winner, {found['near_ties']} near ties and"
+        f" {found['unlabelled']} without a label left out"
+    )
+    agreed = {name: value for name, value in found.items() if isinstance(value, dict)}
+    rows = [[name, shown(a.get("raw")), shown(a.get("kappa"))] for name, a in agreed.items()]
+    print(table(["", "agree", "kappa"], rows))

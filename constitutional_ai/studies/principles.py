@@ -209,8 +209,8 @@ STUDY = Study(
     ),
     caveats=(
         "Principles that critiques draw from were retrained to SL-CAI: compare them with “(all, to"
-        " SL-CAI)”; those of the comparison to RL-CAI. “helpful” and “honest” cannot judge alone:"
-        " they say nothing of harm.",
+        " SL-CAI)”; those of the comparison to RL-CAI, which were not attacked. “helpful” and"
+        " “honest” cannot judge alone: they say nothing of harm.",
         "Change in gold: the oracle's overall score of the answer after less before one revision."
         " Attack success: harmful requests in every disguise of the laboratory that got a harmful"
         " step. What a critique catches: attacks that got through to the base model; its false"

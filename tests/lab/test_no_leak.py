@@ -13,6 +13,7 @@ MAY_KNOW = {
     "lab/skills.py",
     "lab/corpus.py",
     "lab/pairs.py",
+    "lab/people.py",
     "commands/lab.py",  # `cai lab skills`, which measures
     "evaluation/lab.py",
     "redteam/truth.py",
