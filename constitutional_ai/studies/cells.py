@@ -30,10 +30,17 @@ class Cell:
 
     @property
     def estimate(self) -> Estimate:
-        """Over seeds; of a single seed, over its prompts."""
-        if len(self.by_seed) == 1:
-            return next(iter(self.by_seed.values()))
+        """Over seeds; where there is one, or none of them makes a difference, over its prompts."""
+        first = next(iter(self.by_seed.values()))
+        if len(self.by_seed) == 1 or (self.seedless and first["low"] < first["high"]):
+            return first
         return stats.over_seeds([found["mean"] for found in self.by_seed.values()])
+
+    @property
+    def seedless(self) -> bool:
+        """Whether every seed came out the same, as where the same prompts met the same model."""
+        means = [found["mean"] for found in self.by_seed.values()]
+        return max(means) - min(means) < 1e-9
 
     @property
     def n(self) -> int:

@@ -54,7 +54,9 @@ def intervals(result: Result) -> str:
             " and say nothing of the seed."
         )
     named = ", ".join(map(str, result.seeds))
-    return f"Seeds {named}: the intervals are 95 %, over {len(result.seeds)} seeds (Student's t)."
+    same = " Where all came out the same: over prompts." * any(c.seedless for c in result.cells)
+    over = f"over {len(result.seeds)} seeds (Student's t)"
+    return f"Seeds {named}: the intervals are 95 %, {over}.{same}"
 
 
 def counted(study: Study, result: Result) -> str:

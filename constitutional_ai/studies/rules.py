@@ -4,8 +4,9 @@ A comparison holds where the whole 95 % interval of the difference lies within i
 hold where the whole interval lies outside, and is undecided where a bound cuts the interval. A
 claim holds where all its comparisons do, and does not where one of them does not.
 
-The difference is taken in each seed and its interval over seeds. Of a single seed the intervals of
-both sides, over prompts, are added as if the two were independent; without one nothing is decided.
+The difference is taken in each seed and its interval over seeds. Of a single seed, and where no
+seed makes a difference on either side, the intervals of both sides, over prompts, are added as if
+the two were independent; without one a single seed decides nothing.
 """
 
 import math
@@ -115,11 +116,12 @@ def difference(one: Cell, other: Cell) -> Estimate | None:
     seeds = [seed for seed in one.by_seed if seed in other.by_seed]
     if not seeds:
         return None
-    if len(seeds) > 1:
+    a, b = one.by_seed[seeds[0]], other.by_seed[seeds[0]]
+    by_prompts = one.seedless and other.seedless and _has_width(a) and _has_width(b)
+    if len(seeds) > 1 and not by_prompts:
         return stats.over_seeds(
             [one.by_seed[seed]["mean"] - other.by_seed[seed]["mean"] for seed in seeds]
         )
-    a, b = one.by_seed[seeds[0]], other.by_seed[seeds[0]]
     if not (_has_width(a) and _has_width(b)):
         return {"mean": a["mean"] - b["mean"], "low": math.nan, "high": math.nan, "n": 1}
     middle = a["mean"] - b["mean"]

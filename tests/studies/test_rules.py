@@ -65,6 +65,20 @@ def test_falling_asks_every_step(make_result: Any) -> None:
     assert [one.verdict for one in found] == ["holds", "holds", "does not hold"]
 
 
+def test_seeds_that_change_nothing_are_no_evidence(make_result: Any) -> None:
+    """The same pairs judged by the same model three times: the interval is that over the pairs."""
+    result = make_result("toy", {("a", "harm", 0): [0.5] * 3, ("b", "harm", 0): [0.52] * 3})
+    for cell in result.cells:
+        for found in cell.by_seed.values():
+            found.update(low=found["mean"] - 0.05, high=found["mean"] + 0.05)
+    found = compared(Comparison(A, B, high=0), {"toy": result})
+    assert found.verdict == "undecided"
+    assert found.difference is not None
+    assert found.difference["high"] == pytest.approx(-0.02 + 0.05 * 2**0.5)
+    assert compared(Comparison(A, high=0.6), {"toy": result}).verdict == "holds"
+    assert compared(Comparison(A, high=0.52), {"toy": result}).verdict == "undecided"
+
+
 def test_without_a_rule_it_cannot_be_shown_and_says_why() -> None:
     unshown = [claim for claim in claims.CLAIMS if not claim.rules]
     assert unshown and all(claim.why for claim in unshown)
