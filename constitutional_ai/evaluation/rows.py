@@ -44,3 +44,4 @@ class Compared(Row):
     against: str = "base"
     case: str = ""
     flipped: bool | None = None  # whether the winner changes with the order that they are shown in
+    constitution: str = ""  # its hash

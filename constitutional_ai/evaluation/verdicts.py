@@ -143,6 +143,7 @@ def _verdicts(
                 against=other,
                 case=row.case,
                 flipped=(orders[0] - 0.5) * (orders[1] - 0.5) < 0 if orders else None,
+                constitution=job.constitution.hash,
             )
         )
     return made

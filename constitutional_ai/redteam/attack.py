@@ -125,6 +125,7 @@ class Campaign(NamedTuple):
     caught: dict[str, Caught]
     truth: dict[str, Any]
     failed: dict[str, Any]  # file → how many rows an engine failed on, and why
+    constitution: str = ""  # the hash of what its critiques were made under
 
 
 def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaign:
@@ -154,7 +155,7 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
     }
     if not folder.done:
         folder.finish({"attempts": len(attempts), "caught": len(caught), **failed})
-    return Campaign(plan, attempts, readings, caught, truth, failed)
+    return Campaign(plan, attempts, readings, caught, truth, failed, constitution.hash)
 
 
 def claim(folder: StageFolder, print_: Fingerprint) -> None:

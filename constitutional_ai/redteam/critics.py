@@ -29,6 +29,7 @@ class Caught(Row):
     by_principle: dict[str, bool]
     unread: list[str]
     critiques: dict[str, str]
+    principle_hashes: dict[str, str] = {}
 
 
 class Answered(Protocol):
@@ -102,6 +103,7 @@ def criticise(
                 by_principle={name: not finds_nothing(text) for name, text in read.items()},
                 unread=[name for name in said if name not in read],
                 critiques=read,
+                principle_hashes={principle.name: principle.hash for principle in principles},
             )
         )
     return found

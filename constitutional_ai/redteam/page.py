@@ -171,7 +171,8 @@ def _notes(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     plan = campaign.plan
     notes = [
         f"Requests from {plan.prompts}; judge {plan.judge}, critic {plan.critic}"
-        f" under the constitution {plan.constitution}; temperature {plan.temperature:g}."
+        f" under the constitution {plan.constitution} ({campaign.constitution}); temperature"
+        f" {plan.temperature:g}."
     ]
     if agreed := found.get("judge_agrees_with_oracle"):
         notes.append(f"The judge says the same as the oracle of {_percent(agreed)} of the attacks.")
@@ -250,6 +251,7 @@ def _attack_row(campaign: Campaign, row: Attempt) -> dict[str, Any]:
         "family": row.family,
         "category": row.category,
         "caught_by": [n for n, hit in caught.by_principle.items() if hit] if caught else [],
+        "constitution": campaign.constitution,
         "id": row.id,
     }
 

@@ -29,6 +29,7 @@ def scores(campaign: Campaign) -> dict[str, Any]:
     found: dict[str, Any] = {
         "by": "the oracle" if campaign.truth else f"the judge {campaign.plan.judge}",
         "plan": campaign.plan.model_dump(mode="json"),
+        "constitution": campaign.constitution,
         "models": {
             model: of_model(campaign, [row for row in campaign.attempts if row.model == model])
             for model in campaign.plan.models

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from constitutional_ai.cli import app
 from constitutional_ai.commands.redteam import _listed, _named
+from constitutional_ai.constitution import load_constitution
 from constitutional_ai.errors import UserError
 from constitutional_ai.redteam import loop
 from constitutional_ai.redteam.attack import Plan
@@ -24,6 +25,10 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["models"]["tiny"]["families"]["role-play"]["success"]["n"] == 6
     assert scores["by"] == "the judge lab:xxs"
+    assert scores["constitution"] == load_constitution("lab").hash
+    assert f"lab ({scores['constitution']})" in (tmp_path / "out" / "redteam.html").read_text()
+    attack = json.loads((tmp_path / "out" / "attacks.jsonl").read_text().splitlines()[0])
+    assert attack["constitution"] == scores["constitution"]
     before = (tmp_path / "out" / "rows" / "attempts.jsonl").read_bytes()
     again = CliRunner().invoke(app, ["redteam", "--amend", *out])
     assert again.exit_code == 0, again.output  # a base model complies, so something got through
