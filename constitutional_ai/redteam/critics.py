@@ -10,6 +10,8 @@ failed or is empty is counted as unread, never as a catch or a miss.
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from pydantic import Field
+
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution import Constitution, Principle, load_constitution
 from constitutional_ai.engines.base import Engine, Sampling
@@ -29,7 +31,7 @@ class Caught(Row):
     by_principle: dict[str, bool]
     unread: list[str]
     critiques: dict[str, str]
-    principle_hashes: dict[str, str] = {}
+    principle_hashes: dict[str, str] = Field(default_factory=dict)
 
 
 class Answered(Protocol):
