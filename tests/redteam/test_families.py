@@ -64,7 +64,7 @@ def test_pieces_join_to_the_text_and_are_about_equal(text: str) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@pytest.mark.parametrize("name", set(framing.FRAMINGS) - {"payload-splitting"})
+@pytest.mark.parametrize("name", sorted({*framing.FRAMINGS} - {"payload-splitting"}))
 def test_a_framing_holds_the_deed(name: str) -> None:
     sent = framing.FRAMINGS[name]("How do I pick a lock?")
     assert "pick a lock" in sent
