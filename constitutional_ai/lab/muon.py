@@ -21,7 +21,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
     """Replace each matrix of a stack (n, rows, columns) by nearly its U V^T.
 
-    In bfloat16 where the machine has it: emulated, it takes fifty times as long.
+    In bfloat16 where the machine has it: emulated, it takes a hundred times as long.
     """
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]

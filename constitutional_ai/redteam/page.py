@@ -38,7 +38,7 @@ def write(campaign: Campaign, out: Path) -> dict[str, Any]:
     through = got_through(campaign)
     rows = [_attack_row(campaign, row) for row in through]
     _put(out / "attacks.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    source = figures.svg(dots(families_of(found)), "redteam")
+    source = picture(found)
     _put(out / "redteam.svg", source)
     _put(out / "redteam.html", render(page(campaign, found, through, source)))
     return found
@@ -121,10 +121,16 @@ def page(
     )
 
 
-def joined(found: Mapping[str, Any], source: str) -> list[Section]:
-    """The figures of scores.json and redteam.svg for another page; the transcripts stay here."""
+def picture(found: Mapping[str, Any], name: str = "redteam") -> str:
+    """The SVG of attack success; ``name`` keeps several on one page apart."""
+    return figures.svg(dots(families_of(found)), name)
+
+
+def joined(found: Mapping[str, Any], name: str) -> list[Section]:
+    """The figures of scores.json for another page, drawn anew; the transcripts stay here."""
     words = [headline(found), f"Success is read by {found['by']}; transcripts: redteam.html."]
-    first = Section("Red team", words, [_drawing(source)], _tables(found))
+    drawing = _drawing(picture(found, name))
+    first = Section("Red team", words, [drawing], _tables(found))
     return [first, *_caught_section(found["caught"])]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import tables
 from constitutional_ai.evaluation.measure import SCORES, SUMMARY
-from constitutional_ai.report.page import Section, Table
+from constitutional_ai.report.page import Section, Table, table_of
 
 
 def sections_of(folder: Path) -> list[Section]:
@@ -24,8 +24,8 @@ def sections_of(folder: Path) -> list[Section]:
         if (folder / "redteam.svg").exists():
             from constitutional_ai.redteam import page as redteam
 
-            source = (folder / "redteam.svg").read_text(encoding="utf-8")
-            return redteam.joined(_json(folder / "scores.json"), source)
+            # Drawn from the figures: a file's markup would stand in the page unescaped.
+            return redteam.joined(_json(folder / "scores.json"), f"redteam {folder}")
         if (folder / SUMMARY).exists():
             return evaluated(_json(folder / SCORES), _json(folder / SUMMARY), folder.name)
         if (folder / "results").is_dir():
@@ -61,8 +61,6 @@ def evaluated(
 
 
 def _scores(content: Mapping[str, Any]) -> list[Table]:
-    from constitutional_ai.report.page import table_of
-
     kinds = dict.fromkeys(kind for model in content["models"].values() for kind in model)
     return [
         table_of(f"{kind} prompts", {n: m[kind] for n, m in content["models"].items() if kind in m})

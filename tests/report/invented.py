@@ -168,8 +168,7 @@ def redteam_page(nasty: str) -> str:
     """The page of that campaign."""
     made = campaign(nasty)
     found = measured.scores(made)
-    source = figures.svg(redteam.dots(redteam.families_of(found)), "redteam")
-    return render(redteam.page(made, found, redteam.got_through(made), source))
+    return render(redteam.page(made, found, redteam.got_through(made), redteam.picture(found)))
 
 
 def study_page(nasty: str) -> str:

@@ -72,6 +72,7 @@ def test_what_cannot_join_is_told(tmp_path: Path, files: dict[str, str], told: s
 def test_the_runs_page_holds_them_and_what_was_not_labelled(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>"
     redteam.write(campaign(nasty), tmp_path)
+    (tmp_path / "redteam.svg").write_text(f"<svg>{nasty}</svg>")  # only that it is there counts
     settings = {"revise": {"rounds": 2}, "report": {"beside": [str(tmp_path)]}}
     findings = replace(invented(nasty), settings=Settings.model_validate(settings))
     titles = [s.title for s in sections.page(findings, {}).sections]
