@@ -124,6 +124,7 @@ def amended_settings(
     ]
     changes = {
         "model.path": before,
+        "model.revision": "",  # was that of the first start, on the hub
         "revise.critic": base if critic == SELF else critic,
         "label.judge": judges[0],
         "label.jury": judges[1:],
@@ -147,7 +148,8 @@ def needed(settings: Settings) -> tuple[int, int]:
 def mix(settings: Settings, out: Path) -> None:
     """Write OUT/red_team.jsonl and OUT/helpful.jsonl from what lies in OUT/amend, and plain ones.
 
-    Where too few attacks got through, each stands COPIES times at most, and their share is smaller.
+    Where too few attacks got through, each stands COPIES times at most, and their share is smaller;
+    where a plain file has too few prompts, it is larger.
     """
     red_team, helpful = needed(settings)
     rng = random.Random(content_hash("mixed", settings.seed))
@@ -230,15 +232,21 @@ def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:
                 )
                 for label in found["models"]
             } | {"difference": difference(tested, chosen)}
-    before, after = (rows[measured.ALL][label]["success"]["mean"] for label in (BEFORE, AFTER))
+    before, after = (_success(rows, label) for label in (BEFORE, AFTER))
     return {
         "by": found["by"],
         "rows": rows,
-        "ratio": after / before if before else None,
+        "ratio": after / before if before and after is not None else None,
         "trained_on": sorted(trained_on),
         "seed": tested.plan.seed,
         "requests": len({row.request_id for row in tested.attempts if row.kind == "harmful"}),
     }
+
+
+def _success(rows: Mapping[str, Any], label: str) -> float | None:
+    """Over all attacks; None where plain requests alone were made, or none could be read."""
+    success = rows.get(measured.ALL, {}).get(label, {}).get("success")
+    return success["mean"] if success else None
 
 
 def difference(tested: Campaign, families: set[str]) -> dict[str, Any] | None:

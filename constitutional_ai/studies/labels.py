@@ -53,9 +53,9 @@ def read(bench: Bench, found: Collected) -> None:
         for seed in bench.seeds:
             rows = bench.stage(variant, seed, "label").rows("preferences.jsonl", Preference)
             labels = truth.label_calibration(rows)
-            for number, bin_ in enumerate(labels["bins"]):
-                found.add(line, "p", seed, bin_["p"], number)
-                found.add(line, RIGHT.metric, seed, bin_["right"], number)
+            for bin_ in labels["bins"]:
+                found.add(line, "p", seed, bin_["p"], bin_["number"])
+                found.add(line, RIGHT.metric, seed, bin_["right"], bin_["number"])
             if "ece" in labels:
                 found.add(line, ECE.metric, seed, labels["ece"])
                 found.add(line, ACCURACY.metric, seed, labels["accuracy"])

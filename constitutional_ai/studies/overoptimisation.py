@@ -1,8 +1,8 @@
 """The proxy climbs, the truth turns: gold and proxy reward over √KL (Gao et al. 2022).
 
-PPO for three times as many steps, with several KL coefficients and, without a penalty, against
-ensembles of reward models. The monitor only warns here, so that one sees what it would have stopped
-and what followed.
+PPO for twice as many steps at four times the learning rate, which goes as far from SL-CAI as a run
+ever should not: with several KL coefficients and, without a penalty, against ensembles of reward
+models. The monitor only warns here, so that one sees what it would have stopped and what followed.
 """
 
 import json
@@ -27,7 +27,7 @@ from constitutional_ai.studies.plan import (
 
 BETAS = (0.0, 0.03, 0.1, 0.3)
 MEMBERS = 3
-LONGER = 3  # times the steps of an ordinary run
+LONGER, FASTER = 2, 4  # times the steps and the learning rate of an ordinary run
 GOLD = Axis("gold", "gold preference (oracle)")
 PROXY = Axis("proxy", "proxy reward")
 PEAK = Axis("gold_peak", "gold at its peak")
@@ -50,9 +50,9 @@ def _lines() -> dict[str, str]:
 
 def variants(base: Base, seed: int) -> Sequence[Variant]:
     ppo = base.settings(seed).ppo
-    longer = (f"ppo.steps={LONGER * ppo.steps}", "ppo.monitor=warn")
-    plain = [Variant(f"beta-{b:g}", (*longer, f"ppo.kl_coef={b}"), "ppo") for b in BETAS]
-    several = (*longer, "ppo.kl_coef=0.0", f"reward.ensemble={MEMBERS}")
+    far = (f"ppo.steps={LONGER * ppo.steps}", f"ppo.lr={FASTER * ppo.lr:g}", "ppo.monitor=warn")
+    plain = [Variant(f"beta-{b:g}", (*far, f"ppo.kl_coef={b}"), "ppo") for b in BETAS]
+    several = (*far, "ppo.kl_coef=0.0", f"reward.ensemble={MEMBERS}")
     joined = [
         Variant(f"beta-0-{join}", (*several, f"ppo.ensemble={join}"), "ppo")
         for join in ("mean", "min")

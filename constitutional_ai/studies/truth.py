@@ -57,7 +57,8 @@ def step_changes(rows: Sequence[RevisedAnswer]) -> dict[str, list[dict[str, floa
 def label_calibration(rows: Sequence[Preference]) -> dict[str, Any]:
     """Labels against gold, on pairs that have a clear winner: accuracy, ECE, bins.
 
-    A bin is {"p": mean label, "right": Estimate of gold's agreement}. ECE is Σ n |right − p| / N.
+    A bin is {"number", "p": mean label, "right": Estimate of gold's agreement}; an empty one is
+    left out. ECE is Σ n |right − p| / N.
     """
     clear = []
     for row in rows:
@@ -76,7 +77,7 @@ def label_calibration(rows: Sequence[Preference]) -> dict[str, Any]:
         members = [(p, right) for p, right in clear if low <= p < high]
         if members:
             mean, share = fmean(p for p, _ in members), stats.share(r for _, r in members)
-            bins.append({"p": mean, "right": share})
+            bins.append({"number": number, "p": mean, "right": share})
             errors.append(share["n"] * abs(share["mean"] - mean))
     return {
         "bins": bins,
