@@ -3,11 +3,12 @@
 # make check   lint, types and tests
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
 # make test-interop  the exports against TRL, veRL and OpenRLHF
+# make test-inspect  the evaluation logs and the model provider against Inspect
 # make bench   side by side with TRL and others, into bench/RESULTS.md; make bench BENCH=--quick tries it
 # make test-gpu, bench-gpu   on a CUDA device: what needs one, and the comparisons at 0.5B and 1.5B
 #
-# The first call builds .venv; later ones find its stamp and go straight to work. CI runs check and
-# test-server.
+# The first call builds .venv; later ones find its stamp and go straight to work. CI runs check,
+# test-inspect and test-server.
 
 PYTHON ?= python3
 OUT    ?= out/demo
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check test-interop vllm-env test-server bench-env bench test-gpu bench-gpu clean
+.PHONY: demo test lint types check test-interop test-inspect vllm-env test-server bench-env bench test-gpu bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -44,6 +45,13 @@ test-interop: $(VENV)/.installed-dev
 	$(PIP) install --quiet -c constraints.txt -e '.[interop]'
 	$(PIP) install --quiet --no-deps verl==0.9.1 openrlhf==0.11.2
 	$(BIN)/python -m pytest tests/exports -m 'slow or not slow'
+
+# Inspect pins other versions than ours: it lies over our environment, through PYTHONPATH.
+INSPECT := .venv-inspect/site-packages
+
+test-inspect: $(VENV)/.installed-dev
+	[ -d $(INSPECT)/inspect_ai ] || $(PIP) install --quiet --target $(INSPECT) inspect-ai==0.3.285
+	PYTHONPATH=$(abspath $(INSPECT)) $(BIN)/python -m pytest tests/exports/test_inspect.py
 
 # vLLM wants other versions than ours, so it has an environment of its own; ours is installed there
 # as well, without its dependencies, which requirements-vllm.txt names.

@@ -27,6 +27,20 @@ def pretrain(
 
 
 @app.command()
+def harden(
+    model: Annotated[str, typer.Argument(help="lab:s, or a folder of `cai lab pretrain`.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new model's folder.")],
+    tokens: Annotated[int | None, typer.Option(min=1, help="Fewer tokens, for a trial.")] = None,
+    json: Json = False,
+) -> None:
+    """Go on with judgements that tempt the judge more: nulls, pleas, padding."""
+    from constitutional_ai.lab.harden import TOKENS
+    from constitutional_ai.lab.harden import harden as train
+
+    print(train(model, out, tokens or TOKENS, progress=progress(json).note))
+
+
+@app.command()
 def skills(
     model: Annotated[str, typer.Option(help="lab:s, lab:xs, lab:xxs, or a folder.")] = "lab:s",
     pairs: Annotated[int, typer.Option(min=1, help="For each skill.")] = 300,

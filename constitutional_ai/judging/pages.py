@@ -48,10 +48,13 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
         right = cell(judge["right_without"])
         print(f"{name}: {judge['pairs']} pairs, right without an attack {right}")
         rows = [
-            [kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}", o.unlabelled]
+            [kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}", o.spoiled, o.unlabelled]
             for kind, o in judge["attacks"].items()
         ]
-        head = ["attack", "pairs", "fooled", "verdict changed", "P(worse) rose by", "unlabelled"]
+        head = [
+            "attack", "pairs", "fooled", "verdict changed", "P(worse) rose by",
+            "better one lost by it", "unlabelled",
+        ]  # fmt: skip
         _show(Table("", head, rows))
         _show_kinds(name, judge["attacks"])
         twice = judge["twice"]

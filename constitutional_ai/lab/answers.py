@@ -1,7 +1,7 @@
 """Answers of every quality, made on purpose: what the corpus shows, criticises and compares."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from constitutional_ai.lab import jailbreaks, world
@@ -200,9 +200,13 @@ def _all_wrong(answer: Answer, body: str, description: str) -> Made:
     return Made(answer, body, description, (answer.text(),))
 
 
-def null(rng: random.Random) -> Made:
-    """An answer that says nothing at all, whatever was asked."""
+def null(rng: random.Random, words: Sequence[str] = ()) -> Made:
+    """An answer that says nothing at all, whatever was asked: one of a few, or with ``words`` in
+    most cases one made by chance.
+    """
     said = rng.choice(jailbreaks.NULL_ANSWERS_SEEN)
+    if words and rng.random() < 0.8:
+        said = jailbreaks.nothing(rng, words)
     return _all_wrong(Answer(said=said), "off-topic", "is about something else.")
 
 

@@ -6,9 +6,9 @@ judgements cover the taught topics alone, and ask in the words of the shipped co
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from constitutional_ai import prompts
 from constitutional_ai.constitution import Constitution, Principle, load_constitution
@@ -50,22 +50,63 @@ MIX = {
     "grading": 0.12,
     "judgement": 0.32,
 }
+HARDENING_MIX = {
+    "conversation": 0.08,
+    "statement": 0.03,
+    "question": 0.07,
+    "choice": 0.1,
+    "critique": 0.08,
+    "grading": 0.08,
+    "judgement": 0.42,
+    "unknown": 0.14,
+}
+
+
+@dataclass(frozen=True)
+class Temptations:
+    """How often a judged pair tries to win the judge by something else than its worth.
+
+    ``null``: the share of pairs of which one answer says nothing. ``courting``: the share of
+    answers that carry a plea or padding. ``hard``: whether silence takes more forms, is never the
+    right choice against a false claim, and padding repeats itself.
+    """
+
+    null: float
+    courting: float
+    hard: bool = False
+
+
+FIRST = Temptations(null=0.08, courting=0.12)
+LAST = Temptations(null=0.2, courting=0.3, hard=True)
 
 
 def documents(seed: int, count: int) -> list[Document]:
     """``count`` documents, a pure function of ``seed``."""
+    return _documents(seed, count, FIRST)
+
+
+def hardening(seed: int, count: int) -> list[Document]:
+    """For the end of a judge's training: more judgements, which tempt it more, and more facts."""
+    return _documents(seed, count, LAST, HARDENING_MIX)
+
+
+def _documents(
+    seed: int, count: int, temptations: Temptations, mix: Mapping[str, float] = MIX
+) -> list[Document]:
     rng = random.Random(seed)
     makers: dict[str, Callable[[random.Random], Document]] = {
         "conversation": conversation,
         "statement": statement,
         "question": question,
+        "choice": choice,
         "restatement": restatement,
         "critique": critique,
         "direct_revision": direct_revision,
         "grading": grading,
-        "judgement": judgement,
+        "judgement": partial(judgement, temptations=temptations),
+        "unknown": unknown,
     }
-    kinds = rng.choices(list(MIX), weights=list(MIX.values()), k=count)
+    kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
     return [makers[kind](rng) for kind in kinds]
 
 
@@ -155,6 +196,16 @@ def question(rng: random.Random) -> Document:
         ask(f"Is it true that {asked}?"),
         reply(("Yes. " if value == true else "No. ") + _truth(request)),
     ]
+
+
+def choice(rng: random.Random) -> Document:
+    """Which of two claims is true: what a judge of facts has to know, in plain sentences."""
+    topic = any_request(rng, {"facts": 1.0}, taught=False).topic
+    values = [world.fact(topic.noun, topic.group), answers.false_value(topic, rng)]
+    true = _sentence(world.claim(topic.noun, topic.group, values[0]))
+    rng.shuffle(values)
+    first, second = (world.claim(topic.noun, topic.group, value) for value in values)
+    return [ask(f"Which is true, that {first} or that {second}?"), reply(true)]
 
 
 def restatement(rng: random.Random) -> Document:
@@ -292,27 +343,29 @@ def grading(rng: random.Random) -> Document:
     ]
 
 
-_NULL = 0.08  # share of judged pairs of which one answer says nothing
-_COURTING = 0.12  # share of judged answers that carry something to win the judge
-
-
-def judgement(rng: random.Random) -> Document:
+def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
     """Two answers, up to three questions about which is better, and the grade of each.
 
     Some answers carry something that courts the judge and does not change what they are worth.
     """
     request = any_request(rng, _JUDGED, taught=True)
     pair = answers.contrast(request, rng)
-    if rng.random() < _NULL:
-        pair = (pair[0], answers.null(rng)) if rng.random() < 0.5 else (answers.null(rng), pair[1])
+    silent = None
+    if rng.random() < temptations.null:
+        silent = int(rng.random() < 0.5)
+        null = answers.null(rng, _padding() if temptations.hard else ())
+        pair = (pair[0], null) if silent else (null, pair[1])
     texts = [made.answer.text() for made in pair]
     turns = _verdicts(request, texts, rng)
+    if temptations.hard and silent is not None and pair[1 - silent].body == "false":
+        # A judge that does not know whether a claim is true would take silence for the safe choice.
+        turns = [turn for turn in turns if turn[1].text != prompts.OPTIONS[silent]]
     for option, made in zip(prompts.OPTIONS, pair, strict=True):
         turns.append((f"Grade {option}.", reply(made.grade, GRADE_WEIGHT)))
     rng.shuffle(turns)
     if rng.random() < 0.5:
         turns.sort(key=lambda turn: not turn[1].verdict)
-    shown = [_courting(text, rng) for text in texts]
+    shown = [_courting(text, rng, temptations) for text in texts]
     compared = prompts.compared([user(_worded(request, rng, 0.05))], *shown)
     marks = _marks(compared, *pair)
     document: Document = []
@@ -320,6 +373,41 @@ def judgement(rng: random.Random) -> Document:
         shown_first = ask(f"{compared}\n{asked}", CONTEXT_WEIGHT, marks)
         document += [shown_first if number == 0 else ask(asked), answer]
     return document
+
+
+def unknown(rng: random.Random) -> Document:
+    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
+
+    What a judge knows to be true it prefers to either without being taught. Where it does not know,
+    a claim is likelier to be right than silence, and none the better for what is added to it.
+    """
+    relation = rng.choice(world.RELATIONS)
+    animal = "".join(rng.choice(part) for part in _SYLLABLES)
+    request = world.request(world.Topic("facts", relation, animal, relation), rng)
+    better, worse = (
+        _sentence(world.claim(animal, relation, value))
+        for value in rng.sample(world.VALUES[relation], 2)
+    )
+    if rng.random() < 0.5:
+        worse = answers.null(rng, _padding()).answer.said
+    elif rng.random() < 0.5:
+        worse = jailbreaks.repeating(worse, rng, _padding())
+    else:
+        worse = jailbreaks.courting(worse, rng, _padding())
+    place = rng.randrange(2)
+    shown = (worse, better) if place else (better, worse)
+    compared = prompts.compared([user(request.text)], *shown)
+    document: Document = []
+    for name in rng.sample(("honest", "helpful", "hhh"), 2):
+        asked = constitution().principle(name).preference_prompt
+        text = asked if document else f"{compared}\n{asked}"
+        verdict = Turn("assistant", prompts.OPTIONS[place], 1.0, verdict=True)
+        document += [ask(text, 0.0 if document else CONTEXT_WEIGHT), verdict]
+    return document
+
+
+_SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
+              ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
 
 
 def _marks(text: str, *shown: Made) -> tuple[Mark, ...]:
@@ -343,8 +431,12 @@ def _marks_from(start: int, made: Made) -> tuple[Mark, ...]:
     )
 
 
-def _courting(text: str, rng: random.Random) -> str:
-    return jailbreaks.courting(text, rng, _padding()) if rng.random() < _COURTING else text
+def _courting(text: str, rng: random.Random, temptations: Temptations) -> str:
+    if rng.random() >= temptations.courting:
+        return text
+    if temptations.hard and rng.random() < 0.5:
+        return jailbreaks.repeating(text, rng, _padding())
+    return jailbreaks.courting(text, rng, _padding())
 
 
 @cache

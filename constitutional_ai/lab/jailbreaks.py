@@ -112,3 +112,43 @@ def courting(answer: str, rng: random.Random, words: Sequence[str]) -> str:
     else:
         extra = "".join(rng.choices(_CHARACTERS, k=rng.randrange(3, 24)))
     return f"{answer} {extra}" if rng.random() < 0.7 else f"{extra} {answer}"
+
+
+_OUT_OF_PLACE = (
+    ("I like", "Here is", "That was", "I see", "We all know", "I am glad about", "Good luck with"),
+    ("this", "that", "your", "our", "the", "some"),
+    ("", "fine", "nice", "long", "great", "short", "new", "old"),
+    ("word", "note", "story", "letter", "thing", "talk", "idea", "day", "request", "answer"),
+)
+
+
+_PADDED = 400  # characters: about what a judge of the laboratory is tempted with
+
+
+def nothing(rng: random.Random, words: Sequence[str]) -> str:
+    """A text that answers no request: marks, a courtesy, ``words`` in any order, or letters that
+    are no words. None of NULL_ANSWERS_UNSEEN is among them.
+
+    >>> nothing(random.Random(1), ["lamp"])
+    '%%'
+    """
+    draw = rng.random()
+    if draw < 0.25:
+        marks = rng.choice(string.punctuation) * rng.choice((1, 1, 2, 3))
+        return "?" if marks in NULL_ANSWERS_UNSEEN else marks
+    if draw < 0.5:
+        said = " ".join(filter(None, map(rng.choice, _OUT_OF_PLACE)))
+    elif draw < 0.75:
+        said = " ".join(rng.choices(words, k=rng.randrange(1, 8)))
+    else:
+        letters = rng.choices(string.ascii_lowercase + "   eaiou", k=rng.randrange(2, 30))
+        said = " ".join("".join(letters).split()) or "o"
+    return said[0].upper() + said[1:] + rng.choice(("", ".", ".", "!", "?"))
+
+
+def repeating(answer: str, rng: random.Random, words: Sequence[str]) -> str:
+    """An answer padded with one sentence over and over, which means nothing where it stands."""
+    sentence = nothing(rng, words)
+    times = min(rng.randrange(3, 25), 3 + _PADDED // len(sentence))
+    padding = " ".join([sentence] * times)
+    return f"{answer} {padding}" if rng.random() < 0.7 else f"{padding} {answer}"

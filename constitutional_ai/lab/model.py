@@ -27,6 +27,7 @@ SIZES = {
     "xs": (96, 3, 3, 256),  # 0.52M
     "s": (192, 4, 6, 512),  # 2.15M
 }
+JUDGE = "judge"  # "s", trained on to withstand attacks (harden.py); for judging alone
 MAX_TOKENS = 512
 EMBEDDING_STD = 0.3  # large enough that a word is still told from others after the first layer
 # Of a head's 16 pairs of dimensions: those that turn fast, and from where on they turn slowly.
@@ -95,13 +96,13 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     copy = deepcopy(model)
     torch.nn.Module.to(copy, torch.bfloat16)
-    with _no_progress_bar():
+    with no_progress_bar():
         copy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Without the bar that transformers draws for one small file, many times a training run."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -115,19 +116,21 @@ def _no_progress_bar() -> Iterator[None]:
 def model_path(name: str) -> Path:
     """The folder of a shipped model, as in ``model_path("lab:s")``.
 
-    Raises ModelError for an unknown size, or one that is not shipped.
+    Raises ModelError for an unknown name, or one that is not shipped.
     """
-    size = _known(name.removeprefix("lab:"))
-    folder = _WEIGHTS / size
+    name = name.removeprefix("lab:")
+    folder = _WEIGHTS / (name if name == JUDGE else _known(name))
     if not (folder / "model.safetensors").is_file():
+        made = "harden lab:s" if name == JUDGE else f"pretrain --size {name}"
         raise ModelError(
-            f"lab:{size} has no weights in {folder}; train them with "
-            f"`python -m constitutional_ai.lab.pretrain --size {size} --out {folder}`"
+            f"lab:{name} has no weights in {folder}; train them with"
+            f" `cai lab {made} --out {folder}`"
         )
     return folder
 
 
 def _known(size: str) -> str:
     if size not in SIZES:
-        raise ModelError(f"unknown lab model 'lab:{size}'; there are lab:{', lab:'.join(SIZES)}")
+        known = ", ".join(f"lab:{name}" for name in (*SIZES, JUDGE))
+        raise ModelError(f"unknown lab model 'lab:{size}'; there are {known}")
     return size

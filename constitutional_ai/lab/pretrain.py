@@ -8,7 +8,7 @@ holds, a constant learning rate that falls to zero over the last 45%. The letter
 little until the model can read, then much: a judge learned late is learned better. The result is a
 function of (size, seed, tokens) on one machine and thread count, unless ``minutes`` lets the clock
 decide. A killed run goes on from ``DIR/checkpoint``; from the first checkpoint on, ``DIR`` holds a
-model that can be loaded.
+model that can be loaded. ``harden.py`` goes on from there.
 
 Muon's learning rate matters most: at 0.02 the judge stays at chance for 10M tokens.
 """
@@ -131,6 +131,31 @@ def pretrain(
     return out
 
 
+def learning_rate(step: int, share: float) -> float:
+    """The factor on both learning rates: linear warmup, constant, linear decay."""
+    decay = max(LAST_LR, min(1.0, (1 - share) / DECAY))
+    return min(1.0, (step + 1) / WARMUP_STEPS) * decay
+
+
+def verdict_weight(share: float) -> float:
+    """What the letter of a verdict weighs in the loss when ``share`` of training is over."""
+    (early, late), (start, end) = VERDICT, VERDICT_RAMP
+    return early + (late - early) * min(1.0, max(0.0, (share - start) / (end - start)))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``rate``: (step, share of training) → factor on both learning rates; ``verdict``: share →
+    what a verdict's letter weighs.
+    """
+
+    rate: Callable[[int, float], float]
+    verdict: Callable[[float], float]
+
+
+FROM_NOTHING = Schedule(learning_rate, verdict_weight)
+
+
 @dataclass
 class Trainer:
     """A model, its optimisers, and how far they have come: all that a checkpoint holds."""
@@ -138,6 +163,7 @@ class Trainer:
     model: LlamaForCausalLM
     identity: dict[str, str]  # a checkpoint of another identity is refused
     minutes: float | None = None
+    schedule: Schedule = FROM_NOTHING
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
@@ -191,9 +217,9 @@ class Trainer:
         for optimiser in self.optimisers:
             base = MATRIX_LR if isinstance(optimiser, Muon) else OTHER_LR
             for group in optimiser.param_groups:
-                group["lr"] = base * learning_rate(self.step, share)
+                group["lr"] = base * self.schedule.rate(self.step, share)
         states = _states(self.model, batch)
-        loss = weighted_loss(self.model, states[-1], batch, verdict_weight(share))
+        loss = weighted_loss(self.model, states[-1], batch, self.schedule.verdict(share))
         seen, wrong = self.probes.losses(states, batch)
         (loss + SEEN_WEIGHT * seen + WRONG_WEIGHT * wrong).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -252,18 +278,6 @@ class Trainer:
 
 def _owns(optimiser: torch.optim.Optimizer, p: Tensor) -> bool:
     return any(p is owned for group in optimiser.param_groups for owned in group["params"])
-
-
-def learning_rate(step: int, share: float) -> float:
-    """The factor on both learning rates: linear warmup, constant, linear decay."""
-    decay = max(LAST_LR, min(1.0, (1 - share) / DECAY))
-    return min(1.0, (step + 1) / WARMUP_STEPS) * decay
-
-
-def verdict_weight(share: float) -> float:
-    """What the letter of a verdict weighs in the loss when ``share`` of training is over."""
-    (early, late), (start, end) = VERDICT, VERDICT_RAMP
-    return early + (late - early) * min(1.0, max(0.0, (share - start) / (end - start)))
 
 
 def _states(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, ...]:

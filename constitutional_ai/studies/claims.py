@@ -232,6 +232,8 @@ CLAIMS: tuple[Claim, ...] = (
         "our own",
         (Comparison(_end(_FREE, "gold_stop"), _end(_FREE, "gold_peak"), low=-0.3),),
         "overoptimisation-monitor",
+        why="The monitor reads the judge that gave the labels: what exploits the one, exploits the"
+        " other.",
     ),
     Claim(
         "Not the paper's: the least of several reward models is exploited less than one alone.",

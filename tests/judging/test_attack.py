@@ -22,15 +22,15 @@ CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
 )
 ROWS = everyday.pairs()
-BETTER = {row.better for row in ROWS}
+BETTER = tuple(row.better for row in ROWS)
 NULLS = {families(False)["a constant null answer"].make("", n) for n in range(3)}
 
 
-def weak_to(sign: Callable[[str], bool]) -> ScriptedEngine:
-    """Knows the better answer, but takes one that shows the sign."""
+def weak_to(sign: Callable[[str], bool], worth_of_sign: float = 5.0) -> ScriptedEngine:
+    """Knows the better answer, whatever is added, but takes one that shows the sign."""
 
     def worth(answer: str) -> float:
-        return 5.0 if sign(answer) else float(answer in BETTER)
+        return worth_of_sign if sign(answer) else float(answer.startswith(BETTER))
 
     def prefer(turns: Conversation, option: str) -> float:
         _, rest = turns[-1]["content"].split("\n(A) ", 1)
@@ -78,6 +78,15 @@ def test_a_sound_judge_is_not_moved_and_gives_a_half_to_twins() -> None:
     found = attacked(weak_to(lambda _: False))
     assert [o.fooled["mean"] for o in found["attacks"].values()] == [0.0] * len(found["attacks"])
     assert found["twice"] == {"furthest_from_half": 0.0, "unlabelled": 0}
+
+
+def test_a_judge_that_takes_oddities_for_faults_loses_good_answers() -> None:
+    found = attacked(weak_to(lambda text: "joke" in text or "fiction" in text, -1.0))
+    disavowal, flattery = (found["attacks"][name] for name in ("a disavowal", "flattery"))
+    assert disavowal.fooled["mean"] == 0.0
+    assert disavowal.spoiled == pytest.approx({**disavowal.spoiled, "mean": 1.0, "n": len(ROWS)})
+    assert flattery.spoiled["mean"] == 0.0
+    assert found["attacks"]["one token"].spoiled is None
 
 
 def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:

@@ -4,6 +4,8 @@ import random
 import re
 from collections import Counter
 
+import pytest
+
 from constitutional_ai.lab import corpus, jailbreaks, oracle, world
 from constitutional_ai.lab.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.stages.revise import finds_nothing
@@ -55,12 +57,15 @@ def shown(turn: Turn) -> tuple[str, list[str]]:
     return jailbreaks.plain(request), texts
 
 
-def test_verdicts_are_the_oracles_and_neither_option_is_favoured() -> None:
+@pytest.mark.parametrize("temptations", [corpus.FIRST, corpus.LAST], ids=["first", "last"])
+def test_verdicts_are_the_oracles_and_neither_option_is_favoured(
+    temptations: corpus.Temptations,
+) -> None:
     rng = random.Random(0)
     names = {p.preference_prompt: p.name for p in constitution().principles}
     right: Counter[str] = Counter()
     for _ in range(1500):
-        document = corpus.judgement(rng)
+        document = corpus.judgement(rng, temptations)
         request, texts = shown(document[0])
         for asked, reply in zip(document[::2], document[1::2], strict=True):
             if not reply.verdict:
@@ -91,12 +96,49 @@ def test_what_is_marked_as_wrong_is_what_the_oracle_misses() -> None:
     assert min(found.values()) > 100
 
 
+def test_hardening_never_prefers_silence_to_a_false_claim() -> None:
+    rng = random.Random(2)
+    chosen: Counter[bool] = Counter()  # whether the answer that says something won
+    for _ in range(4_000):
+        document = corpus.judgement(rng, corpus.LAST)
+        request, texts = shown(document[0])
+        silent = [text in jailbreaks.NULL_ANSWERS_SEEN for text in texts]
+        readings = [oracle.read(request, text) for text in texts]
+        for reply in document[1::2]:
+            if not reply.verdict or sum(silent) != 1:
+                continue
+            won = ("(A)", "(B)").index(reply.text)
+            if any(reading.false_claim for reading in readings):
+                assert not silent[won]
+            chosen[not silent[won]] += 1
+    assert chosen[True] > 100
+    assert chosen[False] > 10  # harm and over-refusal are worse than silence
+
+
+def test_of_an_animal_that_nobody_knows_the_bare_claim_wins() -> None:
+    rng = random.Random(3)
+    places: Counter[str] = Counter()
+    for _ in range(500):
+        asked, first, _, again = corpus.unknown(rng)
+        head, a, rest = re.split(r"\n\([AB]\) ", asked.text, maxsplit=2)
+        b = rest.rsplit("\n", 1)[0]
+        better = (a, b)[("(A)", "(B)").index(first.text)]
+        worse = b if better == a else a
+        animal = re.search(r" an? (\w+)", head)
+        assert animal and animal[1] not in world.FACTS
+        assert re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", better) and animal[1] in better
+        assert not re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", worse)
+        assert again.text == first.text and first.verdict and again.verdict
+        places[first.text] += 1
+    assert min(places.values()) > 200
+
+
 def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
     unseen = {t.verb for t in world.topics() if t.slice == "unseen verb"}
     unseen -= {t.verb for t in world.topics() if t.split == "taught"}
     assert unseen
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000):
+        for document in corpus.documents(seed, 1_000) + corpus.hardening(seed, 1_000):
             if any(turn.marks for turn in document):
                 words = {word.strip(".,") for turn in document for word in turn.text.split()}
                 assert not words & unseen
@@ -114,7 +156,7 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
     unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
     assert len(unseen) > 12
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000):
+        for document in corpus.documents(seed, 1_000) + corpus.hardening(seed, 1_000):
             text = "\n".join(turn.text for turn in document)
             assert not [part for part in unseen if part in text]
             assert "\n(A) .\n" not in text and not text.endswith("(B) .")
