@@ -9,6 +9,7 @@ import pytest
 
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.judging import calibration
+from constitutional_ai.records import content_hash
 from constitutional_ai.settings import LabelSettings
 
 
@@ -30,6 +31,16 @@ def test_the_temperature_of_a_judge_that_is_too_sure_is_found_on_the_other_half(
     assert after["ece"] < 0.03
     assert after["brier"] < before["brier"]
     assert 1800 < after["n"] < 2200
+
+
+def test_what_is_measured_is_the_half_that_did_not_fit() -> None:
+    """Right on one half, wrong on the other: whichever half fits, the figures are the other's."""
+    ids = [f"pair {n}" for n in range(400)]
+    fitted = [int(content_hash("calibration", id_), 16) % 2 == 0 for id_ in ids]
+    labels = [float(fits) for fits in fitted]
+    _, before, _ = calibration.fit([0.9] * len(ids), labels, ids)
+    assert before["n"] == fitted.count(False)
+    assert before["brier"] == pytest.approx(0.9**2)
 
 
 def test_brier_score_by_hand() -> None:
