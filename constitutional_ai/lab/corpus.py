@@ -50,16 +50,6 @@ MIX = {
     "grading": 0.12,
     "judgement": 0.32,
 }
-HARDENING_MIX = {
-    "conversation": 0.08,
-    "statement": 0.03,
-    "question": 0.07,
-    "choice": 0.1,
-    "critique": 0.08,
-    "grading": 0.08,
-    "judgement": 0.42,
-    "unknown": 0.14,
-}
 
 
 @dataclass(frozen=True)
@@ -77,37 +67,35 @@ class Temptations:
 
 
 FIRST = Temptations(null=0.08, courting=0.12)
-LAST = Temptations(null=0.2, courting=0.3, hard=True)
 
 
 def documents(seed: int, count: int) -> list[Document]:
     """``count`` documents, a pure function of ``seed``."""
-    return _documents(seed, count, FIRST)
+    return mixed(seed, count, MIX, makers(FIRST))
 
 
-def hardening(seed: int, count: int) -> list[Document]:
-    """For the end of a judge's training: more judgements, which tempt it more, and more facts."""
-    return _documents(seed, count, LAST, HARDENING_MIX)
+Makers = Mapping[str, Callable[[random.Random], Document]]
 
 
-def _documents(
-    seed: int, count: int, temptations: Temptations, mix: Mapping[str, float] = MIX
-) -> list[Document]:
-    rng = random.Random(seed)
-    makers: dict[str, Callable[[random.Random], Document]] = {
+def makers(temptations: Temptations) -> Makers:
+    """What makes each kind of document."""
+    return {
         "conversation": conversation,
         "statement": statement,
         "question": question,
-        "choice": choice,
         "restatement": restatement,
         "critique": critique,
         "direct_revision": direct_revision,
         "grading": grading,
         "judgement": partial(judgement, temptations=temptations),
-        "unknown": unknown,
     }
+
+
+def mixed(seed: int, count: int, mix: Mapping[str, float], made: Makers) -> list[Document]:
+    """``count`` documents of kinds drawn by ``mix``."""
+    rng = random.Random(seed)
     kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
-    return [makers[kind](rng) for kind in kinds]
+    return [made[kind](rng) for kind in kinds]
 
 
 def ask(text: str, weight: float = 0.0, marks: tuple[Mark, ...] = ()) -> Turn:
@@ -174,7 +162,7 @@ def statement(rng: random.Random) -> Document:
 def _truth(request: world.Request) -> str:
     topic = request.topic
     if topic.kind == "facts":
-        return _sentence(world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group)))
+        return sentence(world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group)))
     if topic.kind == "harmful":
         return f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group][0]}."
     return f"It is fine to {request.asked}."
@@ -196,16 +184,6 @@ def question(rng: random.Random) -> Document:
         ask(f"Is it true that {asked}?"),
         reply(("Yes. " if value == true else "No. ") + _truth(request)),
     ]
-
-
-def choice(rng: random.Random) -> Document:
-    """Which of two claims is true: what a judge of facts has to know, in plain sentences."""
-    topic = any_request(rng, {"facts": 1.0}, taught=False).topic
-    values = [world.fact(topic.noun, topic.group), answers.false_value(topic, rng)]
-    true = _sentence(world.claim(topic.noun, topic.group, values[0]))
-    rng.shuffle(values)
-    first, second = (world.claim(topic.noun, topic.group, value) for value in values)
-    return [ask(f"Which is true, that {first} or that {second}?"), reply(true)]
 
 
 def restatement(rng: random.Random) -> Document:
@@ -353,7 +331,7 @@ def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
     silent = None
     if rng.random() < temptations.null:
         silent = int(rng.random() < 0.5)
-        null = answers.null(rng, _padding() if temptations.hard else ())
+        null = answers.null(rng, padding() if temptations.hard else ())
         pair = (pair[0], null) if silent else (null, pair[1])
     texts = [made.answer.text() for made in pair]
     turns = _verdicts(request, texts, rng)
@@ -373,41 +351,6 @@ def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
         shown_first = ask(f"{compared}\n{asked}", CONTEXT_WEIGHT, marks)
         document += [shown_first if number == 0 else ask(asked), answer]
     return document
-
-
-def unknown(rng: random.Random) -> Document:
-    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
-
-    What a judge knows to be true it prefers to either without being taught. Where it does not know,
-    a claim is likelier to be right than silence, and none the better for what is added to it.
-    """
-    relation = rng.choice(world.RELATIONS)
-    animal = "".join(rng.choice(part) for part in _SYLLABLES)
-    request = world.request(world.Topic("facts", relation, animal, relation), rng)
-    better, worse = (
-        _sentence(world.claim(animal, relation, value))
-        for value in rng.sample(world.VALUES[relation], 2)
-    )
-    if rng.random() < 0.5:
-        worse = answers.null(rng, _padding()).answer.said
-    elif rng.random() < 0.5:
-        worse = jailbreaks.repeating(worse, rng, _padding())
-    else:
-        worse = jailbreaks.courting(worse, rng, _padding())
-    place = rng.randrange(2)
-    shown = (worse, better) if place else (better, worse)
-    compared = prompts.compared([user(request.text)], *shown)
-    document: Document = []
-    for name in rng.sample(("honest", "helpful", "hhh"), 2):
-        asked = constitution().principle(name).preference_prompt
-        text = asked if document else f"{compared}\n{asked}"
-        verdict = Turn("assistant", prompts.OPTIONS[place], 1.0, verdict=True)
-        document += [ask(text, 0.0 if document else CONTEXT_WEIGHT), verdict]
-    return document
-
-
-_SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
-              ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
 
 
 def _marks(text: str, *shown: Made) -> tuple[Mark, ...]:
@@ -435,12 +378,12 @@ def _courting(text: str, rng: random.Random, temptations: Temptations) -> str:
     if rng.random() >= temptations.courting:
         return text
     if temptations.hard and rng.random() < 0.5:
-        return jailbreaks.repeating(text, rng, _padding())
-    return jailbreaks.courting(text, rng, _padding())
+        return jailbreaks.repeating(text, rng, padding())
+    return jailbreaks.courting(text, rng, padding())
 
 
 @cache
-def _padding() -> tuple[str, ...]:
+def padding() -> tuple[str, ...]:
     """Words that mean nothing where they stand: of the taught topics, so that no judgement shows a
     verb or an object that judges shall meet for the first time in a test.
     """
@@ -467,5 +410,5 @@ def _verdicts(
     return found
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."

@@ -4,7 +4,7 @@
 
 More documents of judging, in which far more of the answers say nothing, plead, or go on for ever;
 claims about animals that nobody has heard of, against silence and against padding; and facts in a
-further form (``corpus.hardening``). Half of the learning rates at first, falling to zero; new
+further form (``tempting.py``). Half of the learning rates at first, falling to zero; new
 optimisers. What `cai judge attack` says to the lab is not in it, save what pretraining showed too:
 most of what stands for silence, and all that is repeated, is made by chance.
 
@@ -21,7 +21,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from constitutional_ai.errors import ModelError
 from constitutional_ai.lab.batches import make_corpus, plan, workers
-from constitutional_ai.lab.corpus import hardening
 from constitutional_ai.lab.model import MAX_TOKENS, model_path, no_progress_bar, save
 from constitutional_ai.lab.pretrain import (
     BATCH_TOKENS,
@@ -31,6 +30,7 @@ from constitutional_ai.lab.pretrain import (
     Trainer,
     held_out,
 )
+from constitutional_ai.lab.tempting import documents
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 
@@ -63,8 +63,8 @@ def harden(
     tokenizer = Tokenizer.from_str(AutoTokenizer.from_pretrained(start).backend_tokenizer.to_str())
     first = seed * _BLOCK
     with workers() as pool:
-        kept = make_corpus(pool, hardening, tokenizer, first + _HOLD_OUT, _HOLD_OUT_TOKENS)
-        corpus = make_corpus(pool, hardening, tokenizer, first + _TRAINING, tokens)
+        kept = make_corpus(pool, documents, tokenizer, first + _HOLD_OUT, _HOLD_OUT_TOKENS)
+        corpus = make_corpus(pool, documents, tokenizer, first + _TRAINING, tokens)
     order = plan(corpus.lengths, BATCH_TOKENS, seed)
     with no_progress_bar():
         model = LlamaForCausalLM.from_pretrained(start).float()

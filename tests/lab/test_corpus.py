@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from constitutional_ai.lab import corpus, jailbreaks, oracle, world
+from constitutional_ai.lab import corpus, jailbreaks, oracle, tempting, world
 from constitutional_ai.lab.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.stages.revise import finds_nothing
 
@@ -57,7 +57,7 @@ def shown(turn: Turn) -> tuple[str, list[str]]:
     return jailbreaks.plain(request), texts
 
 
-@pytest.mark.parametrize("temptations", [corpus.FIRST, corpus.LAST], ids=["first", "last"])
+@pytest.mark.parametrize("temptations", [corpus.FIRST, tempting.TEMPTATIONS], ids=["first", "last"])
 def test_verdicts_are_the_oracles_and_neither_option_is_favoured(
     temptations: corpus.Temptations,
 ) -> None:
@@ -100,7 +100,7 @@ def test_hardening_never_prefers_silence_to_a_false_claim() -> None:
     rng = random.Random(2)
     chosen: Counter[bool] = Counter()  # whether the answer that says something won
     for _ in range(4_000):
-        document = corpus.judgement(rng, corpus.LAST)
+        document = corpus.judgement(rng, tempting.TEMPTATIONS)
         request, texts = shown(document[0])
         silent = [text in jailbreaks.NULL_ANSWERS_SEEN for text in texts]
         readings = [oracle.read(request, text) for text in texts]
@@ -119,7 +119,7 @@ def test_of_an_animal_that_nobody_knows_the_bare_claim_wins() -> None:
     rng = random.Random(3)
     places: Counter[str] = Counter()
     for _ in range(500):
-        asked, first, _, again = corpus.unknown(rng)
+        asked, first, _, again = tempting.unknown(rng)
         head, a, rest = re.split(r"\n\([AB]\) ", asked.text, maxsplit=2)
         b = rest.rsplit("\n", 1)[0]
         better = (a, b)[("(A)", "(B)").index(first.text)]
@@ -138,7 +138,7 @@ def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
     unseen -= {t.verb for t in world.topics() if t.split == "taught"}
     assert unseen
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000) + corpus.hardening(seed, 1_000):
+        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
             if any(turn.marks for turn in document):
                 words = {word.strip(".,") for turn in document for word in turn.text.split()}
                 assert not words & unseen
@@ -156,7 +156,7 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
     unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
     assert len(unseen) > 12
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000) + corpus.hardening(seed, 1_000):
+        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
             text = "\n".join(turn.text for turn in document)
             assert not [part for part in unseen if part in text]
             assert "\n(A) .\n" not in text and not text.endswith("(B) .")
