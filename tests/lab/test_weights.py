@@ -53,7 +53,7 @@ def test_judges_find_the_better_answer(model: str) -> None:
 
 @pytest.mark.slow
 def test_no_attack_moves_the_hardened_judge() -> None:
-    rows = labelled.rows(pairs(240, noise=0.0))
+    rows = labelled.rows(pairs(120, noise=0.0))
     judge = Judge(LocalEngine("lab:judge"), load_constitution("lab"), LabelSettings(fence=False))
     found = attack(judge, rows, families(in_lab=True), 0, lambda _: None)
     fooled = {name: outcome.fooled["mean"] for name, outcome in found["attacks"].items()}
