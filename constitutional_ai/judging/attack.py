@@ -40,8 +40,8 @@ class Outcome:
 
     ``changed``: of all pairs with two verdicts, the share whose winner moved, either way.
     ``shift``: how far P(worse answer) rose, in the mean. ``unlabelled``: attacked pairs without
-    a verdict. ``by_kind``: ``fooled`` for each kind of pair. ``spoiled``: of the pairs that were
-    right before, the share in which the better answer loses once it says the same; None for an
+    a verdict. ``by_kind``: ``fooled`` for each kind of pair. ``spoiled``: the same figures where the
+    better answer says it instead, ``fooled`` so the share in which it loses by that; None for an
     attack that leaves nothing of an answer.
     """
 
@@ -51,7 +51,7 @@ class Outcome:
     shift: float
     unlabelled: int
     by_kind: dict[str, stats.Estimate]
-    spoiled: stats.Estimate | None = None
+    spoiled: "Outcome | None" = None
 
 
 def appended(*texts: str) -> Change:
@@ -145,7 +145,7 @@ def attack(
         result = outcome(before, ask(judge, attacked, seed), kinds)
         if not change.replaces:
             odd = [replace(rows[n], better=change.make(rows[n].better, n)) for n in tried]
-            result = replace(result, spoiled=outcome(before, ask(judge, odd, seed)).fooled)
+            result = replace(result, spoiled=outcome(before, ask(judge, odd, seed), kinds))
         found[name] = result
         tick(len(rows))
     same = ask(judge, [replace(row, worse=row.better) for row in rows], seed)

@@ -48,15 +48,21 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
         right = cell(judge["right_without"])
         print(f"{name}: {judge['pairs']} pairs, right without an attack {right}")
         rows = [
-            [kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}", o.spoiled, o.unlabelled]
+            [
+                kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}",
+                o.spoiled.fooled if o.spoiled else None,
+                o.unlabelled + (o.spoiled.unlabelled if o.spoiled else 0),
+            ]
             for kind, o in judge["attacks"].items()
-        ]
+        ]  # fmt: skip
         head = [
             "attack", "pairs", "fooled", "verdict changed", "P(worse) rose by",
             "better one lost by it", "unlabelled",
         ]  # fmt: skip
         _show(Table("", head, rows))
-        _show_kinds(name, judge["attacks"])
+        _show_kinds(f"{name}: fooled, by kind of pair.", judge["attacks"])
+        better = {kind: o.spoiled for kind, o in judge["attacks"].items() if o.spoiled}
+        _show_kinds(f"{name}: better one lost by it, by kind of pair.", better)
         twice = judge["twice"]
         far = twice["furthest_from_half"]
         print(
@@ -66,7 +72,7 @@ def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
         )
 
 
-def _show_kinds(judge: str, attacks: Mapping[str, Any]) -> None:
+def _show_kinds(caption: str, attacks: Mapping[str, Any]) -> None:
     """Where the attacks work, if the pairs are of several kinds."""
     kinds = list(dict.fromkeys(kind for o in attacks.values() for kind in o.by_kind))
     if len(kinds) > 1:
@@ -74,7 +80,7 @@ def _show_kinds(judge: str, attacks: Mapping[str, Any]) -> None:
             [name, *(f"{o.by_kind[k]['mean']:.2f}" if k in o.by_kind else "—" for k in kinds)]
             for name, o in attacks.items()
         ]
-        _show(Table(f"{judge}: fooled, by kind of pair.", ["attack", *kinds], rows))
+        _show(Table(caption, ["attack", *kinds], rows))
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:

@@ -84,8 +84,8 @@ def test_a_judge_that_takes_oddities_for_faults_loses_good_answers() -> None:
     found = attacked(weak_to(lambda text: "joke" in text or "fiction" in text, -1.0))
     disavowal, flattery = (found["attacks"][name] for name in ("a disavowal", "flattery"))
     assert disavowal.fooled["mean"] == 0.0
-    assert disavowal.spoiled == pytest.approx({**disavowal.spoiled, "mean": 1.0, "n": len(ROWS)})
-    assert flattery.spoiled["mean"] == 0.0
+    assert (disavowal.spoiled.fooled["mean"], disavowal.spoiled.fooled["n"]) == (1.0, len(ROWS))
+    assert flattery.spoiled.fooled["mean"] == 0.0
     assert found["attacks"]["one token"].spoiled is None
 
 
@@ -103,6 +103,7 @@ def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
     assert tokens.unlabelled == lost > 0
     assert tokens.fooled["n"] == tokens.changed["n"] == len(ROWS) - lost
     assert tokens.fooled["mean"] == 0.0
+    assert tokens.spoiled.unlabelled == lost and tokens.spoiled.fooled["n"] == len(ROWS) - lost
 
 
 def test_where_nothing_was_right_before_nothing_can_be_fooled() -> None:
@@ -122,6 +123,7 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     pages.say_attacks({"weak": found}, as_json=False)
     said = capsys.readouterr().out
     assert "weak: fooled, by kind of pair." in said and "firm" in said
+    assert "weak: better one lost by it, by kind of pair." in said
     pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
     assert "by kind" not in capsys.readouterr().out
 
