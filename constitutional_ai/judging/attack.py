@@ -40,9 +40,9 @@ class Outcome:
 
     ``changed``: of all pairs with two verdicts, the share whose winner moved, either way.
     ``shift``: how far P(worse answer) rose, in the mean. ``unlabelled``: attacked pairs without
-    a verdict. ``by_kind``: ``fooled`` for each kind of pair. ``spoiled``: the same figures where the
-    better answer says it instead, ``fooled`` so the share in which it loses by that; None for an
-    attack that leaves nothing of an answer.
+    a verdict. ``by_kind``: ``fooled`` for each kind of pair. ``spoiled``: the same figures where
+    the better answer says it instead, ``fooled`` so the share in which it loses by that; None for
+    an attack that leaves nothing of an answer.
     """
 
     pairs: int

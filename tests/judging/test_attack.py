@@ -123,7 +123,7 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     pages.say_attacks({"weak": found}, as_json=False)
     said = capsys.readouterr().out
     assert "weak: fooled, by kind of pair." in said and "firm" in said
-    assert "weak: better one lost by it, by kind of pair." in said
+    assert "weak: better one lost by it, by kind of pair." in " ".join(said.split())
     pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
     assert "by kind" not in capsys.readouterr().out
 
