@@ -69,14 +69,25 @@ def _place(result: Result, cell: Cell, xmetric: str) -> float | None:
 
 def _dots(drawn: Dots, result: Result) -> Figure | None:
     names = result.lines(axis.metric for axis in drawn.axes)
+    one_range = _range(result, drawn.alike)
     columns = [
         comparing.Column(
-            axis.label, comparing.by_name(names, _of(result, axis.metric)), axis.bounds
+            axis.label,
+            comparing.by_name(names, _of(result, axis.metric)),
+            one_range if axis in drawn.alike else axis.bounds,
         )
         for axis in drawn.axes
     ]
     columns = [column for column in columns if any(column.values)]
     return comparing.dots(names, columns) if columns else None
+
+
+def _range(result: Result, axes: tuple[Axis, ...]) -> tuple[float, float] | None:
+    """From the lowest to the highest end of all their intervals."""
+    found = [estimate for axis in axes for estimate in _of(result, axis.metric).values()]
+    ends = [one[key] for one in found for key in ("mean", "low", "high")]
+    finite = [end for end in ends if math.isfinite(end)]
+    return (min(finite), max(finite)) if finite and min(finite) < max(finite) else None
 
 
 def _of(result: Result, metric: str) -> Mapping[str, Estimate]:

@@ -136,7 +136,7 @@ STUDY = Study(
             x="sqrt_kl",
             only=(label(0), label(0, "mean"), label(0, "min")),
         ),
-        "overoptimisation-monitor": Dots((PEAK, STOP, END, STOPPED)),
+        "overoptimisation-monitor": Dots((PEAK, STOP, END, STOPPED), alike=(PEAK, STOP, END)),
     },
     table=(KL, PEAK, STOP, END, STOPPED, AFTER),
     caveats=(

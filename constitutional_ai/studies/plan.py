@@ -76,9 +76,12 @@ class Lines:
 
 @dataclass(frozen=True)
 class Dots:
-    """A row for each line, a column for each axis, a mark with its interval."""
+    """A row for each line, a column for each axis, a mark with its interval. The axes ``alike``
+    measure one quantity and have one range, so that marks below each other can be compared.
+    """
 
     axes: tuple[Axis, ...]
+    alike: tuple[Axis, ...] = ()
 
 
 @dataclass(frozen=True)

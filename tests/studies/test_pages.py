@@ -9,7 +9,7 @@ import pytest
 
 from constitutional_ai.studies import drawing, pages
 from constitutional_ai.studies.cells import Result, load, save
-from constitutional_ai.studies.plan import Axis, Lines, Study
+from constitutional_ai.studies.plan import Axis, Dots, Lines, Study
 
 VALUES = {
     ("β", "kl", 0): [0.1, 0.2, 0.3],
@@ -45,6 +45,20 @@ def test_axes_are_named_and_intervals_drawn(toy: Study, make_result: Any, tmp_pa
     for text in ("β (nats)", "2 β", "variant"):
         assert f">{text}</text>" in svg
     assert "FillBetweenPolyCollection" in svg or "PolyCollection" in svg
+
+
+def test_columns_of_one_quantity_have_one_range(toy: Study, make_result: Any) -> None:
+    kl, twice, other = (Axis(name, name) for name in ("kl", "twice", "other"))
+    values = {
+        ("β", "kl", 0): [1.0] * 3,
+        ("β", "twice", 0): [5.0] * 3,
+        ("β", "other", 0): [90.0] * 3,
+    }
+    study = replace(toy, figures={"rows": Dots((kl, twice, other), alike=(kl, twice))})
+    figure = drawing.draw(study, make_result("toy", values))["rows"]
+    first, second, third = (axes.get_xlim() for axes in figure.axes)
+    assert first == second and first[0] < 1 < 5 < first[1] < 90
+    assert third[0] > first[1]
 
 
 def test_the_html_page_fetches_nothing_and_escapes(toy: Study, make_result: Any) -> None:
