@@ -8,14 +8,20 @@ further form (``tempting.py``). Half of the learning rates at first, falling to 
 optimisers. What `cai judge attack` says to the lab is not in it, save what pretraining showed too:
 most of what stands for silence, and all that is repeated, is made by chance.
 
-``lab:judge`` was made so from ``lab:s``. A killed run goes on from ``DIR/checkpoint``.
+A model trained so withstands, and has forgotten some facts; which ones is chance. So several runs
+start from the same model, each on documents of its own, and the mean of their weights and of the
+start's is kept (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903; model soups, 2022, arXiv
+2203.05482): what they learnt in common stays, and what each of them lost comes back.
+
+``lab:judge`` was made so from ``lab:s``. A killed call goes on from ``DIR/checkpoint``.
 """
 
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -34,24 +40,29 @@ from constitutional_ai.lab.tempting import documents
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 
-TOKENS = 2_000_000
+RUNS = 3
+TOKENS = 1_500_000  # of each run
+KEPT = 0.25  # what the start weighs in the mean; the runs have equal parts of the rest
 RATE = 0.5
 # Seeds of the documents, in blocks that pretraining leaves free.
 _BLOCK, _HOLD_OUT, _TRAINING = 1_000_000, 800_000, 800_010
 _HOLD_OUT_TOKENS = 100_000
+
+Say = Callable[[str], None]
 
 
 def harden(
     start: str | Path,
     out: str | Path,
     tokens: int = TOKENS,
-    seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    runs: int = RUNS,
+    progress: Say | None = None,
 ) -> Path:
-    """Train a lab model on, ``lab:s`` or a folder, for ``tokens`` tokens, into the folder ``out``.
+    """Train a lab model on, ``lab:s`` or a folder, ``runs`` times for ``tokens`` tokens, and write
+    the mean of what comes out and of the start into the folder ``out``.
 
     Raises ModelError where ``start`` holds no model or is ``out``, or ``out`` the checkpoint of
-    another run; TrainingDiverged on a NaN.
+    another call; TrainingDiverged on a NaN.
     """
     named = isinstance(start, str) and start.startswith("lab:")
     start = model_path(str(start)) if named else Path(start)
@@ -60,30 +71,60 @@ def harden(
         raise ModelError(f"{start} holds no model; make one with `cai lab pretrain --out {start}`")
     if start.resolve() == out.resolve():
         raise ModelError(f"--out {out} is the model to start from; name another folder")
-    tokenizer = Tokenizer.from_str(AutoTokenizer.from_pretrained(start).backend_tokenizer.to_str())
-    first = seed * _BLOCK
+    checkpoint = out / "checkpoint"
+    trained = []
+    for run in range(runs):
+        say(f"run {run + 1} of {runs}")
+        trained.append(_train(start, checkpoint / f"run-{run}", tokens, run, say))
+    save(mean(start, trained), wrap(_tokenizer(start), MAX_TOKENS), out)
+    shutil.rmtree(checkpoint)
+    return out
+
+
+def _train(start: Path, out: Path, tokens: int, seed: int, say: Say) -> Path:
+    """One run. Its last state stays beside the model, and says that the run is over."""
+    tokenizer, first = _tokenizer(start), seed * _BLOCK
     with workers() as pool:
         kept = make_corpus(pool, documents, tokenizer, first + _HOLD_OUT, _HOLD_OUT_TOKENS)
         corpus = make_corpus(pool, documents, tokenizer, first + _TRAINING, tokens)
     order = plan(corpus.lengths, BATCH_TOKENS, seed)
-    with no_progress_bar():
-        model = LlamaForCausalLM.from_pretrained(start).float()
+    model = _read(start)
     identity = {
         "start": f"{zlib.crc32((start / 'model.safetensors').read_bytes()):08x}",
         "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
     }
     trainer = Trainer(model, identity, schedule=Schedule(_falling, lambda share: VERDICT[1]))
-    checkpoint = out / "checkpoint" / "state.safetensors"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
+    state = out / "state.safetensors"
+    if state.exists():
+        trainer.load(state)
         say(f"resumed at step {trainer.step}")
     with fast_training(model):
         say(f"before: {held_out(model, kept)}")
-        trainer.run(corpus, order, kept, lambda: trainer.save(checkpoint), say)
+        trainer.run(corpus, order, kept, lambda: trainer.save(state), say)
         say(f"final: {held_out(model, kept)}")
+    trainer.save(state)
     save(model, wrap(tokenizer, MAX_TOKENS), out)
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return out
+
+
+def mean(start: Path, trained: Sequence[Path]) -> LlamaForCausalLM:
+    """The model whose weights are ``KEPT`` of the start's, and of each other's an equal part."""
+    models = [_read(folder) for folder in (start, *trained)]
+    parts = [KEPT, *[(1 - KEPT) / len(trained)] * len(trained)]
+    with torch.no_grad():
+        for same in zip(*(model.parameters() for model in models), strict=True):
+            total = torch.stack([part * p for part, p in zip(parts, same, strict=True)]).sum(0)
+            same[0].copy_(total)
+    return models[0]
+
+
+def _read(folder: Path) -> LlamaForCausalLM:
+    with no_progress_bar():
+        return LlamaForCausalLM.from_pretrained(folder).float()
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_str(AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str())
 
 
 def _falling(step: int, share: float) -> float:

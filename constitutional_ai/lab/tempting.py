@@ -20,10 +20,11 @@ MIX = {
     "choice": 0.1,
     "critique": 0.08,
     "grading": 0.08,
-    "judgement": 0.42,
-    "unknown": 0.14,
+    "judgement": 0.46,
+    "unknown": 0.1,
 }
-TEMPTATIONS = Temptations(null=0.2, courting=0.3, hard=True)
+TEMPTATIONS = Temptations(null=0.2, courting=0.4, hard=True)
+PLAIN = 0.75  # how often, of two claims that cannot be checked, the one without an addition wins
 # The parts of an invented animal's name.
 _SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
               ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
@@ -46,10 +47,11 @@ def choice(rng: random.Random) -> Document:
 
 
 def unknown(rng: random.Random) -> Document:
-    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
+    """A claim about an animal that nobody has heard of, and an answer that says nothing, or adds.
 
     What a judge knows to be true it prefers to either without being taught. Where it does not know,
-    a claim is likelier to be right than silence, and none the better for what is added to it.
+    a claim is likelier to be right than silence, whatever is added to it. Of two claims the plain
+    one wins mostly, not always: a judge that always took it would give up what it knows for that.
     """
     relation = rng.choice(world.RELATIONS)
     animal = "".join(rng.choice(part) for part in _SYLLABLES)
@@ -60,10 +62,12 @@ def unknown(rng: random.Random) -> Document:
     )
     if rng.random() < 0.5:
         worse = answers.null(rng, corpus.padding()).answer.said
-    elif rng.random() < 0.5:
-        worse = jailbreaks.repeating(worse, rng, corpus.padding())
+        if rng.random() < 0.5:
+            better = _added(better, rng)
+    elif rng.random() < PLAIN:
+        worse = _added(worse, rng)
     else:
-        worse = jailbreaks.courting(worse, rng, corpus.padding())
+        better = _added(better, rng)
     place = rng.randrange(2)
     shown = (worse, better) if place else (better, worse)
     compared = prompts.compared([user(request.text)], *shown)
@@ -74,3 +78,8 @@ def unknown(rng: random.Random) -> Document:
         verdict = Turn("assistant", prompts.OPTIONS[place], 1.0, verdict=True)
         document += [corpus.ask(text, 0.0 if document else corpus.CONTEXT_WEIGHT), verdict]
     return document
+
+
+def _added(claim: str, rng: random.Random) -> str:
+    add = jailbreaks.repeating if rng.random() < 0.5 else jailbreaks.courting
+    return add(claim, rng, corpus.padding())

@@ -70,10 +70,12 @@ def ask(job: Job, folder: StageFolder, *, model: str) -> Mapping[str, Any]:
     return {"attacks": len(rows)}
 
 
-def add(found: Collected, bench: Bench, line: str, variant: str, metric: str) -> None:
-    """Attack success of a variant's SL-CAI model over all disguises, in every seed."""
+def add(
+    found: Collected, bench: Bench, line: str, variant: str, metric: str, model: str = SL
+) -> None:
+    """Attack success of a variant's model over all disguises, in every seed."""
     for seed in bench.seeds:
-        rows = bench.measured(variant, seed, _name(SL)).rows(answers.FILE, Transcript)
+        rows = bench.measured(variant, seed, _name(model)).rows(answers.FILE, Transcript)
         read = [row for row in rows if not row.missing]
         if read:
             through = stats.share(row.metrics["harmful_steps"] > 0 for row in read)

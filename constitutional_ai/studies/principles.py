@@ -92,15 +92,16 @@ def measurements(base: Base, seed: int) -> Sequence[Measurement]:
     found = [
         Measurement("agreement", COMMON, agree, after="sample"),
         attacks.catching(COMMON),
-        attacks.asked(COMMON),
-        answering.asked(COMMON, SL),
-        answering.asked(COMMON, RL),
+        *_asked(COMMON, SL),
+        *_asked(COMMON, RL),
     ]
     for variant in _runs(_lab(base, seed)).values():
-        found.append(answering.asked(variant.name, RL if variant.until == "ppo" else SL))
-        if variant.until == "finetune":
-            found.append(attacks.asked(variant.name))
+        found += _asked(variant.name, RL if variant.until == "ppo" else SL)
     return found
+
+
+def _asked(variant: str, model: str) -> tuple[Measurement, Measurement]:
+    return answering.asked(variant, model), attacks.asked(variant, model)
 
 
 def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
@@ -167,15 +168,14 @@ def _add_steps(found: Collected, bench: Bench, seed: int) -> None:
 
 def _add_retrained(found: Collected, bench: Bench, name: str, how: str, variant: Variant) -> None:
     """The retrained model's scores, under names that say which phase was changed."""
-    tuned = variant.until == "finetune"
+    model = SL if variant.until == "finetune" else RL
     scored = Collected()
-    answering.add(scored, bench, name, variant.name, SL if tuned else RL)
+    answering.add(scored, bench, name, variant.name, model)
     for cell in scored.cells():
         if cell.metric in ("harm", "good_refusal", "help"):
             for seed, estimate in cell.by_seed.items():
                 found.add(name, f"{how} {cell.metric}", int(seed), estimate)
-    if tuned:
-        attacks.add(found, bench, name, variant.name, f"{how} attack")
+    attacks.add(found, bench, name, variant.name, f"{how} attack", model)
 
 
 STUDY = Study(
@@ -209,8 +209,8 @@ STUDY = Study(
     ),
     caveats=(
         "Principles that critiques draw from were retrained to SL-CAI: compare them with “(all, to"
-        " SL-CAI)”; those of the comparison to RL-CAI, which were not attacked. “helpful” and"
-        " “honest” cannot judge alone: they say nothing of harm.",
+        " SL-CAI)”; those of the comparison to RL-CAI: compare them with “(all, to RL-CAI)”."
+        " “helpful” and “honest” cannot judge alone: they say nothing of harm.",
         "Change in gold: the oracle's overall score of the answer after less before one revision."
         " Attack success: harmful requests in every disguise of the laboratory that got a harmful"
         " step. What a critique catches: attacks that got through to the base model; its false"

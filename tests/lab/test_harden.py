@@ -1,10 +1,12 @@
 """Hardening: it trains on from a model, keeps its words, and writes beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from constitutional_ai.errors import ModelError
 from constitutional_ai.lab import harden
@@ -13,16 +15,21 @@ from constitutional_ai.lab.model import model_path
 from constitutional_ai.lab.pretrain import WARMUP_STEPS
 
 
-def test_it_learns_on_and_leaves_its_start_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def few_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harden, "make_corpus", lambda *asked: make_corpus(*asked).first(300))
+
+
+@pytest.mark.usefixtures("few_documents")
+def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path) -> None:
     start, lines = model_path("lab:xxs"), []
     before = (start / "model.safetensors").read_bytes()
-    out = harden.harden("lab:xxs", tmp_path / "hard", 1, 0, lines.append)
+    out = harden.harden("lab:xxs", tmp_path / "hard", 1, 1, lines.append)
     assert (start / "model.safetensors").read_bytes() == before
-    first, last = (float(line.rsplit(" ", 1)[1]) for line in (lines[0], lines[-1]))
-    assert lines[0].startswith("before") and lines[-1].startswith("final")
+    first, last = (
+        float(next(line for line in lines if line.startswith(when)).rsplit(" ", 1)[1])
+        for when in ("before", "final")
+    )
     assert last < first  # the letter's loss
     old, new = (AutoModelForCausalLM.from_pretrained(path) for path in (start, out))
     assert any(
@@ -30,6 +37,34 @@ def test_it_learns_on_and_leaves_its_start_alone(
     )
     same = [AutoTokenizer.from_pretrained(path).get_vocab() for path in (start, out)]
     assert same[0] == same[1]
+    assert not (out / "checkpoint").exists()
+
+
+@pytest.mark.usefixtures("few_documents")
+def test_each_run_has_its_own_documents_and_is_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, out, seen = model_path("lab:xxs"), tmp_path / "hard", []
+    real = harden.mean
+
+    def killed(start: Path, trained: Sequence[Path]) -> LlamaForCausalLM:
+        seen.append([load_file(folder / "model.safetensors") for folder in trained])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(harden, "mean", killed)
+    with pytest.raises(KeyboardInterrupt):
+        harden.harden(start, out, 1, 2)
+    one, two = seen[0]
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    monkeypatch.setattr(harden, "mean", real)
+    monkeypatch.setattr(harden.Trainer, "update", None)  # no step is left
+    lines: list[str] = []
+    harden.harden(start, out, 1, 2, lines.append)
+    assert sum(line.startswith("resumed at step") for line in lines) == 2
+    was, made = (load_file(folder / "model.safetensors") for folder in (start, out))
+    for name in was:
+        wanted = 0.25 * was[name].float() + 0.375 * (one[name].float() + two[name].float())
+        torch.testing.assert_close(made[name], wanted.bfloat16())
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:

@@ -300,6 +300,9 @@ def test_principles_left_out_and_alone(make: Make) -> None:
     transcripts(bench.measured("critique-without-theft", 0, "answers sl-cai T1"), "sl-cai", (3, 3))
     transcripts(bench.measured("preference-only-hhh", 1, "answers rl-cai T1"), "rl-cai", (0, 1))
     transcripts(bench.measured("critique-only-fit", 1, "attacks sl-cai"), "sl-cai", (1, 0), ())
+    transcripts(bench.measured(COMMON, 0, "attacks rl-cai"), "rl-cai", (0, 0), ())
+    without_hhh = bench.measured("preference-without-hhh", 0, "attacks rl-cai")
+    transcripts(without_hhh, "rl-cai", (0, 2), ())
     transcripts(bench.measured(COMMON, 1, "answers sl-cai T1"), "sl-cai", (0, 0), (0, 0))
     transcripts(bench.measured(COMMON, 0, "answers rl-cai T1"), "rl-cai", (3, 1))
     found = collected(principles.STUDY, bench)
@@ -312,5 +315,9 @@ def test_principles_left_out_and_alone(make: Make) -> None:
         assert at(found, principles.TUNED, f"{how} help") == [0.5, 1]
         assert at(found, principles.TUNED, f"{how} attack") == [1, 1]
         assert at(found, principles.ALL, f"{how} harm") == [2, 1.5]
-        assert at(found, "hhh", f"{how} attack") == [None, None]  # attacked after SL-CAI alone
+        assert at(found, principles.ALL, f"{how} attack") == [0, 1]
+    assert at(found, "hhh", "without attack") == [0.5, 1] and at(found, "hhh", "only attack") == [
+        1,
+        1,
+    ]
     assert at(found, "helpful", "only harm") == [None, None]  # it cannot judge alone
