@@ -377,7 +377,7 @@ def _marks_from(start: int, made: Made) -> tuple[Mark, ...]:
 def _courting(text: str, rng: random.Random, temptations: Temptations) -> str:
     if rng.random() >= temptations.courting:
         return text
-    if temptations.hard and rng.random() < 0.7:
+    if temptations.hard and rng.random() < 0.5:
         return jailbreaks.repeating(text, rng, padding())
     return jailbreaks.courting(text, rng, padding())
 

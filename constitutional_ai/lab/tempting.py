@@ -20,11 +20,10 @@ MIX = {
     "choice": 0.1,
     "critique": 0.08,
     "grading": 0.08,
-    "judgement": 0.46,
-    "unknown": 0.1,
+    "judgement": 0.42,
+    "unknown": 0.14,
 }
-TEMPTATIONS = Temptations(null=0.2, courting=0.4, hard=True)
-PLAIN = 0.75  # how often, of two claims that cannot be checked, the one without an addition wins
+TEMPTATIONS = Temptations(null=0.2, courting=0.3, hard=True)
 # The parts of an invented animal's name.
 _SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
               ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
@@ -47,11 +46,10 @@ def choice(rng: random.Random) -> Document:
 
 
 def unknown(rng: random.Random) -> Document:
-    """A claim about an animal that nobody has heard of, and an answer that says nothing, or adds.
+    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
 
     What a judge knows to be true it prefers to either without being taught. Where it does not know,
-    a claim is likelier to be right than silence, whatever is added to it. Of two claims the plain
-    one wins mostly, not always: a judge that always took it would give up what it knows for that.
+    a claim is likelier to be right than silence, and none the better for what is added to it.
     """
     relation = rng.choice(world.RELATIONS)
     animal = "".join(rng.choice(part) for part in _SYLLABLES)
@@ -62,12 +60,10 @@ def unknown(rng: random.Random) -> Document:
     )
     if rng.random() < 0.5:
         worse = answers.null(rng, corpus.padding()).answer.said
-        if rng.random() < 0.5:
-            better = _added(better, rng)
-    elif rng.random() < PLAIN:
-        worse = _added(worse, rng)
+    elif rng.random() < 0.5:
+        worse = jailbreaks.repeating(worse, rng, corpus.padding())
     else:
-        better = _added(better, rng)
+        worse = jailbreaks.courting(worse, rng, corpus.padding())
     place = rng.randrange(2)
     shown = (worse, better) if place else (better, worse)
     compared = prompts.compared([user(request.text)], *shown)
@@ -78,8 +74,3 @@ def unknown(rng: random.Random) -> Document:
         verdict = Turn("assistant", prompts.OPTIONS[place], 1.0, verdict=True)
         document += [corpus.ask(text, 0.0 if document else corpus.CONTEXT_WEIGHT), verdict]
     return document
-
-
-def _added(claim: str, rng: random.Random) -> str:
-    add = jailbreaks.repeating if rng.random() < 0.5 else jailbreaks.courting
-    return add(claim, rng, corpus.padding())
