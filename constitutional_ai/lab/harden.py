@@ -41,7 +41,7 @@ from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 
 RUNS = 3
-TOKENS = 1_500_000  # of each run
+TOKENS = 2_000_000  # of each run
 KEPT = 0.25  # what the start weighs in the mean; the runs have equal parts of the rest
 RATE = 0.5
 # Seeds of the documents, in blocks that pretraining leaves free.
