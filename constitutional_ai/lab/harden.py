@@ -120,7 +120,8 @@ def mean(start: Path, trained: Sequence[Path]) -> LlamaForCausalLM:
 
 def _read(folder: Path) -> LlamaForCausalLM:
     with no_progress_bar():
-        return LlamaForCausalLM.from_pretrained(folder).float()
+        model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder).float()
+    return model
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
