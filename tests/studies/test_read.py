@@ -316,8 +316,6 @@ def test_principles_left_out_and_alone(make: Make) -> None:
         assert at(found, principles.TUNED, f"{how} attack") == [1, 1]
         assert at(found, principles.ALL, f"{how} harm") == [2, 1.5]
         assert at(found, principles.ALL, f"{how} attack") == [0, 1]
-    assert at(found, "hhh", "without attack") == [0.5, 1] and at(found, "hhh", "only attack") == [
-        1,
-        1,
-    ]
+    assert at(found, "hhh", "without attack") == [0.5, 1]
+    assert at(found, "hhh", "only attack") == [1, 1]
     assert at(found, "helpful", "only harm") == [None, None]  # it cannot judge alone
