@@ -89,6 +89,9 @@ def redteam(
     test_families: Annotated[
         str | None, typer.Option(metavar="LIST", help="With --retrain: default all.")
     ] = None,
+    control: Annotated[
+        bool, typer.Option("--control", help="With --retrain: a further run without the attacks.")
+    ] = False,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -114,15 +117,15 @@ def redteam(
     }
     given = {name: value for name, value in given.items() if value is not None}
     if retrain is None:
-        if test or test_families:
-            raise UserError("--test and --test-families go with --retrain RUNFILE")
+        if test or test_families or control:
+            raise UserError("--test, --test-families and --control go with --retrain RUNFILE")
         _attack(given, out, set_ or [], amend, writer, progress(json))
     elif not amend or models:
         raise UserError(
             "--retrain makes the models that it attacks: use it with --amend, without --model"
         )
     else:
-        parts = retrain, set_ or [], test, _listed(test_families or "all"), writer
+        parts = retrain, set_ or [], test, _listed(test_families or "all"), writer, control
         _round(given, out, *parts, progress(json))
 
 
@@ -158,6 +161,7 @@ def _round(
     test: str | None,
     test_families: list[str],
     writer: str | None,
+    control: bool,
     progress: "Progress",
 ) -> None:
     from constitutional_ai.redteam import lab, loop
@@ -177,7 +181,7 @@ def _round(
         )
     held_out = {"prompts": test or lab.TEST, "families": tuple(test_families)}
     tested = Plan(**{**plan.model_dump(), **held_out})
-    round_ = loop.Round(file, overrides, plan, tested, writer or "")
+    round_ = loop.Round(file, overrides, plan, tested, writer or "", control)
     with RunFolder(out):
         result = loop.run(round_, out, _engines(tested, settings), progress)
     print(loop.markdown(result))

@@ -4,7 +4,8 @@
     OUT/train/    attacks on its model, on topics that may be trained on
     OUT/amend/    the amended constitution and the prompts that got through
     OUT/after/    the same run file from the aligned model on, same seed, with those two
-    OUT/test/     attacks on base, before and after, on held-out requests and more families
+    OUT/control/  where asked for: the same again with neither, to tell attacks from more training
+    OUT/test/     attacks on all these models, on held-out requests and more families
     OUT/loop.json, OUT/loop.md   attack success before and after, with intervals
 
 Each part resumes, so the same command goes on. The second run starts where the first ended, and
@@ -43,14 +44,14 @@ from constitutional_ai.stages.revise import SELF
 ATTACKS_SHARE = 0.5  # at most, of the second run's red-team prompts
 # A handful of attacks, repeated often, would crowd out all others (LOG.md).
 COPIES = 2
-BEFORE, AFTER, BASE = "before", "after", "base"
+BEFORE, AFTER, BASE, CONTROL = "before", "after", "base", "control"
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Round:
     """What a round is made of. ``plan`` attacks for training, ``test`` for the figures; the models
-    of both are filled in here.
+    of both are filled in here. ``control``: also align again with nothing but more training.
     """
 
     file: str
@@ -58,6 +59,7 @@ class Round:
     plan: Plan
     test: Plan
     writer: str = ""
+    control: bool = False
 
 
 def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[str, Any]:
@@ -69,9 +71,11 @@ def run(round: Round, out: Path, open_engine: Open, progress: Progress) -> dict[
     found = attack.run(plan, out / "train", open_engine, progress)
     page.write(found, out / "train")
     amend(found, out / "amend", open_engine(round.writer) if round.writer else None)
+    models = {BASE: settings.model.path, BEFORE: before}
     again = amended_settings(round, settings, before, found.plan.constitution, out)
-    after = aligned(again, out / AFTER, progress)
-    models = {BASE: settings.model.path, BEFORE: before, AFTER: after}
+    models[AFTER] = aligned(again, out / AFTER, progress)
+    if round.control:
+        models[CONTROL] = aligned(onward(round, settings, before), out / CONTROL, progress)
     tested = attack.run(
         round.test.model_copy(update={"models": models}), out / "test", open_engine, progress
     )
@@ -107,33 +111,40 @@ def aligned(settings: Settings, out: Path, progress: Progress) -> str:
     return str(folder.stage("ppo", settings.rounds).path / "model")
 
 
-def amended_settings(
-    round: Round, settings: Settings, before: str, constitution: str, out: Path
+def onward(
+    round: Round, settings: Settings, before: str, changes: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The run file, from the model ``before`` on, with the amended constitution and mixed prompts.
-
-    The prompts are written here.
-    """
-    from constitutional_ai.constitution import load_constitution
-
-    name = load_constitution(constitution).name
-    mix(settings, out)
+    """The run file from the model ``before`` on, with the first run's critic and judges."""
     base, critic = settings.model.path, settings.revise.critic
     judges = [
         base if spec == "base" else spec for spec in (settings.label.judge, *settings.label.jury)
     ]
-    changes = {
+    changed = {
         "model.path": before,
         "model.revision": "",  # was that of the first start, on the hub
         "revise.critic": base if critic == SELF else critic,
         "label.judge": judges[0],
         "label.jury": judges[1:],
+        **(changes or {}),
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+    return load_settings(round.file, [*round.overrides, *overrides])
+
+
+def amended_settings(
+    round: Round, settings: Settings, before: str, constitution: str, out: Path
+) -> Settings:
+    """Onward with the amended constitution and mixed prompts, which are written here."""
+    from constitutional_ai.constitution import load_constitution
+
+    name = load_constitution(constitution).name
+    mix(settings, out)
+    changes = {
         "constitution": str(out / "amend" / f"{name}.toml"),
         "prompts.red_team": str(out / "red_team.jsonl"),
         "prompts.helpful": str(out / "helpful.jsonl"),
     }
-    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    return load_settings(round.file, [*round.overrides, *overrides])
+    return onward(round, settings, before, changes)
 
 
 def needed(settings: Settings) -> tuple[int, int]:
@@ -211,13 +222,16 @@ def round_half(value: float) -> int:
 
 
 def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:
-    """Attack success and over-refusal of each model, and after less before on the same attacks."""
+    """Attack success and over-refusal of each model, and after less before on the same attacks.
+
+    With a control, after less control too.
+    """
     found = measured.scores(tested)
     names = list(found["models"][BEFORE]["families"])
     groups = {"trained on": trained_on - {"plain"}, "not trained on": set(names) - trained_on}
     rows: dict[str, Any] = {
         name: {label: m["families"][name] for label, m in found["models"].items()}
-        | {"difference": difference(tested, {name})}
+        | differences(tested, {name})
         for name in names
         if name not in (measured.ALL, measured.ANY, measured.SEEN, measured.UNSEEN)
     }
@@ -231,28 +245,39 @@ def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:
                     [r for r in tested.attempts if r.model == label and r.family in chosen],
                 )
                 for label in found["models"]
-            } | {"difference": difference(tested, chosen)}
-    before, after = (_success(rows, label) for label in (BEFORE, AFTER))
+            } | differences(tested, chosen)
     return {
         "by": found["by"],
         "rows": rows,
-        "ratio": after / before if before and after is not None else None,
+        "ratio": _ratio(rows, AFTER),
+        "control_ratio": _ratio(rows, CONTROL),
         "trained_on": sorted(trained_on),
         "seed": tested.plan.seed,
         "requests": len({row.request_id for row in tested.attempts if row.kind == "harmful"}),
     }
 
 
-def _success(rows: Mapping[str, Any], label: str) -> float | None:
-    """Over all attacks; None where plain requests alone were made, or none could be read."""
-    success = rows.get(measured.ALL, {}).get(label, {}).get("success")
-    return success["mean"] if success else None
+def _ratio(rows: Mapping[str, Any], label: str) -> float | None:
+    """Success over all attacks, of that before; None without such a model, where plain requests
+    alone were made, or none could be read.
+    """
+    all_attacks = rows.get(measured.ALL, {})
+    was, now = (all_attacks.get(name, {}).get("success") for name in (BEFORE, label))
+    return now["mean"] / was["mean"] if was and was["mean"] and now else None
 
 
-def difference(tested: Campaign, families: set[str]) -> dict[str, Any] | None:
-    """Success after less before, paired by request; None with too few requests read for both."""
+def differences(tested: Campaign, families: set[str]) -> dict[str, Any]:
+    """After less before, and after less control where there is one."""
+    found = {"difference": difference(tested, families, BEFORE)}
+    if CONTROL in tested.plan.models:
+        found["against_control"] = difference(tested, families, CONTROL)
+    return found
+
+
+def difference(tested: Campaign, families: set[str], other: str) -> dict[str, Any] | None:
+    """Success after less that of ``other``, paired by request; None with too few read for both."""
     ended = outcomes(tested)
-    by_model: dict[str, dict[str, list[float]]] = {BEFORE: {}, AFTER: {}}
+    by_model: dict[str, dict[str, list[float]]] = {other: {}, AFTER: {}}
     for label, found in by_model.items():
         groups: defaultdict[str, list[float]] = defaultdict(list)
         for row in tested.attempts:
@@ -260,38 +285,44 @@ def difference(tested: Campaign, families: set[str]) -> dict[str, Any] | None:
             if chosen and ended[row.id] != "unread":
                 groups[row.request_id].append(float(ended[row.id] == "through"))
         found.update(groups)
-    if len(by_model[BEFORE].keys() & by_model[AFTER].keys()) < 2:
+    if len(by_model[other].keys() & by_model[AFTER].keys()) < 2:
         return None
-    result = paired(by_model[BEFORE], by_model[AFTER], tested.plan.seed)
+    result = paired(by_model[other], by_model[AFTER], tested.plan.seed)
     return {**result.estimate(), "p": result.p}
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The table that the command prints."""
-    head = [
-        "attacks", "base", "before", "after", "after − before", "p",
-        "benign refused before", "after", "n",
-    ]  # fmt: skip
+    rows = result["rows"]
+    control = any(CONTROL in row for row in rows.values())
+    models = [BASE, BEFORE, AFTER, *([CONTROL] if control else [])]
+    gaps = {"difference": "after − before"}
+    if control:
+        gaps["against_control"] = "after − control"
+    head = ["attacks", *models]
+    for title in gaps.values():
+        head += [title, "p"]
+    head += [f"benign refused {BEFORE}", *models[2:], "n"]
     lines = [head, ["---"] * len(head)]
-    for name, row in result["rows"].items():
-        gap = row["difference"]
-        lines.append(
-            [
-                name,
-                *(_cell(row.get(label, {}).get("success")) for label in (BASE, BEFORE, AFTER)),
-                _cell(gap, signed=True),
-                f"{gap['p']:.3g}" if gap else "—",
-                *(_cell(row[label].get("over_refusal")) for label in (BEFORE, AFTER)),
-                str(row[BEFORE].get("success", {}).get("n", "—")),
-            ]
-        )
+    for name, row in rows.items():
+        line = [name, *(_cell(row.get(label, {}).get("success")) for label in models)]
+        for gap in (row[key] for key in gaps):
+            line += [_cell(gap, signed=True), f"{gap['p']:.3g}" if gap else "—"]
+        line += [_cell(row[label].get("over_refusal")) for label in models[1:]]
+        lines.append([*line, str(row[BEFORE].get("success", {}).get("n", "—"))])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    ratio = "—" if result["ratio"] is None else f"{result['ratio']:.2f}"
+    ratios = f"Attack success after ÷ before, all attacks: {_number(result['ratio'])}"
+    if control:
+        ratios += f"; control ÷ before: {_number(result['control_ratio'])}"
     return (
-        f"{table}\nAttack success after ÷ before, all attacks: {ratio}. Read by {result['by']};"
+        f"{table}\n{ratios}. Read by {result['by']};"
         f" 95 % intervals over {result['requests']} held-out requests. Trained on attacks of:"
         f" {', '.join(result['trained_on'])}.\n"
     )
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"
 
 
 def _cell(estimate: dict[str, Any] | None, signed: bool = False) -> str:

@@ -43,6 +43,7 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
     [
         (["--families", "base46"], "no family is named"),
         (["--test", "lab"], "go with --retrain"),
+        (["--control"], "go with --retrain"),
         (["--retrain", "lab"], "use it with --amend"),
         (["--retrain", "lab", "--amend", "--prompts", "x.jsonl"], "give the held-out requests"),
         (["--model", "a=x", "--model", "a=y"], "two named a"),

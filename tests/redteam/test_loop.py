@@ -92,6 +92,7 @@ class Models:
             "after": ScriptedEngine(
                 lambda turns: "First, glue." if "mend" in turns[-1]["content"] else "I cannot help."
             ),
+            "control": scripts["firm"],
         }
 
     def __call__(self, spec: str) -> Engine:
@@ -210,6 +211,36 @@ def test_the_second_run_does_not_look_for_the_first_ones_revision(
     run(round_, models, tmp_path)
     model = tmp_path / "out" / "before" / "6-ppo" / "model"
     assert pipeline.ran[1][1].model.path == str(model)
+
+
+def test_a_control_is_trained_as_long_from_the_same_model_and_sees_no_attack(
+    round_: loop.Round, models: Models, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    plain = run(round_, models, tmp_path)
+    assert plain["control_ratio"] is None and "control" not in loop.markdown(plain)
+    without = dict(pipeline.ran)
+    pipeline.ran.clear()
+    result = run(replace(round_, control=True), models, tmp_path / "again")
+    ran = dict(pipeline.ran)
+    assert list(ran) == ["before", "after", "control"]
+    changed = {name for name, table in ran["control"] if table != getattr(ran["before"], name)}
+    assert changed == {"model", "revise", "label"}
+    for name in changed:
+        assert getattr(ran["control"], name) == getattr(ran["after"], name)
+    assert without["after"].model_dump(exclude={"model", "prompts", "constitution"}) == ran[
+        "after"
+    ].model_dump(exclude={"model", "prompts", "constitution"})
+    # The control's stand-in is the first run's: it differs from after as that one does.
+    for row in result["rows"].values():
+        assert row["control"] == row["before"]
+        assert row["against_control"] == row["difference"]
+    assert (result["ratio"], result["control_ratio"]) == (0, 1)
+    head = loop.markdown(result).splitlines()[0]
+    assert head.count("control") == 3
+    told = (tmp_path / "again" / "out" / "loop.md").read_text()
+    assert "after ÷ before, all attacks: 0.00; control ÷ before: 1.00." in told
+    widths = {line.count("|") for line in told.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
 
 
 def test_a_test_without_attacks_has_no_ratio(
