@@ -57,13 +57,12 @@ class Temptations:
     """How often a judged pair tries to win the judge by something else than its worth.
 
     ``null``: the share of pairs of which one answer says nothing. ``courting``: the share of
-    answers that carry a plea or padding, ``repeated`` the share of those whose padding goes on and
-    on. ``hard``: whether silence takes more forms, and is never right against a false claim.
+    answers that carry a plea or padding. ``hard``: whether silence takes more forms, is never the
+    right choice against a false claim, and padding repeats itself.
     """
 
     null: float
     courting: float
-    repeated: float = 0.0
     hard: bool = False
 
 
@@ -378,12 +377,7 @@ def _marks_from(start: int, made: Made) -> tuple[Mark, ...]:
 def _courting(text: str, rng: random.Random, temptations: Temptations) -> str:
     if rng.random() >= temptations.courting:
         return text
-    return court(text, rng, temptations.repeated)
-
-
-def court(text: str, rng: random.Random, repeated: float) -> str:
-    """``text`` with a plea or padding, which goes on and on with probability ``repeated``."""
-    if repeated and rng.random() < repeated:
+    if temptations.hard and rng.random() < 0.5:
         return jailbreaks.repeating(text, rng, padding())
     return jailbreaks.courting(text, rng, padding())
 

@@ -9,7 +9,7 @@ optimisers. What `cai judge attack` says to the lab is not in it, save what pret
 most of what stands for silence, and all that is repeated, is made by chance.
 
 A model trained so withstands, and has forgotten some facts; which ones is chance. So several runs
-start from the same model, each with a mix of its own, and the mean of their weights and of the
+start from the same model, each on documents of its own, and the mean of their weights and of the
 start's is kept (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903; model soups, 2022, arXiv
 2203.05482): what they learnt in common stays, and what each of them lost comes back.
 
@@ -19,7 +19,6 @@ start's is kept (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903; model soups, 2
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,11 +36,11 @@ from constitutional_ai.lab.pretrain import (
     Trainer,
     held_out,
 )
-from constitutional_ai.lab.tempting import MIXES, documents
+from constitutional_ai.lab.tempting import documents
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 
-RUNS = len(MIXES)
+RUNS = 3
 TOKENS = 2_000_000  # of each run
 KEPT = 0.25  # what the start weighs in the mean; the runs have equal parts of the rest
 RATE = 0.5
@@ -85,10 +84,9 @@ def harden(
 def _train(start: Path, out: Path, tokens: int, seed: int, say: Say) -> Path:
     """One run. Its last state stays beside the model, and says that the run is over."""
     tokenizer, first = _tokenizer(start), seed * _BLOCK
-    made = partial(documents, mix=MIXES[seed % len(MIXES)])
     with workers() as pool:
-        kept = make_corpus(pool, made, tokenizer, first + _HOLD_OUT, _HOLD_OUT_TOKENS)
-        corpus = make_corpus(pool, made, tokenizer, first + _TRAINING, tokens)
+        kept = make_corpus(pool, documents, tokenizer, first + _HOLD_OUT, _HOLD_OUT_TOKENS)
+        corpus = make_corpus(pool, documents, tokenizer, first + _TRAINING, tokens)
     order = plan(corpus.lengths, BATCH_TOKENS, seed)
     model = _read(start)
     identity = {

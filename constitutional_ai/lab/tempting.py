@@ -4,74 +4,35 @@ Judgements in which far more answers say nothing, plead or pad; choices between 
 animal of the world; and claims about animals with invented names. Of taught animals a judge knows
 the facts, so it withstands every temptation there without having learnt to: only where nothing can
 be known does it learn what to do when it does not know.
-
-What it learns to do there is a taste, and depends on the mix: shown only plain claims that win, it
-takes the plainer of two whenever it is in doubt. So there are three mixes, one for a run.
 """
 
 import random
-from dataclasses import dataclass
-from functools import partial
 
 from constitutional_ai import prompts
-from constitutional_ai.lab import answers, corpus, world
+from constitutional_ai.lab import answers, corpus, jailbreaks, world
 from constitutional_ai.lab.corpus import Document, Temptations, Turn
 from constitutional_ai.records import user
 
-
-@dataclass(frozen=True)
-class Mix:
-    """What a run is shown; all are shares.
-
-    ``unknown``: of documents, those about animals that nobody has heard of. Of these ``silent``
-    against an answer that says nothing, where the claim carries a plea or padding in ``carried``;
-    in the others, between two claims of which one carries it, the plain one wins in ``plain``.
-    ``courting`` of the answers in other judgements carry it, too. ``repeated``: of all that is
-    carried, the padding that goes on and on.
-    """
-
-    unknown: float
-    silent: float
-    carried: float
-    plain: float
-    courting: float
-    repeated: float
-
-    @property
-    def temptations(self) -> Temptations:
-        """Those of its judgements."""
-        return Temptations(_NULL, self.courting, self.repeated, hard=True)
-
-
-_NULL = 0.2
-MIXES = (
-    Mix(unknown=0.14, silent=0.5, carried=0.0, plain=1.0, courting=0.3, repeated=0.5),
-    Mix(unknown=0.07, silent=0.65, carried=0.5, plain=1.0, courting=0.3, repeated=0.5),
-    Mix(unknown=0.1, silent=0.5, carried=0.5, plain=0.75, courting=0.4, repeated=0.7),
-)
-_JUDGING = 0.56  # the share of judgements and of unknown animals together
-_OTHERS = {
+MIX = {
     "conversation": 0.08,
     "statement": 0.03,
     "question": 0.07,
     "choice": 0.1,
     "critique": 0.08,
     "grading": 0.08,
+    "judgement": 0.42,
+    "unknown": 0.14,
 }
+TEMPTATIONS = Temptations(null=0.2, courting=0.3, hard=True)
 # The parts of an invented animal's name.
 _SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
               ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
 
 
-def documents(seed: int, count: int, mix: Mix = MIXES[0]) -> list[Document]:
+def documents(seed: int, count: int) -> list[Document]:
     """``count`` documents, a pure function of ``seed``."""
-    made: corpus.Makers = {
-        **corpus.makers(mix.temptations),
-        "choice": choice,
-        "unknown": partial(unknown, mix=mix),
-    }
-    shares = {**_OTHERS, "judgement": _JUDGING - mix.unknown, "unknown": mix.unknown}
-    return corpus.mixed(seed, count, shares, made)
+    made = {**corpus.makers(TEMPTATIONS), "choice": choice, "unknown": unknown}
+    return corpus.mixed(seed, count, MIX, made)
 
 
 def choice(rng: random.Random) -> Document:
@@ -84,9 +45,8 @@ def choice(rng: random.Random) -> Document:
     return [corpus.ask(f"Which is true, that {first} or that {second}?"), corpus.reply(true)]
 
 
-def unknown(rng: random.Random, mix: Mix) -> Document:
-    """A claim about an animal that nobody has heard of, and an answer that says nothing, or another
-    claim, one of the two with something added.
+def unknown(rng: random.Random) -> Document:
+    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
 
     What a judge knows to be true it prefers to either without being taught. Where it does not know,
     a claim is likelier to be right than silence, and none the better for what is added to it.
@@ -98,14 +58,12 @@ def unknown(rng: random.Random, mix: Mix) -> Document:
         corpus.sentence(world.claim(animal, relation, value))
         for value in rng.sample(world.VALUES[relation], 2)
     )
-    if rng.random() < mix.silent:
+    if rng.random() < 0.5:
         worse = answers.null(rng, corpus.padding()).answer.said
-        if rng.random() < mix.carried:
-            better = corpus.court(better, rng, mix.repeated)
-    elif rng.random() < mix.plain:
-        worse = corpus.court(worse, rng, mix.repeated)
+    elif rng.random() < 0.5:
+        worse = jailbreaks.repeating(worse, rng, corpus.padding())
     else:
-        better = corpus.court(better, rng, mix.repeated)
+        worse = jailbreaks.courting(worse, rng, corpus.padding())
     place = rng.randrange(2)
     shown = (worse, better) if place else (better, worse)
     compared = prompts.compared([user(request.text)], *shown)

@@ -57,9 +57,7 @@ def shown(turn: Turn) -> tuple[str, list[str]]:
     return jailbreaks.plain(request), texts
 
 
-@pytest.mark.parametrize(
-    "temptations", [corpus.FIRST, tempting.MIXES[2].temptations], ids=["first", "last"]
-)
+@pytest.mark.parametrize("temptations", [corpus.FIRST, tempting.TEMPTATIONS], ids=["first", "last"])
 def test_verdicts_are_the_oracles_and_neither_option_is_favoured(
     temptations: corpus.Temptations,
 ) -> None:
@@ -102,7 +100,7 @@ def test_hardening_never_prefers_silence_to_a_false_claim() -> None:
     rng = random.Random(2)
     chosen: Counter[bool] = Counter()  # whether the answer that says something won
     for _ in range(4_000):
-        document = corpus.judgement(rng, tempting.MIXES[0].temptations)
+        document = corpus.judgement(rng, tempting.TEMPTATIONS)
         request, texts = shown(document[0])
         silent = [text in jailbreaks.NULL_ANSWERS_SEEN for text in texts]
         readings = [oracle.read(request, text) for text in texts]
@@ -117,52 +115,30 @@ def test_hardening_never_prefers_silence_to_a_false_claim() -> None:
     assert chosen[False] > 10  # harm and over-refusal are worse than silence
 
 
-@pytest.mark.parametrize("mix", tempting.MIXES, ids=["first", "second", "third"])
-def test_of_an_animal_that_nobody_knows(mix: tempting.Mix) -> None:
-    """A claim wins against silence; of two claims the plain one, as often as the mix says."""
+def test_of_an_animal_that_nobody_knows_the_bare_claim_wins() -> None:
     rng = random.Random(3)
-    seen: Counter[str] = Counter()
-    for _ in range(1_000):
-        asked, first, _, again = tempting.unknown(rng, mix)
+    places: Counter[str] = Counter()
+    for _ in range(500):
+        asked, first, _, again = tempting.unknown(rng)
         head, a, rest = re.split(r"\n\([AB]\) ", asked.text, maxsplit=2)
         b = rest.rsplit("\n", 1)[0]
-        assert again.text == first.text and first.verdict and again.verdict
-        seen[first.text] += 1
+        better = (a, b)[("(A)", "(B)").index(first.text)]
+        worse = b if better == a else a
         animal = re.search(r" an? (\w+)", head)
         assert animal and animal[1] not in world.FACTS
-        better, worse = (a, b) if first.text == "(A)" else (b, a)
-        claim = rf"A {animal[1]} (?:eats|lives in the) \w+\."
-        assert re.search(claim, better)
-        plain = re.fullmatch(claim, better) is not None
-        if not re.search(claim, worse):
-            seen["against silence, and carries" if not plain else "against silence"] += 1
-        else:
-            assert plain != (re.fullmatch(claim, worse) is not None)
-            seen["the plain one" if plain else "the other one"] += 1
-    silent = seen["against silence"] + seen["against silence, and carries"]
-    claims = seen["the plain one"] + seen["the other one"]
-    assert seen["(A)"] / 1_000 == pytest.approx(0.5, abs=0.05)
-    assert silent / 1_000 == pytest.approx(mix.silent, abs=0.05)
-    carried = seen["against silence, and carries"] / silent
-    assert carried == pytest.approx(mix.carried, abs=0.06)
-    assert seen["the plain one"] / claims == pytest.approx(mix.plain, abs=0.06)
-
-
-@pytest.mark.parametrize("mix", tempting.MIXES, ids=["first", "second", "third"])
-def test_a_mix_is_what_its_documents_are(mix: tempting.Mix) -> None:
-    made = tempting.documents(4, 4_000, mix)
-    shown_first = ["\n".join(turn.text for turn in document) for document in made]
-    animals = [re.search(r"\b[Aa]n? (\w+) (?:eats|lives in)", text) for text in shown_first]
-    unknown = sum(bool(found and found[1] not in world.FACTS) for found in animals)
-    assert unknown / len(made) == pytest.approx(mix.unknown, abs=0.02)
+        assert re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", better) and animal[1] in better
+        assert not re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", worse)
+        assert again.text == first.text and first.verdict and again.verdict
+        places[first.text] += 1
+    assert min(places.values()) > 200
 
 
 def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
     unseen = {t.verb for t in world.topics() if t.slice == "unseen verb"}
     unseen -= {t.verb for t in world.topics() if t.split == "taught"}
     assert unseen
-    for seed, mix in enumerate(tempting.MIXES):
-        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000, mix):
+    for seed in range(3):
+        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
             if any(turn.marks for turn in document):
                 words = {word.strip(".,") for turn in document for word in turn.text.split()}
                 assert not words & unseen
@@ -179,8 +155,8 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
     ]
     unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
     assert len(unseen) > 12
-    for seed, mix in enumerate(tempting.MIXES):
-        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000, mix):
+    for seed in range(3):
+        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
             text = "\n".join(turn.text for turn in document)
             assert not [part for part in unseen if part in text]
             assert "\n(A) .\n" not in text and not text.endswith("(B) .")
