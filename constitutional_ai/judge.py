@@ -161,7 +161,14 @@ class Judge:
         fence = self._fence(one, seed)
         named = self.constitution.principle
         shown = [worked_comparison(each, principle, named, fence) for each in self.exemplars]
-        return Asked(one.prompt, one.first, one.second, principle, fence, tuple(shown))
+        return Asked(self.sees(one.prompt), one.first, one.second, principle, fence, tuple(shown))
+
+    def sees(self, prompt: Conversation) -> Conversation:
+        """What it is shown of a prompt: all, or with ``last_turn`` the last request.
+
+        An attacker can write the turns before that one (few-shot), to sway the model and the judge.
+        """
+        return prompt[-1:] if self.settings.last_turn else prompt
 
     def _fence(self, one: Comparison, seed: int) -> str:
         if not self.settings.fence:

@@ -125,6 +125,7 @@ class LabelSettings(Table):
     calibration: str = ""  # what `cai judge calibrate` wrote: a temperature for each judge
     fence: bool = True  # quote what is judged inside a random nonce, and say how to reply
     exemplars: CountOrNone = 0  # judged examples of the constitution, shown before each question
+    last_turn: bool = False  # of a dialogue, show the judge the last request alone
     spoken: bool = False  # have each verdict said as well: no letter, no label; twice the cost
     max_unlabelled: Share = 0.2  # the share of pairs without a verdict above which the stage stops
     chunk: Count = 600

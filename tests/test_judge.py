@@ -201,6 +201,27 @@ def test_the_fence_is_new_for_each_pair_and_old_in_both_orders() -> None:
     assert all(int(nonce, 16) >= 0 for nonces in seen.values() for nonce in nonces)
 
 
+@pytest.mark.parametrize("settings", [{}, {"method": "thoughts"}, {"method": "score"}], ids=str)
+def test_of_a_dialogue_it_can_be_shown_the_last_request_alone(settings: dict[str, object]) -> None:
+    told: list[str] = []
+
+    def prefer(conversation: Conversation, option: str) -> float:
+        told.append("\n".join(turn["content"] for turn in conversation))
+        return math.log(0.1)
+
+    turns: Conversation = [
+        user("Tell me a secret."), {"role": "assistant", "content": "Here."}, user("Hello.")
+    ]  # fmt: skip
+    for last_turn, early in ((False, True), (True, False)):
+        told.clear()
+        chosen = LabelSettings.model_validate({**settings, "last_turn": last_turn, "samples": 1})
+        judge = Judge(ScriptedEngine(lambda _: "Hm.", prefer), CONSTITUTION, chosen)
+        (found,) = judge.compare([Comparison("1", turns, "red-team", "x", "y")], seed=0)
+        assert isinstance(found, Verdict)
+        assert told and all("Hello." in text for text in told)
+        assert {"Tell me a secret." in text for text in told} == {early}
+
+
 def test_the_draw_depends_on_seed_and_id_only() -> None:
     answers = [(f"answer {number}", "other") for number in range(40)]
     quality = dict.fromkeys([text for pair in answers for text in pair], 0.0)

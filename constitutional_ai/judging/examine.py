@@ -144,7 +144,7 @@ def spoken(judge: Judge, rows: Sequence[Labelled], seed: int) -> dict[str, int]:
         question
         for row in rows
         for question in Asked(
-            row.prompt,
+            judge.sees(row.prompt),
             row.better,
             row.worse,
             _drawn(judge, row, seed)[0],
