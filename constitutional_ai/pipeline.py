@@ -147,7 +147,8 @@ def fingerprints(
     sources = {name: prompts_identity(path) for name, path in settings.prompts}
     start = model_identity(settings.model.path)
     label = settings.label
-    asked = (settings.model.path, settings.revise.critic, label.judge, *label.jury)
+    helper = settings.finetune.helper
+    asked = (settings.model.path, settings.revise.critic, helper, label.judge, *label.jury)
     found: dict[Step, Fingerprint] = {}
     before: Fingerprint = {}
     for step in plan:
@@ -167,6 +168,8 @@ def fingerprints(
             print_["constitution"] = f"{constitution.name} {constitution.hash}"
         if stage == "revise":
             print_["revise.critic files"] = model_identity(settings.revise.critic)
+        if stage == "finetune":
+            print_["finetune.helper files"] = model_identity(helper)
         if stage == "label":
             for judge in (settings.label.judge, *settings.label.jury):
                 print_[f"label.judge files {judge}"] = model_identity(judge)

@@ -105,7 +105,8 @@ def weights_by_name(path: str) -> float | None:
 
 def others(settings: Settings) -> str:
     """A line on the models that are not the one whose speed is told, where there are any."""
-    named = [] if settings.revise.critic == "self" else [f"critic {settings.revise.critic}"]
+    more = {"critic": settings.revise.critic, "helper": settings.finetune.helper}
+    named = [f"{name} {spec}" for name, spec in more.items() if spec != "self"]
     judges = [settings.label.judge, *settings.label.jury]
     named += [f"judge {judge}" for judge in judges if judge not in ("base", "sl-cai")]
     return f"\nCounted as if as fast as the model itself: {', '.join(named)}" if named else ""

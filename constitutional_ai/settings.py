@@ -88,7 +88,8 @@ class ReviseSettings(Table):
 
 
 class FinetuneSettings(Table):
-    helpful: CountOrNone = 1000  # answers of the start model that keep SL-CAI helpful
+    helpful: CountOrNone = 1000  # answers to helpful prompts that keep SL-CAI helpful
+    helper: str = Field(default="self", min_length=1)  # who writes them: "self" or a model's spec
     every_revision: bool = True  # also finetune on the answers after 1 … n−1 revisions
     epochs: Count = 2
     lr: Positive = 5e-4

@@ -53,3 +53,12 @@ def test_what_is_joined_to_requests_is_part_of_what_rows_depend_on(tmp_path: Pat
     differing = {key for key in prints[0] if prints[0][key] != prints[1][key]}
     assert "http.extra" in differing and "http.concurrency" not in prints[0]
     assert "http.extra" not in prints[2]
+
+
+def test_the_files_of_every_other_model_are_part_of_what_rows_depend_on(tmp_path: Path) -> None:
+    lab, plan = load_constitution("lab"), RunFolder(tmp_path).plan()
+    others = {"revise": "critic", "finetune": "helper", "label": "judge"}
+    for stage, name in others.items():
+        settings = Settings.model_validate({stage: {name: "lab:xs"}})
+        print_ = fingerprints(settings, lab, plan)[stage, 1]  # type: ignore[index]
+        assert model_identity("lab:xs") in print_.values()

@@ -89,6 +89,12 @@ def test_a_shipped_run_file_can_be_previewed_without_its_model(name: str) -> Non
         assert part in text
 
 
+def test_a_preview_names_the_models_whose_speed_it_does_not_know() -> None:
+    told = preview.others(load_settings("lab", ["finetune.helper=big", "label.jury=['base', 'b']"]))
+    assert told.endswith(": helper big, judge b")
+    assert preview.others(load_settings("lab")) == ""
+
+
 def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may() -> None:
     small, large = (preview.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
     assert small.read == 16 * large.read and small.generated > large.generated

@@ -12,6 +12,8 @@ from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation
 from constitutional_ai.run import StageFolder, derive_seed
 
+SELF = "self"  # the model itself, where another may be named
+
 
 class Ask(Protocol):
     """Asks a model; ``goes_on`` where the next call goes on from these replies."""

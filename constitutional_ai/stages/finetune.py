@@ -1,6 +1,7 @@
 """Stage 2: SL-CAI. The start model, finetuned on its own revised answers (paper, section 3.2).
 
-Answers of the start model to helpful prompts are mixed in, so that it stays helpful. ``model`` is
+Answers to helpful prompts are mixed in, so that it stays helpful: the start model's or, as in the
+paper, those of a model that is only helpful (``finetune.helper``). ``model`` is
 trained on the answers after the last revision; with ``every_revision`` there is also ``model-k`` on
 those after k revisions, for the revision curve. All start from the same weights with the same seed.
 """
@@ -29,14 +30,14 @@ from constitutional_ai.records import (
     content_hash,
 )
 from constitutional_ai.run import CHECKPOINTS, derive_seed, in_chunks
-from constitutional_ai.stages import asker, model_name
+from constitutional_ai.stages import SELF, asker, model_name
 
 NAME = "finetune"
 FILE = "helpful.jsonl"
 
 
 class HelpfulAnswer(Row):
-    """What the start model says to a helpful prompt. ``finished``: not cut at the limit."""
+    """What ``model`` says to a helpful prompt. ``finished``: not cut at the limit."""
 
     prompt: Conversation
     answer: str
@@ -68,11 +69,12 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
-    """The start model's answers to helpful prompts, with the sampling of ``[revise]``."""
+    """The helper's answers to helpful prompts, with the sampling of ``[revise]``."""
     settings, drawing = job.settings, job.settings.revise
     if settings.finetune.helpful == 0:
         return []
-    model = job.start_model()
+    helper = settings.finetune.helper
+    model = job.start_model() if helper == SELF else helper
     engine, name = job.engine(model), model_name(job, model)
     stage_seed = derive_seed(settings.seed, NAME, job.round)
     prompts = load_prompts(

@@ -31,12 +31,11 @@ from constitutional_ai.records import (
     content_hash,
 )
 from constitutional_ai.run import derive_seed, in_chunks
-from constitutional_ai.stages import Ask, Tally, asker, model_name
+from constitutional_ai.stages import SELF, Ask, Tally, asker, model_name
 
 NAME = "revise"
 FILE = "revisions.jsonl"
 
-SELF = "self"  # the critic that is the model itself
 
 Work = Callable[[WorkedRevision, Principle, templates.Named], Conversation]
 

@@ -108,6 +108,26 @@ def test_finetune_makes_a_model_for_every_revision(job: Job) -> None:
     assert counts["revisions"] == 3
 
 
+def test_another_model_can_answer_the_helpful_prompts(make_job: Any, tiny_llama: Path) -> None:
+    """As in the paper, whose helpful answers come from a model that is only helpful."""
+    start = ScriptedEngine(lambda _: "I will not.")
+    helper = ScriptedEngine(lambda _: "Here is how.")
+    made: dict[str, list[HelpfulAnswer]] = {}
+    for name, settings in {"self": {}, "other": {"helper": "http://x/v1#helper"}}.items():
+        job = make_job(
+            {str(tiny_llama): start, "http://x/v1#helper": helper},
+            name,
+            model={"path": str(tiny_llama)},
+            finetune={"helpful": 6, **settings},
+        )
+        made[name] = finetune.answer_helpful_prompts(job)
+    assert {row.answer for row in made["self"]} == {"I will not."}
+    assert {row.answer for row in made["other"]} == {"Here is how."}
+    assert {row.model for row in made["other"]} == {"http://x/v1#helper"}
+    assert [row.prompt for row in made["self"]] == [row.prompt for row in made["other"]]
+    assert not {row.id for row in made["self"]} & {row.id for row in made["other"]}
+
+
 def test_finetune_examples_leave_out_silence_and_cut_answers() -> None:
     def said(n: int, finished: bool) -> HelpfulAnswer:
         prompt = [user(f"help {n}")]
