@@ -60,5 +60,5 @@ def test_the_files_of_every_other_model_are_part_of_what_rows_depend_on(tmp_path
     others = {"revise": "critic", "finetune": "helper", "label": "judge"}
     for stage, name in others.items():
         settings = Settings.model_validate({stage: {name: "lab:xs"}})
-        print_ = fingerprints(settings, lab, plan)[stage, 1]  # type: ignore[index]
+        print_ = fingerprints(settings, lab, plan)[stage, 1]
         assert model_identity("lab:xs") in print_.values()
