@@ -11,10 +11,9 @@
 Each part resumes, so the same command goes on. The second run starts where the first ended, and
 sees as many prompts: up to half of its red-team prompts are attacks that got through, and the same
 share of its helpful prompts are benign requests in each of their disguises, so that a disguise says
-nothing about what to do. Critic, helper and judge stay those of the first run, for alignment may
-cost a model what it knew of criticising and judging, and make it decline a benign request. The
-families of the training attacks are fewer than those of the test, which so has families that no
-alignment saw.
+nothing about what to do. Critic and judge stay those of the first run, for alignment may cost a
+model what it knew of criticising and judging. The families of the training attacks are fewer than
+those of the test, which so has families that no alignment saw.
 """
 
 import json
@@ -115,8 +114,8 @@ def aligned(settings: Settings, out: Path, progress: Progress) -> str:
 def onward(
     round: Round, settings: Settings, before: str, changes: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The run file from the model ``before`` on, with the first run's critic, helper and judges."""
-    base, critic, helper = settings.model.path, settings.revise.critic, settings.finetune.helper
+    """The run file from the model ``before`` on, with the first run's critic and judges."""
+    base, critic = settings.model.path, settings.revise.critic
     judges = [
         base if spec == "base" else spec for spec in (settings.label.judge, *settings.label.jury)
     ]
@@ -124,7 +123,6 @@ def onward(
         "model.path": before,
         "model.revision": "",  # was that of the first start, on the hub
         "revise.critic": base if critic == SELF else critic,
-        "finetune.helper": base if helper == SELF else helper,
         "label.judge": judges[0],
         "label.jury": judges[1:],
         **(changes or {}),

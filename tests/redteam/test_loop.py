@@ -187,7 +187,6 @@ def test_the_second_run_is_the_first_ones_file_from_its_model_on(
         update={"path": str(out / "before" / "6-ppo" / "model")}
     )
     assert again.revise == first.revise.model_copy(update={"critic": "start"})
-    assert again.finetune == first.finetune.model_copy(update={"helper": "start"})
     judges = {"judge": "start", "jury": ("start", "other")}
     assert again.label == first.label.model_copy(update=judges)
     assert again.prompts.model_dump() == {
@@ -195,7 +194,7 @@ def test_the_second_run_is_the_first_ones_file_from_its_model_on(
         "helpful": str(out / "helpful.jsonl"),
         "test": first.prompts.test,
     }
-    changed = {"model", "revise", "finetune", "label", "prompts", "constitution"}
+    changed = {"model", "revise", "label", "prompts", "constitution"}
     assert {name for name, table in again if table != getattr(first, name)} == changed
     assert (first.seed, first.ppo.steps) == (5, 3)
     amended = load_constitution(again.constitution)
@@ -225,7 +224,7 @@ def test_a_control_is_trained_as_long_from_the_same_model_and_sees_no_attack(
     ran = dict(pipeline.ran)
     assert list(ran) == ["before", "after", "control"]
     changed = {name for name, table in ran["control"] if table != getattr(ran["before"], name)}
-    assert changed == {"model", "revise", "finetune", "label"}
+    assert changed == {"model", "revise", "label"}
     for name in changed:
         assert getattr(ran["control"], name) == getattr(ran["after"], name)
     assert without["after"].model_dump(exclude={"model", "prompts", "constitution"}) == ran[
