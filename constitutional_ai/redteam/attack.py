@@ -159,8 +159,13 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
 
 
 def claim(folder: StageFolder, print_: Fingerprint) -> None:
-    """Begin the folder, or go on in it. Raises RunFolderError where it belongs to another plan."""
+    """Begin the folder, or go on in it. Raises RunFolderError where it belongs to another plan.
+
+    A folder without a row, such as one whose model was not found, belongs to nobody.
+    """
     path = folder.path / "settings.json"
+    if not any(folder.path.glob("*.jsonl")):
+        path.unlink(missing_ok=True)
     held = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else print_
     for key in [*print_, *held]:
         if held.get(key) != print_.get(key):

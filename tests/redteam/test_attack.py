@@ -8,7 +8,7 @@ import pytest
 
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import RunFolderError, SettingsError
+from constitutional_ai.errors import ModelError, RunFolderError, SettingsError
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation
 from constitutional_ai.redteam import attack, page
@@ -90,6 +90,18 @@ def test_a_finished_campaign_asks_nobody(campaign: Campaign, plan: Plan, tmp_pat
         raise AssertionError(f"{spec} was opened")
 
     assert attack.run(plan, tmp_path / "out", nobody, Progress("plain")) == campaign
+
+
+def test_a_folder_whose_model_was_not_found_takes_another_plan(
+    plan: Plan, open_engine: Open, tmp_path: Path
+) -> None:
+    def not_found(spec: str) -> Engine:
+        raise ModelError(f"{spec} is not there")
+
+    with pytest.raises(ModelError):
+        attack.run(plan, tmp_path / "out", not_found, Progress("plain"))
+    other = plan.model_copy(update={"families": ("hex",)})
+    assert attack.run(other, tmp_path / "out", open_engine, Progress("plain")).attempts
 
 
 def test_another_plan_in_the_same_folder_is_refused(
