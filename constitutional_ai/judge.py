@@ -17,7 +17,7 @@ from typing import Protocol
 
 from constitutional_ai.constitution import Constitution, Principle, resolve
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.judging.asking import Asked, Opinion, Unread, opinions
+from constitutional_ai.judging.asking import Asked, Opinion, Unread, opinions, seen
 from constitutional_ai.judging.replies import NO_ANSWER, NOT_FINITE, p_option_a, unreadable
 from constitutional_ai.prompts import worked_comparison
 from constitutional_ai.records import Conversation, Pair, PromptSet, content_hash
@@ -161,14 +161,8 @@ class Judge:
         fence = self._fence(one, seed)
         named = self.constitution.principle
         shown = [worked_comparison(each, principle, named, fence) for each in self.exemplars]
-        return Asked(self.sees(one.prompt), one.first, one.second, principle, fence, tuple(shown))
-
-    def sees(self, prompt: Conversation) -> Conversation:
-        """What it is shown of a prompt: all, or with ``last_turn`` the last request.
-
-        An attacker can write the turns before that one (few-shot), to sway the model and the judge.
-        """
-        return prompt[-1:] if self.settings.last_turn else prompt
+        prompt = seen(one.prompt, self.settings)
+        return Asked(prompt, one.first, one.second, principle, fence, tuple(shown))
 
     def _fence(self, one: Comparison, seed: int) -> str:
         if not self.settings.fence:

@@ -17,6 +17,7 @@ from constitutional_ai.constitution import Constitution, Principle, Use, load_co
 from constitutional_ai.data import load_prompts
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import UserError
+from constitutional_ai.judging.asking import seen
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.settings import Settings
 
@@ -139,7 +140,7 @@ def rendered(settings: Settings, constitution: Constitution) -> dict[str, Conver
         ),
         "comparison": templates.after_examples(
             [templates.worked_comparison(example, by_three, named, fence) for example in judged],
-            templates.comparison(three.prompt, "…", "…", by_three, fence),
+            templates.comparison(seen(three.prompt, settings.label), "…", "…", by_three, fence),
         ),
     }
 

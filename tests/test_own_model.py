@@ -20,7 +20,7 @@ from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError, SettingsError
 from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.progress import Progress
-from constitutional_ai.records import Preference, RevisedAnswer
+from constitutional_ai.records import Preference, RevisedAnswer, assistant, user
 from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.sources import read
@@ -121,6 +121,19 @@ def test_a_preview_shows_the_worked_examples() -> None:
     settings = load_settings("qwen-0.5b", ["revise.exemplars=1", "label.exemplars=2"])
     made = preview.rendered(settings, load_constitution("harmless"))
     assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [7, 11, 5]
+
+
+def test_a_preview_shows_the_judge_as_much_of_a_dialogue_as_it_will_see(tmp_path: Path) -> None:
+    turns = [user("An early turn."), assistant("Yes."), user("The request.")]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"prompt": turns}))
+    for last_turn in (False, True):
+        settings = load_settings(
+            "qwen-0.5b",
+            [f"prompts.red_team={tmp_path / 'talk.jsonl'}", f"label.last_turn={last_turn}".lower()],
+        )
+        (asked,) = preview.rendered(settings, load_constitution("harmless"))["comparison"]
+        assert "The request." in asked["content"]
+        assert ("An early turn." in asked["content"]) != last_turn
 
 
 def test_starter_prompts() -> None:

@@ -69,6 +69,14 @@ class Asked:
         ]
 
 
+def seen(prompt: Conversation, settings: LabelSettings) -> Conversation:
+    """What a judge is shown of a prompt: all, or with ``last_turn`` the last request.
+
+    An attacker can write the turns before that one (few-shot), to sway the model and the judge.
+    """
+    return prompt[-1:] if settings.last_turn else prompt
+
+
 @dataclass(frozen=True)
 class Opinion:
     """P(first better): when shown first, when shown second; ``scores`` where each was scored."""

@@ -24,7 +24,7 @@ from constitutional_ai.settings import LabelSettings
 # What decides a judge's probabilities; the rest of the table is about what is done with them.
 ASKED = (
     "principles", "weighted", "method", "samples", "temperature", "max_new_tokens", "fence",
-    "exemplars",
+    "exemplars", "last_turn",
 )  # fmt: skip
 SAMPLED = ("samples", "temperature", "max_new_tokens")  # only where something is sampled
 NEAREST = 1e-6  # probabilities are kept this far off 0 and 1, whose log-odds are infinite

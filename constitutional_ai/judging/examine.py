@@ -15,7 +15,7 @@ from pydantic import Field
 from constitutional_ai.constitution import Principle
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.judge import Comparison, Judge, Unlabelled, Verdict, nonce, tempered
-from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
+from constitutional_ai.judging.asking import REPLY_TOKENS, Asked, seen
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.judging.replies import FAILED, choice
 from constitutional_ai.pipeline import model_identity
@@ -144,7 +144,7 @@ def spoken(judge: Judge, rows: Sequence[Labelled], seed: int) -> dict[str, int]:
         question
         for row in rows
         for question in Asked(
-            judge.sees(row.prompt),
+            seen(row.prompt, judge.settings),
             row.better,
             row.worse,
             _drawn(judge, row, seed)[0],

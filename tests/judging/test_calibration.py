@@ -73,6 +73,7 @@ def test_a_certificate_is_read_for_the_judge_as_it_was_asked(certificate: Path) 
     ("changed", "judge", "constitution", "complaint"),
     [
         ({"fence": False}, "lab:s", "hash", "fitted with fence = True, now False"),
+        ({"last_turn": True}, "lab:s", "hash", "fitted with last_turn = False, now True"),
         ({"method": "score"}, "lab:s", "hash", "fitted with method = 'compare'"),
         ({}, "lab:s", "other", "fitted with constitution = 'hash', now 'other'"),
         ({}, "lab:xs", "hash", "no temperature for lab:xs, only for lab:s"),
