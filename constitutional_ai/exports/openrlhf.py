@@ -167,7 +167,7 @@ def _ppo(run: Finished, prompts: int, gpus: int) -> dict[str, Any]:
 
 
 def _readme(run: Finished, written: dict[str, int], folded: dict[str, float]) -> str:
-    missing = "\n".join(f"- {line}" for line in without_counterpart(run.settings.ppo))
+    missing = "\n".join(f"- {line}" for line in without_counterpart(run.settings))
     return f"""\
 # {run.name}, for OpenRLHF 0.11
 

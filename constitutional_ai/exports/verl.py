@@ -24,7 +24,7 @@ from constitutional_ai.exports.models import (
     longest_prompt,
 )
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.settings import PPOSettings, Settings
 
 DATA_SOURCE = "constitutional-ai"  # veRL chooses a rule-based reward by it; here a model rewards
 
@@ -181,8 +181,9 @@ def _spelled(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
 
 
-def without_counterpart(settings: PPOSettings) -> list[str]:
+def without_counterpart(run: Settings) -> list[str]:
     """What stage 6 does and the other tool does not."""
+    settings = run.ppo
     found = [
         f"`missing_end_penalty = {settings.missing_end_penalty}`: an answer that the token limit"
         " cuts off is scored as it is",
@@ -198,11 +199,15 @@ def without_counterpart(settings: PPOSettings) -> list[str]:
         found.append(f"`max_kl = {settings.max_kl}`: nothing stops the run")
     if settings.sl_mix:
         found.append(f"`sl_mix = {settings.sl_mix}`: no SL loss beside the RL loss")
+    if run.reward.ensemble > 1:
+        found.append(f"`reward.ensemble = {run.reward.ensemble}`: the first reward model alone")
+    if run.reward.last_turn:
+        found.append("`reward.last_turn`: the reward model is shown whole dialogues, against habit")
     return found
 
 
 def _readme(run: Finished, folded: dict[str, float]) -> str:
-    missing = "\n".join(f"- {line}" for line in without_counterpart(run.settings.ppo))
+    missing = "\n".join(f"- {line}" for line in without_counterpart(run.settings))
     return f"""\
 # {run.name}, for veRL 0.9
 

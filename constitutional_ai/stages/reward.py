@@ -53,9 +53,7 @@ def run(job: Job) -> dict[str, Any]:
     kept, held = reward_model.split(pairs, settings.held_out, seed)
     if not kept:
         raise DataError("every labelled pair has the same prompt; none is left to train on")
-    start, options = job.stage("finetune").path / "model", job.settings.model
-    reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
-    reward.prepare(options)
+    reward = _untrained(job)
     learned = [(f"preferences.jsonl:{lines[n]}", pairs[n]) for n in kept]
     _train(job, reward, "model", learned, seed)
     for number in range(2, settings.ensemble + 1):
@@ -77,6 +75,7 @@ def run(job: Job) -> dict[str, Any]:
     )
     text = json.dumps(_known(found), indent=2, allow_nan=False)
     (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
+    start = job.stage("finetune").path / "model"
     reward.save_adapter(folder / "adapter", model_name(job, start))
     reward.save_pretrained(folder / "model")
     job.progress.note(
@@ -85,6 +84,15 @@ def run(job: Job) -> dict[str, Any]:
         f" {found['ece']:.3f}"
     )
     return {"trained": len(kept), "held_out": len(held), **_figures(found)}
+
+
+def _untrained(job: Job) -> RewardModel:
+    """The SL-CAI model under a zero head, ready to be trained."""
+    start, options = job.stage("finetune").path / "model", job.settings.model
+    policy = Policy.load(start, options.device, training_dtype(options))
+    reward = RewardModel.from_policy(policy, job.settings.reward.last_turn)
+    reward.prepare(options)
+    return reward
 
 
 def _train(job: Job, reward: RewardModel, name: str, learned: Learned, seed: int) -> None:
@@ -105,9 +113,7 @@ def _fit_member(job: Job, number: int, learned: Learned, seed: int) -> None:
         return
     own = derive_seed(seed, "member", number)
     drawn = random.Random(own).choices(learned, k=len(learned))
-    start, options = job.stage("finetune").path / "model", job.settings.model
-    reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
-    reward.prepare(options)
+    reward = _untrained(job)
     _train(job, reward, target.name, drawn, own)
     reward.save_pretrained(target)
     give_back()

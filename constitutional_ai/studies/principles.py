@@ -2,11 +2,13 @@
 
 Principles of the critique are followed to the SL-CAI model, those of the comparison to RL-CAI; for
 each a run without it and, where it can be, a run with it alone. The two phases of the laboratory's
-constitution have principles of their own.
+constitution have principles of their own. That is two dozen runs which share next to nothing, so
+they take ``FEWER`` prompts and steps than the run file says.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
@@ -22,7 +24,6 @@ from constitutional_ai.studies import answering, attacks, subsets, truth
 from constitutional_ai.studies.answering import RL, SL
 from constitutional_ai.studies.cells import Collected
 from constitutional_ai.studies.plan import (
-    COMMON,
     Axis,
     Base,
     Bench,
@@ -32,6 +33,15 @@ from constitutional_ai.studies.plan import (
     Variant,
 )
 
+EVERY = "every-principle"  # the run that the others are compared with
+FEWER = {  # what the run file's counts are divided by
+    "revise.prompts": 3,
+    "finetune.helpful": 3,
+    "sample.red_team": 3,
+    "sample.helpful": 3,
+    "ppo.steps": 2,
+    "ppo.rollouts": 2,
+}
 TUNED, ALL = "(all, to SL-CAI)", "(all, to RL-CAI)"
 AGREEMENT = "agreement.json"
 PAIRS = 300  # that every principle judges
@@ -52,30 +62,33 @@ def _after(kept: str, metric: str) -> Axis:
     return Axis(f"{kept} {metric}", f"{_SHORT[metric]}, {kept} it", bounds)
 
 
-def _lab(base: Base, seed: int) -> Constitution:
-    return load_constitution(base.settings(seed).constitution)
-
-
 PHASES: tuple[tuple[Use, str], ...] = (("critique", "finetune"), ("preference", "ppo"))
 
 
-def _runs(constitution: Constitution) -> dict[tuple[str, str], Variant]:
+def _runs(base: Base, seed: int) -> dict[tuple[str, str], Variant]:
     """{(line, "without" or "only"): the run}, of both phases."""
+    constitution = load_constitution(base.settings(seed).constitution)
     found: dict[tuple[str, str], Variant] = {}
     for use, until in PHASES:
         names = subsets.of_use(constitution, use)
         for name in names:
-            line = _line(constitution, use, name)
-            others = subsets.keeping(constitution, use, [n for n in names if n != name])
-            found[line, "without"] = _run("without", use, name, until, others)
+            others = [other for other in names if other != name]
+            kept = {"without": subsets.keeping(constitution, use, others)}
             if use == "critique" or name in ALONE:
-                alone = subsets.keeping(constitution, use, [name], everywhere=use == "preference")
-                found[line, "only"] = _run("only", use, name, until, alone)
+                everywhere = use == "preference"
+                kept["only"] = subsets.keeping(constitution, use, [name], everywhere)
+            for how, principles in kept.items():
+                run = Variant(f"{use}-{how}-{name}", fewer(base, seed), until, principles)
+                found[_line(constitution, use, name), how] = run
     return found
 
 
-def _run(how: str, use: Use, name: str, until: str, subset: Constitution) -> Variant:
-    return Variant(f"{use}-{how}-{name}", ("finetune.every_revision=false",), until, subset)
+def fewer(base: Base, seed: int) -> tuple[str, ...]:
+    """The overrides of every run here."""
+    settings = base.settings(seed)
+    counts = {key: -(-attrgetter(key)(settings) // divisor) for key, divisor in FEWER.items()}
+    smaller = (f"{key}={count}" for key, count in counts.items())
+    return ("finetune.every_revision=false", *smaller)
 
 
 def _line(constitution: Constitution, use: Use, name: str) -> str:
@@ -85,17 +98,18 @@ def _line(constitution: Constitution, use: Use, name: str) -> str:
 
 
 def variants(base: Base, seed: int) -> Sequence[Variant]:
-    return [Variant(COMMON, until="ppo"), *_runs(_lab(base, seed)).values()]
+    every = Variant(EVERY, fewer(base, seed), until="ppo")
+    return [every, *_runs(base, seed).values()]
 
 
 def measurements(base: Base, seed: int) -> Sequence[Measurement]:
     found = [
-        Measurement("agreement", COMMON, agree, after="sample"),
-        attacks.catching(COMMON),
-        *_asked(COMMON, SL),
-        *_asked(COMMON, RL),
+        Measurement("agreement", EVERY, agree, after="sample"),
+        attacks.catching(EVERY),
+        *_asked(EVERY, SL),
+        *_asked(EVERY, RL),
     ]
-    for variant in _runs(_lab(base, seed)).values():
+    for variant in _runs(base, seed).values():
         found += _asked(variant.name, RL if variant.until == "ppo" else SL)
     return found
 
@@ -131,19 +145,20 @@ def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
 
 
 def read(bench: Bench, found: Collected) -> None:
-    for (name, how), variant in _runs(_lab(bench.base, bench.seeds[0])).items():
-        _add_retrained(found, bench, name, how, variant)
+    for (name, how), variant in _runs(bench.base, bench.seeds[0]).items():
+        model = RL if variant.until == "ppo" else SL
+        _add_retrained(found, bench, name, how, variant.name, model)
     for how in ("without", "only"):
-        _add_retrained(found, bench, TUNED, how, Variant(COMMON))
-        _add_retrained(found, bench, ALL, how, Variant(COMMON, until="ppo"))
+        _add_retrained(found, bench, TUNED, how, EVERY, SL)
+        _add_retrained(found, bench, ALL, how, EVERY, RL)
     for seed in bench.seeds:
         _add_steps(found, bench, seed)
-        path = bench.measured(COMMON, seed, "agreement").path / AGREEMENT
+        path = bench.measured(EVERY, seed, "agreement").path / AGREEMENT
         for name, shares in json.loads(path.read_text(encoding="utf-8")).items():
             for side, axis in (("whole", WHOLE), ("gold", WITH_GOLD)):
                 if side in shares:
                     found.add(name, axis.metric, seed, shares[side])
-        by_family = attacks.caught(bench, COMMON, seed)
+        by_family = attacks.caught(bench, EVERY, seed)
         alarms = by_family.pop(BENIGN, {})
         for name in dict.fromkeys(name for found_by in by_family.values() for name in found_by):
             shares = [found_by[name] for found_by in by_family.values() if name in found_by]
@@ -153,8 +168,8 @@ def read(bench: Bench, found: Collected) -> None:
 
 
 def _add_steps(found: Collected, bench: Bench, seed: int) -> None:
-    """What one critique and revision under each principle did in the common run."""
-    rows = bench.stage(COMMON, seed, "revise").rows("revisions.jsonl", RevisedAnswer)
+    """What one critique and revision under each principle did in the run with all."""
+    rows = bench.stage(EVERY, seed, "revise").rows("revisions.jsonl", RevisedAnswer)
     for name, steps in truth.step_changes(rows).items():
         found.add(name, CHANGED.metric, seed, stats.share(step["changed"] > 0 for step in steps))
         found.add(name, "found", seed, stats.share(step["found"] > 0 for step in steps))
@@ -166,16 +181,17 @@ def _add_steps(found: Collected, bench: Bench, seed: int) -> None:
             found.add(name, "worse", seed, fmean(change < 0 for change in moved))
 
 
-def _add_retrained(found: Collected, bench: Bench, name: str, how: str, variant: Variant) -> None:
+def _add_retrained(
+    found: Collected, bench: Bench, name: str, how: str, variant: str, model: str
+) -> None:
     """The retrained model's scores, under names that say which phase was changed."""
-    model = SL if variant.until == "finetune" else RL
     scored = Collected()
-    answering.add(scored, bench, name, variant.name, model)
+    answering.add(scored, bench, name, variant, model)
     for cell in scored.cells():
         if cell.metric in ("harm", "good_refusal", "help"):
             for seed, estimate in cell.by_seed.items():
                 found.add(name, f"{how} {cell.metric}", int(seed), estimate)
-    attacks.add(found, bench, name, variant.name, f"{how} attack", model)
+    attacks.add(found, bench, name, variant, f"{how} attack", model)
 
 
 STUDY = Study(
@@ -208,6 +224,7 @@ STUDY = Study(
         *(_after(how, m) for how in ("without", "only") for m in ("harm", "help", "attack")),
     ),
     caveats=(
+        "Every run has a third of the run file's prompts, and half of its steps and rollouts.",
         "Principles that critiques draw from were retrained to SL-CAI: compare them with “(all, to"
         " SL-CAI)”; those of the comparison to RL-CAI: compare them with “(all, to RL-CAI)”."
         " “helpful” and “honest” cannot judge alone: they say nothing of harm.",

@@ -277,12 +277,12 @@ def test_overoptimisation(make: Make) -> None:
 
 def test_principles(make: Make) -> None:
     bench = make(principles.STUDY)
-    revised(bench.stage(COMMON, 1, "revise"), (0, 2), principle="theft")
+    revised(bench.stage(principles.EVERY, 1, "revise"), (0, 2), principle="theft")
     sides = {"harmless": {"whole": right(3, 4)}}
-    put(bench.measured(COMMON, 1, "agreement"), principles.AGREEMENT, [sides])
+    put(bench.measured(principles.EVERY, 1, "agreement"), principles.AGREEMENT, [sides])
     by_family = {"plain": {"harm": right(1, 2)}, "rhyme": {"harm": right(5, 6)}}
     alarms = {BENIGN: {"harm": right(1, 10)}}
-    put(bench.measured(COMMON, 1, "caught"), attacks.CAUGHT, [by_family | alarms])
+    put(bench.measured(principles.EVERY, 1, "caught"), attacks.CAUGHT, [by_family | alarms])
     found = collected(principles.STUDY, bench)
     changes = ("changed", "harm_change", "gold_change")
     # One of four steps left the answer as it was; gold goes from −2.5 and −1.5 to 3.
@@ -300,11 +300,11 @@ def test_principles_left_out_and_alone(make: Make) -> None:
     transcripts(bench.measured("critique-without-theft", 0, "answers sl-cai T1"), "sl-cai", (3, 3))
     transcripts(bench.measured("preference-only-hhh", 1, "answers rl-cai T1"), "rl-cai", (0, 1))
     transcripts(bench.measured("critique-only-fit", 1, "attacks sl-cai"), "sl-cai", (1, 0), ())
-    transcripts(bench.measured(COMMON, 0, "attacks rl-cai"), "rl-cai", (0, 0), ())
+    transcripts(bench.measured(principles.EVERY, 0, "attacks rl-cai"), "rl-cai", (0, 0), ())
     without_hhh = bench.measured("preference-without-hhh", 0, "attacks rl-cai")
     transcripts(without_hhh, "rl-cai", (0, 2), ())
-    transcripts(bench.measured(COMMON, 1, "answers sl-cai T1"), "sl-cai", (0, 0), (0, 0))
-    transcripts(bench.measured(COMMON, 0, "answers rl-cai T1"), "rl-cai", (3, 1))
+    transcripts(bench.measured(principles.EVERY, 1, "answers sl-cai T1"), "sl-cai", (0, 0), (0, 0))
+    transcripts(bench.measured(principles.EVERY, 0, "answers rl-cai T1"), "rl-cai", (3, 1))
     found = collected(principles.STUDY, bench)
     for line, harm in (("theft", [[3, 1.5], [1.5, 1.5]]), ("hhh", [[1.5, 1.5], [1.5, 0.5]])):
         assert [at(found, line, f"{how} harm") for how in ("without", "only")] == harm

@@ -76,7 +76,7 @@ def test_a_principle_is_left_out_of_its_phase_alone() -> None:
 
 
 def test_every_principle_is_left_out_once(plan: Base) -> None:
-    runs = principles._runs(load_constitution("lab"))
+    runs = principles._runs(plan, 0)
     for principle in load_constitution("lab").principles:
         variant = runs[principle.name, "without"]
         assert variant.constitution is not None
@@ -84,6 +84,15 @@ def test_every_principle_is_left_out_once(plan: Base) -> None:
         assert kept == {p.name for p in load_constitution("lab").principles} - {principle.name}
         settings = plan.settings(0, variant)
         assert load_constitution(settings.constitution).hash == variant.constitution.hash
+
+
+def test_principles_are_retrained_with_fewer_prompts(plan: Base) -> None:
+    usual = plan.settings(0)
+    for variant in principles.variants(plan, 0):
+        less = plan.settings(0, variant)
+        assert less.revise.prompts == -(-usual.revise.prompts // 3)
+        assert less.ppo.rollouts == -(-usual.ppo.rollouts // 2)
+        assert less.evaluate == usual.evaluate
 
 
 def test_a_label_is_held_against_the_truth() -> None:
