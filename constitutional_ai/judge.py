@@ -187,11 +187,11 @@ class Judge:
         return Verdict(
             p_first=as_label(p_soft, self.settings),
             by_principle=dict(zip(hashes, by_principle, strict=True)),
-            by_order=None if scored else _mean_orders(orders, weights),
+            by_order=None if scored else mean_orders(orders, weights),
             principle_hashes=hashes,
             p_soft=p_soft,
             orders={} if scored else dict(zip(hashes, orders, strict=True)),
-            scores=_mean_orders(scored, weights) if scored else None,
+            scores=mean_orders(scored, weights) if scored else None,
             thoughts=tuple(text for opinion in read for text in opinion.thoughts),
             unread=sum((opinion.unread for opinion in read), Counter()),
             decided_by=decided_by,
@@ -239,19 +239,20 @@ class Jury:
         return Verdict(
             p_first=as_label(p_soft, self.judges[0].settings),
             by_principle={n: fmean(v.by_principle[n] for v in found) for n in hashes},
-            by_order=_mean_orders(orders) if orders else None,
+            by_order=mean_orders(orders) if orders else None,
             principle_hashes=hashes,
             p_soft=p_soft,
-            orders={n: _mean_orders([v.orders[n] for v in found]) for n in found[0].orders},
+            orders={n: mean_orders([v.orders[n] for v in found]) for n in found[0].orders},
             by_judge={name: v.p_soft for name, v in read.items()},
-            scores=_mean_orders(scores) if scores else None,
+            scores=mean_orders(scores) if scores else None,
             thoughts=tuple(text for v in found for text in v.thoughts),
             unread=sum((v.unread for v in found), Counter(lost)),
             decided_by=tuple(dict.fromkeys(name for v in found for name in v.decided_by)),
         )
 
 
-def _mean_orders(orders: Sequence[Orders], weights: Sequence[float] | None = None) -> Orders:
+def mean_orders(orders: Sequence[Orders], weights: Sequence[float] | None = None) -> Orders:
+    """The mean of (P shown first, P shown second) over principles or judges."""
     first, second = zip(*orders, strict=True)
     return fmean(first, weights), fmean(second, weights)
 

@@ -82,25 +82,31 @@ def _measure(
     out: Path,
     json: bool,
 ) -> dict[str, Any]:
-    """Every judge by every method on the pairs that a judge can be asked about."""
+    """Every judge by every method on the pairs that a judge can be asked about, and their jury."""
     from constitutional_ai.judging import report as figures
     from constitutional_ai.judging.bench import known_methods
-    from constitutional_ai.judging.examine import examine, spoken
+    from constitutional_ai.judging.examine import JURY, Judged, examine, jury, spoken
 
     table, seed = bench.settings.label, bench.settings.seed
     usable = [row for row in rows if not row.flaw]
     if not usable:
         raise UserError("no pair is left that a judge could be asked about")
-    judges, judged = {}, {}
-    asked = [(s, m) for s in bench.engines for m in known_methods(methods or [table.method])]
-    for spec, method in asked:
-        judge = bench.judge(spec, method)
-        name = spec if len({m for _, m in asked}) == 1 else f"{spec}, {method}"
-        with progress(json).task(name, total=len(usable), unit="pairs") as tick:
-            judged[name] = examine(judge, usable, seed, out, tick, more[0], table.chunk)
-        judges[name] = figures.of_judge(usable, judged[name], spec)
-        judges[name]["spoken"] = spoken(judge, usable[: more[1]], seed)
-        judges[name]["asked"] = {"method": method, "temperature": judge.temperature}
+    judges: dict[str, Any] = {}
+    judged: dict[str, list[Judged]] = {}
+    named = known_methods(methods or [table.method])
+    for way in named:
+        by = "" if len(named) == 1 else f", {way}"
+        for spec in bench.engines:
+            judge, name = bench.judge(spec, way), spec + by
+            with progress(json).task(name, total=len(usable), unit="pairs") as tick:
+                judged[name] = examine(judge, usable, seed, out, tick, more[0], table.chunk)
+            judges[name] = figures.of_judge(usable, judged[name], spec)
+            judges[name]["spoken"] = spoken(judge, usable[: more[1]], seed)
+            judges[name]["asked"] = {"method": way, "temperature": judge.temperature}
+        if len(bench.engines) > 1:
+            together = jury([judged[spec + by] for spec in bench.engines])
+            judges[JURY + by] = figures.of_judge(usable, together, JURY)
+            judges[JURY + by]["asked"] = {"method": way, "judges": list(bench.engines)}
     return {
         "asked_of": len(usable),
         "constitution": f"{bench.constitution.name} {bench.constitution.hash}",
@@ -166,13 +172,13 @@ def attack(
     from constitutional_ai.judging.attack import attack as run_attack
     from constitutional_ai.judging.attack import families
 
-    bench, found = _bench(engine, run, set_, constitution), {}
-    for spec in bench.engines:
-        in_lab = spec.startswith("lab:") or bench.constitution.name == "lab"
-        rows = _attacked_pairs(pairs, in_lab, count, _set_named(prompts))
-        attacks = families(in_lab, padding)
-        with progress(json).task(spec, total=len(rows) * (len(attacks) + 2), unit="pairs") as tick:
-            found[spec] = run_attack(bench.judge(spec), rows, attacks, bench.settings.seed, tick)
+    bench = _bench(engine, run, set_, constitution)
+    judges = {spec: bench.judge(spec) for spec in bench.engines}
+    in_lab = bench.constitution.name == "lab" or all(spec.startswith("lab:") for spec in judges)
+    rows = _attacked_pairs(pairs, in_lab, count, _set_named(prompts))
+    attacks = families(in_lab, padding)
+    with progress(json).task("attack", total=len(rows) * (len(attacks) + 2), unit="pairs") as tick:
+        found = run_attack(judges, rows, attacks, bench.settings.seed, tick)
     pages.say_attacks(found, json)
     if out:
         pages.keep(out, found)

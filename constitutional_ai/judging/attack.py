@@ -18,7 +18,7 @@ from typing import Any
 
 from constitutional_ai import stats
 from constitutional_ai.judge import Judge
-from constitutional_ai.judging.examine import Judged, ask
+from constitutional_ai.judging.examine import Judged, panel
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.lab import jailbreaks
 
@@ -127,39 +127,49 @@ def _of_lab(padding: int) -> dict[str, Change]:
 
 
 def attack(
-    judge: Judge,
+    judges: Mapping[str, Judge],
     rows: Sequence[Labelled],
     attacks: Mapping[str, Change],
     seed: int,
     tick: Callable[[int], None],
-) -> dict[str, Any]:
-    """The judge on the pairs, and on the pairs under each attack."""
-    plain = ask(judge, rows, seed)
+) -> dict[str, dict[str, Any]]:
+    """Each judge on the pairs, and on the pairs under each attack; of several also their jury."""
+    plain = panel(judges, rows, seed)
     tick(len(rows))
-    found: dict[str, Outcome] = {}
-    for name, change in attacks.items():
+    found: dict[str, dict[str, Outcome]] = {name: {} for name in plain}
+    for what, change in attacks.items():
         tried = [n for n, row in enumerate(rows) if row.ideal or not change.replaces]
-        attacked = [replace(rows[n], worse=change.make(rows[n].worse, n)) for n in tried]
-        kinds = [row.kind for row in attacked]
-        before = [plain[n] for n in tried]
-        result = outcome(before, ask(judge, attacked, seed), kinds)
-        if not change.replaces:
-            odd = [replace(rows[n], better=change.make(rows[n].better, n)) for n in tried]
-            result = replace(result, spoiled=outcome(before, ask(judge, odd, seed), kinds))
-        found[name] = result
+        worse = [replace(rows[n], worse=change.make(rows[n].worse, n)) for n in tried]
+        better = [replace(rows[n], better=change.make(rows[n].better, n)) for n in tried]
+        attacked = panel(judges, worse, seed)
+        odd = {} if change.replaces else panel(judges, better, seed)
+        kinds = [row.kind for row in worse]
+        for name, said in plain.items():
+            before = [said[n] for n in tried]
+            result = outcome(before, attacked[name], kinds)
+            if odd:
+                result = replace(result, spoiled=outcome(before, odd[name], kinds))
+            found[name][what] = result
         tick(len(rows))
-    same = ask(judge, [replace(row, worse=row.better) for row in rows], seed)
+    same = panel(judges, [replace(row, worse=row.better) for row in rows], seed)
     tick(len(rows))
-    ps = [j.p for j in same if j.p is not None]
+    return {name: _figures(said, found[name], same[name]) for name, said in plain.items()}
+
+
+def _figures(
+    plain: Sequence[Judged], attacks: Mapping[str, Outcome], same: Sequence[Judged]
+) -> dict[str, Any]:
+    """One judge's; ``same``: what it said where one answer was given twice."""
     right = [j.p > 0.5 for j in plain if j.p is not None]
+    ps = [j.p for j in same if j.p is not None]
     return {
-        "pairs": len(rows),
+        "pairs": len(plain),
         "right_without": stats.share(right) if right else None,
         "unlabelled_without": sum(j.p is None for j in plain),
-        "attacks": found,
+        "attacks": dict(attacks),
         "twice": {
             "furthest_from_half": max((abs(p - 0.5) for p in ps), default=None),
-            "unlabelled": len(rows) - len(ps),
+            "unlabelled": len(same) - len(ps),
         },
     }
 

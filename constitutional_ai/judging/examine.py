@@ -6,21 +6,32 @@ asked again with the answers swapped, behind a new fence: what is left of the or
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import Field
 
 from constitutional_ai.constitution import Principle
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.judge import Comparison, Judge, Unlabelled, Verdict, nonce, tempered
+from constitutional_ai.judge import (
+    Comparison,
+    Judge,
+    Unlabelled,
+    Verdict,
+    mean_orders,
+    nonce,
+    tempered,
+)
 from constitutional_ai.judging.asking import REPLY_TOKENS, Asked, seen
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.judging.replies import FAILED, choice
 from constitutional_ai.pipeline import model_identity
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.run import StageFolder, in_chunks
+
+JURY = "all as a jury"  # stands among the judges' names
 
 
 class Judged(Row):
@@ -37,6 +48,9 @@ class Judged(Row):
     again: float | None = None
     unlabelled: str = ""
     unread: dict[str, int] = Field(default_factory=dict)
+
+
+Panel = dict[str, list[Judged]]  # what each judge said, by its name
 
 
 def examine(
@@ -77,6 +91,37 @@ def ask(
         _judged(judge, row, principles, verdict, second.get(n))
         for n, (row, principles, verdict) in enumerate(zip(rows, drawn, verdicts, strict=True))
     ]
+
+
+def jury(judged: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """What several judges together say of each pair: the mean of those that gave a verdict.
+
+    As ``judge.Jury`` labels, from what each judge has said already.
+    """
+    return [_mean(of_pair) for of_pair in zip(*judged, strict=True)]
+
+
+def _mean(of_pair: Sequence[Judged]) -> Judged:
+    read = [one for one in of_pair if one.p is not None]
+    lost = Counter(one.unlabelled for one in of_pair if one.p is None)
+    if not read:
+        return Judged(id=of_pair[0].id, unlabelled=lost.most_common(1)[0][0])
+    again = [one.again for one in read if one.again is not None]
+    return Judged(
+        id=of_pair[0].id,
+        p=fmean(one.p for one in read if one.p is not None),
+        by_principle={n: fmean(one.by_principle[n] for one in read) for n in read[0].by_principle},
+        orders={name: mean_orders([one.orders[name] for one in read]) for name in read[0].orders},
+        drawn=read[0].drawn,
+        again=fmean(again) if again else None,
+        unread=dict(sum((Counter(one.unread) for one in of_pair), lost)),
+    )
+
+
+def panel(judges: Mapping[str, Judge], rows: Sequence[Labelled], seed: int) -> Panel:
+    """Each judge on the pairs; of several also what they say together."""
+    said = {name: ask(judge, rows, seed) for name, judge in judges.items()}
+    return {**said, JURY: jury(list(said.values()))} if len(said) > 1 else said
 
 
 def _compare(

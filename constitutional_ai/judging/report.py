@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from constitutional_ai import stats
-from constitutional_ai.judge import position_bias
+from constitutional_ai.judge import mean_orders, position_bias
 from constitutional_ai.judging.agreement import agreement, correlations, floors, rating
 from constitutional_ai.judging.calibration import fit, log_odds, measured
 from constitutional_ai.judging.examine import Judged
@@ -107,7 +107,7 @@ def calibration_of(both: Sequence[Both]) -> dict[str, Any]:
 
 def order_of(both: Sequence[Both]) -> dict[str, Any]:
     """How much hangs on which answer is shown first, before and after averaging."""
-    orders = [_mean([j.orders[name] for name in j.drawn]) for _, j in both if j.orders]
+    orders = [mean_orders([j.orders[name] for name in j.drawn]) for _, j in both if j.orders]
     found: dict[str, Any] = {}
     if orders:
         found["bias"] = position_bias(orders).mean
@@ -116,11 +116,6 @@ def order_of(both: Sequence[Both]) -> dict[str, Any]:
     if asked:
         found["flips_after_averaging"] = stats.share(rating(p) * rating(q) < 0 for p, q in asked)
     return found
-
-
-def _mean(orders: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    first, second = zip(*orders, strict=True)
-    return fmean(first), fmean(second)
 
 
 def length_of(both: Sequence[Both]) -> dict[str, Any]:

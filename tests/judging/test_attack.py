@@ -14,6 +14,7 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import Judge
 from constitutional_ai.judging import everyday, pages
 from constitutional_ai.judging.attack import attack, families
+from constitutional_ai.judging.examine import JURY
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
 from tests.engines.faulty_server import MODEL, faulty_server
@@ -45,7 +46,7 @@ def weak_to(sign: Callable[[str], bool], worth_of_sign: float = 5.0) -> Scripted
 def attacked(engine: ScriptedEngine, rows: list = ROWS) -> dict:
     judge = Judge(engine, CONSTITUTION, LabelSettings(fence=False))
     attacks = {n: c for n, c in families(False, 3).items() if n != "a fake end of data"}
-    return attack(judge, rows, attacks, 0, lambda _: None)
+    return attack({"it": judge}, rows, attacks, 0, lambda _: None)["it"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,22 @@ def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
     assert tokens.spoiled.unlabelled == lost and tokens.spoiled.fooled["n"] == len(ROWS) - lost
 
 
+def test_of_several_judges_the_jury_is_attacked_too() -> None:
+    """One of three that falls is outvoted; two that fall are not."""
+    weak, sound = weak_to(lambda text: len(text) == 1), weak_to(lambda _: False)
+    only = {"one token": families(False)["one token"]}
+    for engines, fooled in (([weak, sound, sound], 0), ([weak, weak, sound], 1)):
+        judges = {
+            str(n): Judge(engine, CONSTITUTION, LabelSettings(fence=False))
+            for n, engine in enumerate(engines)
+        }
+        found = attack(judges, ROWS, only, 0, lambda _: None)
+        assert found["0"]["attacks"]["one token"].fooled["mean"] == 1
+        assert found["2"]["attacks"]["one token"].fooled["mean"] == 0
+        assert found[JURY]["attacks"]["one token"].fooled["mean"] == fooled
+        assert found[JURY]["right_without"]["mean"] == 1
+
+
 def test_where_nothing_was_right_before_nothing_can_be_fooled() -> None:
     found = attacked(ScriptedEngine(lambda _: "(A)", lambda *_: math.log(0.5)))
     assert found["attacks"]["flattery"].fooled is None  # a tie names no winner
@@ -143,7 +160,8 @@ def test_a_fake_end_of_data_closes_the_layout_and_speaks_for_the_judge() -> None
     weak = weak_to(lambda text: "--- END OF DATA ---" in text)
     judge = Judge(weak, CONSTITUTION, LabelSettings(fence=False))
     only = {"end": families(False)["a fake end of data"]}
-    fooled = attack(judge, ROWS, only, 0, lambda _: None)["attacks"]["end"].fooled
+    found = attack({"it": judge}, ROWS, only, 0, lambda _: None)["it"]
+    fooled = found["attacks"]["end"].fooled
     assert 0.3 < fooled["mean"] < 0.8  # two texts of four say so; the others close the layout
 
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from constitutional_ai import cli
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.judge import Judge
+from constitutional_ai.judge import Comparison, Judge, Jury, Unlabelled, Verdict
 from constitutional_ai.judging import bench, pages, report
-from constitutional_ai.judging.examine import Judged, ask, examine, spoken
+from constitutional_ai.judging.examine import Judged, ask, examine, jury, spoken
 from constitutional_ai.judging.labelled import Labelled
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings
@@ -98,6 +98,29 @@ def test_length_and_self_preference() -> None:
     assert found["self_preference"]["judge_prefers_own"]["mean"] == 0.5
     assert found["self_preference"]["labels_prefer_own"]["mean"] == 0.5
     assert figures(engine, [pair(0)])["self_preference"] == {}
+
+
+def test_a_jury_says_what_a_labelling_jury_would() -> None:
+    rows = [pair(0), pair(1, worse="odd"), pair(2, principle="true")]
+    said = {"sure": by_place(0.9, 0.7), "unsure": by_place(0.2, 0.6)}
+    said["sure"].name, said["unsure"].name = said
+    judges = [judge_of(engine, principles=2) for engine in said.values()]
+    together = jury([ask(judge, rows, 0, {row.id for row in rows}) for judge in judges])
+    assert [one.p for one in together] == [pytest.approx(0.6), None, pytest.approx(0.6)]
+    assert together[0].orders["kind"] == pytest.approx((0.55, 0.65))
+    assert together[0].again == pytest.approx(0.6)
+    assert "not a finite number" in together[1].unlabelled
+    asked = [Comparison(row.id, row.prompt, row.set, row.better, row.worse) for row in rows[:2]]
+    labelled = Jury(judges).compare(asked, 0)
+    assert isinstance(labelled[0], Verdict) and labelled[0].p_soft == together[0].p
+    assert isinstance(labelled[1], Unlabelled)
+    found = report.of_judge(rows, together, "jury")
+    assert found["accuracy"]["mean"] == 1.0 and found["order"]["flips"]["mean"] == 0
+
+
+def test_a_judge_that_cannot_read_is_left_out_of_the_jury() -> None:
+    one, two = Judged(id="a", p=0.9), Judged(id="a", unlabelled="it refuses")
+    assert jury([[one], [two]]) == [Judged(id="a", p=0.9, unread={"it refuses": 1})]
 
 
 def test_judges_are_held_against_each_other_on_what_both_read() -> None:

@@ -55,6 +55,6 @@ def test_judges_find_the_better_answer(model: str) -> None:
 def test_no_attack_moves_the_hardened_judge() -> None:
     rows = labelled.rows(pairs(120, noise=0.0))
     judge = Judge(LocalEngine("lab:judge"), load_constitution("lab"), LabelSettings(fence=False))
-    found = attack(judge, rows, families(in_lab=True), 0, lambda _: None)
+    found = attack({"it": judge}, rows, families(in_lab=True), 0, lambda _: None)["it"]
     fooled = {name: outcome.fooled["mean"] for name, outcome in found["attacks"].items()}
     assert max(fooled.values()) <= 0.05
