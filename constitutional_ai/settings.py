@@ -154,7 +154,6 @@ class RewardSettings(Table):
     score_l2: NotNegative = 0.002  # weight of the mean squared score; keeps scores near zero
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of pairs that only measure
     checkpoint_every: Count = 100  # steps; what an interrupted training goes on from
-    last_turn: bool = False  # of a dialogue, the reward model reads the last request alone
     ensemble: Count = 1  # reward models; each further one is fitted to a resample of the pairs
 
 

@@ -201,8 +201,6 @@ def without_counterpart(run: Settings) -> list[str]:
         found.append(f"`sl_mix = {settings.sl_mix}`: no SL loss beside the RL loss")
     if run.reward.ensemble > 1:
         found.append(f"`reward.ensemble = {run.reward.ensemble}`: the first reward model alone")
-    if run.reward.last_turn:
-        found.append("`reward.last_turn`: the reward model is shown whole dialogues, against habit")
     return found
 
 

@@ -2,9 +2,8 @@
 
 Bai et al. 2022, section 4.1, with the judge's probabilities as targets. It starts as the SL-CAI
 model under a zero head, so before training every answer scores 0. Scores are read at the answer's
-end token, then standardised by a mean and a deviation that stand in the model's config, as does
-whether it reads whole dialogues. With an adapter the head is trained beside it, and the saved
-folder holds the merged weights.
+end token, then standardised by a mean and a deviation that stand in the model's config. With an
+adapter the head is trained beside it, and the saved folder holds the merged weights.
 
 Shapes: B rows, T tokens, N answer tokens, P pairs, d width.
 """
@@ -61,13 +60,11 @@ class RewardModel:
         self.device: torch.device = model.device
         self.mean: float = getattr(model.config, "reward_mean", 0.0)
         self.deviation: float = getattr(model.config, "reward_deviation", 1.0)
-        self.last_turn: bool = getattr(model.config, "reward_last_turn", False)
 
     @classmethod
-    def from_policy(cls, policy: Policy, last_turn: bool = False) -> Self:
-        """The policy's body under a zero head. ``last_turn``: it reads the last request alone."""
+    def from_policy(cls, policy: Policy) -> Self:
+        """The policy's body under a zero head."""
         config = copy.deepcopy(policy.model.config)
-        config.reward_last_turn = last_turn
         config.num_labels, config.pad_token_id = 1, policy.tokens.pad_id
         try:
             with policy.device:  # a large model's random weights are drawn slowly on a CPU
@@ -150,11 +147,7 @@ class RewardModel:
         return scores
 
     def encode(self, prompt: Conversation, answer: str) -> list[int]:
-        return self.before(prompt) + self.tokens.answer(answer)
-
-    def before(self, prompt: Conversation) -> list[int]:
-        """What it reads of a prompt: all, or with ``last_turn`` the last request."""
-        return self.tokens.prompt(prompt[-1:] if self.last_turn else prompt)
+        return self.tokens.prompt(prompt) + self.tokens.answer(answer)
 
     def at_end(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Standardised scores at the rows' last tokens, [B]. Has a gradient."""

@@ -167,34 +167,18 @@ def judged(
     if not isinstance(reward, RewardModel):
         given = reward([prompt.prompt for prompt in prompts], list(answers))
         return torch.tensor(given, dtype=torch.float32, device=batch.ids_BT.device), None
-    if reward.last_turn:
-        batch = _under(reward, prompts, batch)
-    order: list[int] = []
     scores: list[Tensor] = []
-    states: list[Tensor] = []  # of each row
+    states: list[Tensor] = []
+    # The rows come in order of length, so the parts hold them in their order.
     for part in length_batches(batch.lengths_B.tolist(), settings.batch_tokens):
         some = batch.take(part)
         open_B = ~finished_B[part]
         closing_B = torch.where(open_B, end_id, reward.tokens.pad_id)
         ids_BT = F.pad(some.ids_BT, (0, 1)).scatter(1, some.lengths_B[:, None], closing_B[:, None])
         scores_B, states_BTd = reward.read(ids_BT, some.lengths_B - 1 + open_B)
-        order += part
         scores.append(scores_B)
-        of_part_Nd = states_BTd[:, : some.mask_BS.shape[1]][some.mask_BS]
-        states += of_part_Nd.split(some.mask_BS.sum(dim=1).tolist())
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat(scores)[back], torch.cat([states[place] for place in back])
-
-
-def _under(reward: RewardModel, prompts: Sequence[Prompt], batch: Batch) -> Batch:
-    """The same answers' tokens, each under what the reward model reads of its prompt."""
-    answers = [
-        ids_T[1:][mask_S].tolist()
-        for ids_T, mask_S in zip(batch.ids_BT, batch.mask_BS, strict=True)
-    ]
-    read = [reward.before(prompt.prompt) for prompt in prompts]
-    pad_id = reward.tokens.pad_id
-    return Batch.of(list(zip(read, answers, strict=True)), pad_id, batch.ids_BT.device)
+        states.append(states_BTd[:, : some.mask_BS.shape[1]][some.mask_BS])
+    return torch.cat(scores), torch.cat(states)
 
 
 def token_rewards(made: Rollout, kl_coef: float, missing_end_penalty: float) -> Tensor:

@@ -89,8 +89,7 @@ def run(job: Job) -> dict[str, Any]:
 def _untrained(job: Job) -> RewardModel:
     """The SL-CAI model under a zero head, ready to be trained."""
     start, options = job.stage("finetune").path / "model", job.settings.model
-    policy = Policy.load(start, options.device, training_dtype(options))
-    reward = RewardModel.from_policy(policy, job.settings.reward.last_turn)
+    reward = RewardModel.from_policy(Policy.load(start, options.device, training_dtype(options)))
     reward.prepare(options)
     return reward
 

@@ -41,9 +41,9 @@ def even(prompts: Any, answers: Any, references: Any) -> list[float | None]:
     return [0.5] * len(answers)
 
 
-def random_reward(policy: Policy, last_turn: bool = False) -> RewardModel:
+def random_reward(policy: Policy) -> RewardModel:
     """A reward model with an opinion: its head is not zero."""
-    reward = RewardModel.from_policy(policy, last_turn)
+    reward = RewardModel.from_policy(policy)
     generator = torch.Generator().manual_seed(4)
     reward.model.score.weight.data.normal_(0, 0.3, generator=generator)
     return reward
@@ -99,35 +99,6 @@ def test_rollout_scores_are_the_reward_models_own(
     assert len(found.states_Nd) == int(found.batch.mask_BS.sum())
     first = reward.states(found.batch.ids_BT[:1])[0, :-1][found.batch.mask_BS[0]]
     assert torch.allclose(found.states_Nd[: len(first)], first, atol=1e-4)
-
-
-@pytest.mark.usefixtures("exact")
-def test_a_reward_model_of_the_last_turn_reads_no_other(
-    speaker: Policy, make_settings: Make
-) -> None:
-    """Its scores and states are those of the last request alone, each in its rollout's row."""
-    reward = random_reward(speaker, last_turn=True)
-    early: Conversation = [user("A word."), {"role": "assistant", "content": "Another."}]
-    prompts = [
-        Prompt(id=f"p{n}", prompt=[*early * (5 - n), user("Go " * n + "on.")], set="helpful")
-        for n in range(1, 6)
-    ]
-    found = made(speaker, prompts, make_settings(batch_tokens=100, max_new_tokens=24), reward)
-    assert found.states_Nd is not None and found.finished_B.any()
-    read = [(reward.before(prompt.prompt), row) for row, prompt in enumerate(found.prompts)]
-    lengths = [len(before) for before, _ in read]
-    assert lengths == sorted(lengths, reverse=True)  # the other way round than the rollout's rows
-    start = 0
-    for before, row in read:
-        ids = found.batch.ids_BT[row][1:][found.batch.mask_BS[row]].tolist()
-        end = [] if found.finished_B[row] else [speaker.tokens.end_id]
-        assert speaker.tokens.prompt(found.prompts[row].prompt[-1:]) == before
-        alone = reward.at_end([[*before, *ids, *end]])
-        assert alone.item() == pytest.approx(found.scores_B[row].item(), abs=1e-4)
-        states = reward.states(torch.tensor([[*before, *ids]]))[0, len(before) - 1 : -1]
-        assert torch.allclose(found.states_Nd[start : start + len(ids)], states, atol=1e-4)
-        start += len(ids)
-    assert start == len(found.states_Nd)
 
 
 def test_token_rewards_by_hand(speaker: Policy, prompts: list[Prompt], make_settings: Make) -> None:

@@ -84,19 +84,6 @@ def test_the_saved_folder_is_a_standard_classifier(trained: RewardModel, tmp_pat
     assert standard.tolist() == pytest.approx(trained([prompt] * 2, answers), abs=1e-4)
 
 
-@pytest.mark.parametrize("last_turn", [False, True])
-def test_it_reads_the_whole_dialogue_or_the_last_request(
-    policy: Policy, tmp_path: Path, last_turn: bool
-) -> None:
-    reward = RewardModel.from_policy(policy, last_turn)
-    reward_model.train(reward, pairs(0.8), SETTINGS, seed=0, log=ignore, tick=ignore)
-    reward.save_pretrained(tmp_path / "model")
-    early: Conversation = [user("Say it."), {"role": "assistant", "content": "Harmful!"}]
-    for model in (reward, reward.copy(), RewardModel.load(tmp_path / "model")):
-        long, short = model([[*early, user("Hello")], [user("Hello")]], ["Knock."] * 2)
-        assert (abs(long - short) < 1e-5) == last_turn
-
-
 def test_a_language_model_is_no_reward_model(tiny_llama: Path) -> None:
     with pytest.raises(ModelError, match="outputs"):
         RewardModel.load(tiny_llama)
