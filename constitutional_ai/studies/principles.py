@@ -67,7 +67,7 @@ PHASES: tuple[tuple[Use, str], ...] = (("critique", "finetune"), ("preference", 
 
 def _runs(base: Base, seed: int) -> dict[tuple[str, str], Variant]:
     """{(line, "without" or "only"): the run}, of both phases."""
-    constitution = load_constitution(base.settings(seed).constitution)
+    constitution, smaller = load_constitution(base.settings(seed).constitution), fewer(base, seed)
     found: dict[tuple[str, str], Variant] = {}
     for use, until in PHASES:
         names = subsets.of_use(constitution, use)
@@ -78,7 +78,7 @@ def _runs(base: Base, seed: int) -> dict[tuple[str, str], Variant]:
                 everywhere = use == "preference"
                 kept["only"] = subsets.keeping(constitution, use, [name], everywhere)
             for how, principles in kept.items():
-                run = Variant(f"{use}-{how}-{name}", fewer(base, seed), until, principles)
+                run = Variant(f"{use}-{how}-{name}", smaller, until, principles)
                 found[_line(constitution, use, name), how] = run
     return found
 
