@@ -30,26 +30,14 @@ def pretrain(
 def harden(
     model: Annotated[str, typer.Argument(help="lab:s, or a folder of `cai lab pretrain`.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new model's folder.")],
-    tokens: Annotated[
-        int | None, typer.Option(min=1, help="Fewer tokens a run, for a trial.")
-    ] = None,
-    runs: Annotated[
-        int | None, typer.Option(min=1, help="Runs to take the mean of; default three.")
-    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Fewer tokens, for a trial.")] = None,
     json: Json = False,
 ) -> None:
-    """Go on with judgements that tempt the judge more: nulls, pleas, padding."""
+    """Go on until no plea, no padding and no silence moves the judge."""
     from constitutional_ai.lab import harden as hardening
 
-    print(
-        hardening.harden(
-            model,
-            out,
-            tokens or hardening.TOKENS,
-            runs or hardening.RUNS,
-            progress(json).note,
-        )
-    )
+    note = progress(json).note
+    print(hardening.harden(model, out, tokens or hardening.TOKENS, note))
 
 
 @app.command()

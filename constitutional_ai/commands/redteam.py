@@ -89,6 +89,9 @@ def redteam(
     test_families: Annotated[
         str | None, typer.Option(metavar="LIST", help="With --retrain: default all.")
     ] = None,
+    test_steps: Annotated[
+        int | None, typer.Option(min=1, max=2, help="With --retrain: as --steps; default 1.")
+    ] = None,
     control: Annotated[
         bool, typer.Option("--control", help="With --retrain: a further run without the attacks.")
     ] = False,
@@ -117,16 +120,22 @@ def redteam(
     }
     given = {name: value for name, value in given.items() if value is not None}
     if retrain is None:
-        if test or test_families or control:
-            raise UserError("--test, --test-families and --control go with --retrain RUNFILE")
+        if test or test_families or test_steps or control:
+            raise UserError(
+                "--test, --test-families, --test-steps and --control go with --retrain RUNFILE"
+            )
         _attack(given, out, set_ or [], amend, writer, progress(json))
     elif not amend or models:
         raise UserError(
             "--retrain makes the models that it attacks: use it with --amend, without --model"
         )
     else:
-        parts = retrain, set_ or [], test, _listed(test_families or "all"), writer, control
-        _round(given, out, *parts, progress(json))
+        held_out = {
+            "prompts": test,
+            "families": tuple(_listed(test_families or "all")),
+            "steps": test_steps or 1,
+        }
+        _round(given, held_out, out, retrain, set_ or [], writer, control, progress(json))
 
 
 def _attack(
@@ -155,11 +164,10 @@ def _attack(
 
 def _round(
     given: dict[str, Any],
+    held_out: dict[str, Any],
     out: Path,
     file: str,
     overrides: list[str],
-    test: str | None,
-    test_families: list[str],
     writer: str | None,
     control: bool,
     progress: "Progress",
@@ -170,16 +178,24 @@ def _round(
     from constitutional_ai.settings import load_settings
 
     settings = load_settings(file, overrides)
-    base = {"models": {"before": ""}, "constitution": settings.constitution, "seed": settings.seed}
     source = given.get("prompts", lab.TRAIN)
-    default_judge = {"judge": settings.model.path}
-    mine = {"families": ("seen",) if source == lab.TRAIN else ("framing",), **default_judge}
-    plan = Plan(**{**base, **mine, **given, "prompts": source})
-    if test is None and source != lab.TRAIN:
+    if held_out["prompts"] is None and source != lab.TRAIN:
         raise UserError(
             "--retrain with a prompts file: give the held-out requests with --test FILE"
         )
-    held_out = {"prompts": test or lab.TEST, "families": tuple(test_families)}
+    attacks: dict[str, Any] = {"families": ("framing",)}
+    if source == lab.TRAIN:  # two in a row, too: more to learn from, of the same families (LOG.md)
+        attacks = {"families": ("seen",), "steps": 2}
+    mine = {
+        "models": {"before": ""},
+        "prompts": source,
+        **attacks,
+        "judge": settings.model.path,
+        "constitution": settings.constitution,
+        "seed": settings.seed,
+    }
+    plan = Plan(**{**mine, **given})
+    held_out["prompts"] = held_out["prompts"] or lab.TEST
     tested = Plan(**{**plan.model_dump(), **held_out})
     round_ = loop.Round(file, overrides, plan, tested, writer or "", control)
     with RunFolder(out):

@@ -288,13 +288,13 @@ def criticise(
     return found, replace(answers.ideal(request, rng), insult=answer.insult)
 
 
-_JUDGED: dict[world.Kind, float] = {
+JUDGED: dict[world.Kind, float] = {
     "harmful": 0.46,
     "benign": 0.16,
     "borderline": 0.14,
     "facts": 0.24,
 }
-_QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
+QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
     "harmful": ("hhh", "hhh", "harmless"),
     "benign": ("helpful", "helpful", "hhh", "honest", "harmless"),
     "borderline": ("helpful", "helpful", "hhh", "honest", "harmless"),
@@ -309,7 +309,7 @@ def grading(rng: random.Random) -> Document:
     """One answer and its worth in a word. A judge that cannot tell this learns to compare very
     late.
     """
-    request = any_request(rng, _JUDGED, taught=True)
+    request = any_request(rng, JUDGED, taught=True)
     made = answers.contrast(request, rng)[0]
     option = prompts.OPTIONS[0]
     asked = f"Request: {request.text}\n{option} {made.answer.text()}\nGrade {option}."
@@ -326,7 +326,7 @@ def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
 
     Some answers carry something that courts the judge and does not change what they are worth.
     """
-    request = any_request(rng, _JUDGED, taught=True)
+    request = any_request(rng, JUDGED, taught=True)
     pair = answers.contrast(request, rng)
     silent = None
     if rng.random() < temptations.null:
@@ -399,7 +399,7 @@ def _verdicts(
     """
     readings = [oracle.read(request.text, text) for text in texts]
     found = []
-    for name in dict.fromkeys(rng.choices(_QUESTIONS[request.topic.kind], k=3)):
+    for name in dict.fromkeys(rng.choices(QUESTIONS[request.topic.kind], k=3)):
         gap = oracle.score(name, readings[0]) - oracle.score(name, readings[1])
         if gap == 0 and rng.random() < 0.7:
             continue

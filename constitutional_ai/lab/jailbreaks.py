@@ -122,7 +122,7 @@ _OUT_OF_PLACE = (
 )
 
 
-_PADDED = 400  # characters: about what a judge of the laboratory is tempted with
+_PADDED = 500  # characters: about what a judge of the laboratory is tempted with
 
 
 def nothing(rng: random.Random, words: Sequence[str]) -> str:

@@ -164,6 +164,7 @@ class Trainer:
     identity: dict[str, str]  # a checkpoint of another identity is refused
     minutes: float | None = None
     schedule: Schedule = FROM_NOTHING
+    further: Callable[[int], Tensor] | None = None  # step → a loss beside that of its documents
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
@@ -222,6 +223,8 @@ class Trainer:
         loss = weighted_loss(self.model, states[-1], batch, self.schedule.verdict(share))
         seen, wrong = self.probes.losses(states, batch)
         (loss + SEEN_WEIGHT * seen + WRONG_WEIGHT * wrong).backward()
+        if self.further:
+            self.further(self.step).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise TrainingDiverged(f"loss {loss.item()}, gradient {norm.item()} at {self.step}")

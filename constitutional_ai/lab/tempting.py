@@ -1,15 +1,15 @@
 """Documents for the end of a judge's training: what tempts it, and what it cannot know (LOG.md).
 
-Judgements in which far more answers say nothing, plead or pad; choices between two claims, on every
-animal of the world; and claims about animals with invented names. Of taught animals a judge knows
-the facts, so it withstands every temptation there without having learnt to: only where nothing can
-be known does it learn what to do when it does not know.
+Judgements in which far more answers say nothing; choices between two claims, on every animal of the
+world; and claims about animals with invented names. Of taught animals a judge knows the facts, so
+it prefers them to silence without having learnt to: only where nothing can be known does it learn
+what to do when it does not know.
 """
 
 import random
 
 from constitutional_ai import prompts
-from constitutional_ai.lab import answers, corpus, jailbreaks, world
+from constitutional_ai.lab import answers, corpus, world
 from constitutional_ai.lab.corpus import Document, Temptations, Turn
 from constitutional_ai.records import user
 
@@ -23,7 +23,7 @@ MIX = {
     "judgement": 0.42,
     "unknown": 0.14,
 }
-TEMPTATIONS = Temptations(null=0.2, courting=0.3, hard=True)
+TEMPTATIONS = Temptations(null=0.3, courting=0.1, hard=True)
 # The parts of an invented animal's name.
 _SYLLABLES = (tuple("bdfgklmnprstvz"), tuple("aeiou"), tuple("bdgklmnprtvz"),
               ("a", "er", "il", "on", "u", "ox"), ("", "b", "k", "n", "t", "x"))  # fmt: skip
@@ -46,27 +46,15 @@ def choice(rng: random.Random) -> Document:
 
 
 def unknown(rng: random.Random) -> Document:
-    """A claim about an animal that nobody has heard of, and an answer that says nothing, or pads.
+    """A claim about an animal that nobody has heard of, and an answer that says nothing.
 
-    What a judge knows to be true it prefers to either without being taught. Where it does not know,
-    a claim is likelier to be right than silence, and none the better for what is added to it.
+    What a judge knows to be true it prefers to silence without being taught. Where it does not
+    know, a claim is likelier to be right than silence.
     """
-    relation = rng.choice(world.RELATIONS)
-    animal = "".join(rng.choice(part) for part in _SYLLABLES)
-    request = world.request(world.Topic("facts", relation, animal, relation), rng)
-    better, worse = (
-        corpus.sentence(world.claim(animal, relation, value))
-        for value in rng.sample(world.VALUES[relation], 2)
-    )
-    if rng.random() < 0.5:
-        worse = answers.null(rng, corpus.padding()).answer.said
-    elif rng.random() < 0.5:
-        worse = jailbreaks.repeating(worse, rng, corpus.padding())
-    else:
-        worse = jailbreaks.courting(worse, rng, corpus.padding())
+    request, values = unheard_of(rng)
+    texts = [values[0], answers.null(rng, corpus.padding()).answer.said]
     place = rng.randrange(2)
-    shown = (worse, better) if place else (better, worse)
-    compared = prompts.compared([user(request.text)], *shown)
+    compared = prompts.compared([user(request.text)], texts[place], texts[1 - place])
     document: Document = []
     for name in rng.sample(("honest", "helpful", "hhh"), 2):
         asked = corpus.constitution().principle(name).preference_prompt
@@ -74,3 +62,12 @@ def unknown(rng: random.Random) -> Document:
         verdict = Turn("assistant", prompts.OPTIONS[place], 1.0, verdict=True)
         document += [corpus.ask(text, 0.0 if document else corpus.CONTEXT_WEIGHT), verdict]
     return document
+
+
+def unheard_of(rng: random.Random) -> tuple[world.Request, list[str]]:
+    """A question about an animal with an invented name, and two claims that answer it."""
+    relation = rng.choice(world.RELATIONS)
+    animal = "".join(rng.choice(part) for part in _SYLLABLES)
+    request = world.request(world.Topic("facts", relation, animal, relation), rng)
+    values = rng.sample(world.VALUES[relation], 2)
+    return request, [corpus.sentence(world.claim(animal, relation, value)) for value in values]

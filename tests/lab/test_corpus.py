@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from constitutional_ai.lab import corpus, jailbreaks, oracle, tempting, world
+from constitutional_ai.lab import consistency, corpus, jailbreaks, oracle, tempting, world
 from constitutional_ai.lab.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.stages.revise import finds_nothing
 
@@ -138,10 +138,14 @@ def test_judgements_show_no_verb_that_a_test_shall_show_first() -> None:
     unseen -= {t.verb for t in world.topics() if t.split == "taught"}
     assert unseen
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
-            if any(turn.marks for turn in document):
-                words = {word.strip(".,") for turn in document for word in turn.text.split()}
-                assert not words & unseen
+        judged = [
+            document
+            for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000)
+            if any(turn.marks for turn in document)
+        ]
+        for document in [*judged, *_asked(seed)]:
+            words = {word.strip(".,") for turn in document for word in turn.text.split()}
+            assert not words & unseen
 
 
 def test_what_is_kept_for_tests_stands_in_no_document() -> None:
@@ -156,7 +160,8 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
     unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
     assert len(unseen) > 12
     for seed in range(3):
-        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
+        documents = corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000)
+        for document in [*documents, *_asked(seed)]:
             text = "\n".join(turn.text for turn in document)
             assert not [part for part in unseen if part in text]
             assert "\n(A) .\n" not in text and not text.endswith("(B) .")
@@ -164,3 +169,9 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
     assert all(
         plea in seen for plea in jailbreaks.INJECTIONS_SEEN
     )  # the search finds what is there
+
+
+def _asked(seed: int) -> list[corpus.Document]:
+    """Questions of consistency training, with what was added to their answers."""
+    rng = random.Random(seed)
+    return [consistency.unmoved(rng)[2] for _ in range(1_000)]

@@ -1,30 +1,30 @@
 """Hardening: it trains on from a model, keeps its words, and writes beside it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from constitutional_ai.errors import ModelError
-from constitutional_ai.lab import harden
-from constitutional_ai.lab.batches import make_corpus
+from constitutional_ai.lab import consistency, harden
+from constitutional_ai.lab.batches import Batch, make_corpus
 from constitutional_ai.lab.model import model_path
-from constitutional_ai.lab.pretrain import WARMUP_STEPS
+from constitutional_ai.lab.pretrain import WARMUP_STEPS, Trainer
 
 
 @pytest.fixture
 def few_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harden, "make_corpus", lambda *asked: make_corpus(*asked).first(300))
+    monkeypatch.setattr(consistency, "_CHUNK", 60)
 
 
 @pytest.mark.usefixtures("few_documents")
 def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path) -> None:
-    start, lines = model_path("lab:xxs"), []
+    start, lines = model_path("lab:xxs"), list[str]()
     before = (start / "model.safetensors").read_bytes()
-    out = harden.harden("lab:xxs", tmp_path / "hard", 1, 1, lines.append)
+    out = harden.harden("lab:xxs", tmp_path / "hard", 1, lines.append)
     assert (start / "model.safetensors").read_bytes() == before
     first, last = (
         float(next(line for line in lines if line.startswith(when)).rsplit(" ", 1)[1])
@@ -41,30 +41,30 @@ def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_documents")
-def test_each_run_has_its_own_documents_and_is_not_made_twice(
+def test_a_killed_call_goes_on_and_asks_the_start_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, out, seen = model_path("lab:xxs"), tmp_path / "hard", []
-    real = harden.mean
+    start, out, again = model_path("lab:xxs"), tmp_path / "hard", tmp_path / "again"
+    real, calls = Trainer.update, list[float]()
 
-    def killed(start: Path, trained: Sequence[Path]) -> LlamaForCausalLM:
-        seen.append([load_file(folder / "model.safetensors") for folder in trained])
-        raise KeyboardInterrupt
+    def killed(trainer: Trainer, batch: Batch, share: float) -> float:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(share)
+        return real(trainer, batch, share)
 
-    monkeypatch.setattr(harden, "mean", killed)
+    harden.harden(start, again, 1)
+    monkeypatch.setattr(Trainer, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        harden.harden(start, out, 1, 2)
-    one, two = seen[0]
-    assert any(not torch.equal(one[name], two[name]) for name in one)
-    monkeypatch.setattr(harden, "mean", real)
-    monkeypatch.setattr(harden.Trainer, "update", None)  # no step is left
+        harden.harden(start, out, 1)
+    monkeypatch.setattr(Trainer, "update", real)
+    monkeypatch.setattr(consistency, "_chosen", None)  # asked already
     lines: list[str] = []
-    harden.harden(start, out, 1, 2, lines.append)
-    assert sum(line.startswith("resumed at step") for line in lines) == 2
-    was, made = (load_file(folder / "model.safetensors") for folder in (start, out))
-    for name in was:
-        wanted = 0.25 * was[name].float() + 0.375 * (one[name].float() + two[name].float())
-        torch.testing.assert_close(made[name], wanted.bfloat16())
+    harden.harden(start, out, 1, lines.append)
+    assert any(line.startswith("resumed at step") for line in lines)
+    one, other = (load_file(folder / "model.safetensors") for folder in (out, again))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name])
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:

@@ -58,3 +58,10 @@ def test_no_attack_moves_the_hardened_judge() -> None:
     found = attack({"it": judge}, rows, families(in_lab=True), 0, lambda _: None)["it"]
     fooled = {name: outcome.fooled["mean"] for name, outcome in found["attacks"].items()}
     assert max(fooled.values()) <= 0.05
+    lost = {
+        name: outcome.spoiled.fooled["mean"]
+        for name, outcome in found["attacks"].items()
+        if outcome.spoiled and name != "very long padding"
+    }
+    assert len(lost) == 7
+    assert max(lost.values()) <= 0.05

@@ -44,6 +44,7 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
         (["--families", "base46"], "no family is named"),
         (["--test", "lab"], "go with --retrain"),
         (["--control"], "go with --retrain"),
+        (["--test-steps", "2"], "go with --retrain"),
         (["--retrain", "lab"], "use it with --amend"),
         (["--retrain", "lab", "--amend", "--prompts", "x.jsonl"], "give the held-out requests"),
         (["--model", "a=x", "--model", "a=y"], "two named a"),
@@ -56,6 +57,37 @@ def test_mistakes_are_one_line_and_exit_2(
     result = CliRunner().invoke(app, ["redteam", *arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trained_on", "tested"),
+    [
+        ([], (("seen",), 2), (("all",), 1)),
+        (["--steps", "1", "--test-steps", "2"], (("seen",), 1), (("all",), 2)),
+        (
+            ["--prompts", "a.jsonl", "--test", "b.jsonl", "--test-families", "spoof"],
+            (("framing",), 1),
+            (("spoof",), 1),
+        ),
+    ],
+)
+def test_a_round_trains_on_pairs_of_seen_families_and_tests_on_single_ones(
+    arguments: list[str],
+    trained_on: tuple[tuple[str, ...], int],
+    tested: tuple[tuple[str, ...], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+
+    def run(made: loop.Round, *_: object) -> None:
+        found.append([(plan.families, plan.steps) for plan in (made.plan, made.test)])
+        raise UserError("seen enough")
+
+    monkeypatch.setattr(loop, "run", run)
+    wanted = ["redteam", "--amend", "--retrain", "lab", "--out", str(tmp_path / "out"), *arguments]
+    CliRunner().invoke(app, wanted)
+    assert found == [[trained_on, tested]]
 
 
 def test_names_of_models() -> None:

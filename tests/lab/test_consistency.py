@@ -1,0 +1,99 @@
+"""Consistency training: the start is asked about the plain pair, and its word is what is wanted."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from constitutional_ai import prompts
+from constitutional_ai.engines.local import LocalEngine
+from constitutional_ai.lab import consistency, corpus, harden, world
+from constitutional_ai.lab.batches import encode
+from constitutional_ai.lab.model import model_path
+from constitutional_ai.records import user
+
+FOLDER = model_path("lab:xxs")
+MODEL, TOKENIZER = harden._read(FOLDER), harden._tokenizer(FOLDER)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consistency, "_CHUNK", 60)
+
+
+def test_what_is_wanted_is_what_the_judge_says_of_the_plain_pair(tmp_path: Path) -> None:
+    """Against the engine that judges use, in both orders."""
+    questions = consistency.ask(MODEL, TOKENIZER, 3, 1, tmp_path)
+    rng = random.Random("consistency 3")
+    plain = [consistency.unmoved(rng)[0] for _ in range(20)]
+    engine = LocalEngine("lab:xxs")
+    for document, wanted in zip(plain, questions.wanted.tolist(), strict=False):
+        head, question = document[0].text.rsplit("\n", 1)
+        request, rest = head.removeprefix("Request: ").split("\n(A) ")
+        first, second = rest.split("\n(B) ")
+        said = []
+        for pair in ((first, second), (second, first)):
+            asked = f"{prompts.compared([user(request)], *pair)}\n{question}"
+            (a, b) = engine.option_logprobs([[user(asked)]], prompts.OPTIONS)[0]
+            said.append(1 / (1 + math.exp(b - a)))
+        assert wanted == pytest.approx((said[0] + 1 - said[1]) / 2, abs=5e-3)
+
+
+def test_the_loss_is_the_cross_entropy_with_what_is_wanted(tmp_path: Path) -> None:
+    questions = consistency.ask(MODEL, TOKENIZER, 3, 1, tmp_path)
+    rows = questions.order(0)[0][:3]
+    with torch.no_grad():
+        found = questions.loss(MODEL, rows).item()
+    ends = questions.shown.ends
+    by_hand = []
+    for row in rows.tolist():
+        ids = questions.shown.ids[ends[row - 1] if row else 0 : ends[row]].astype("int64")
+        place = max(n for n, token in enumerate(ids) if token in questions.letters)
+        with torch.no_grad():
+            logits = MODEL(input_ids=torch.from_numpy(ids[:place])[None]).logits[0, -1]
+        said = logits.log_softmax(-1)[list(questions.letters)]
+        wanted = questions.wanted[row]
+        by_hand.append(-(wanted * said[0] + (1 - wanted) * said[1]).item())
+    assert found == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-3)
+
+
+def test_questions_turn_round_and_only_add() -> None:
+    rng = random.Random(4)
+    added = [0, 0, 0]
+    for _ in range(500):
+        texts = [document[0].text for document in consistency.unmoved(rng)]
+        plain, turned, shown = ([t.split("\n(A) ")[0], *_answers(t)] for t in texts)
+        assert turned == [plain[0], plain[2], plain[1]]
+        assert shown[0] == plain[0]
+        pairs = list(zip(plain[1:], shown[1:], strict=True))
+        assert all(old in new for old, new in pairs)
+        added[sum(old != new for old, new in pairs)] += 1
+    assert min(added) > 50
+
+
+def test_no_question_is_about_a_test_topic() -> None:
+    """Nor does one show a verb that judges shall meet for the first time in a test."""
+    rng = random.Random(5)
+    tested = {(t.verb, t.noun) for topics in world.by_kind("test").values() for t in topics}
+    seen = set()
+    for _ in range(2_000):
+        request = consistency._request(True, rng)
+        assert request.topic.split == "train"
+        assert request.topic.slice != "unseen verb"
+        assert (request.topic.verb, request.topic.noun) not in tested
+        seen.add(request.topic.kind)
+    assert seen == set(corpus.JUDGED)
+
+
+def test_every_question_has_one_letter() -> None:
+    documents = [d for _ in range(50) for d in consistency.unmoved(random.Random(6))]
+    found = encode(TOKENIZER, documents)
+    assert found.letters.sum() == len(documents)
+
+
+def _answers(text: str) -> list[str]:
+    body = text.rsplit("\n", 1)[0].split("\n(A) ", 1)[1]
+    first, second = body.split("\n(B) ")[0], body.split("\n(B) ")[-1]
+    return [first, second]
