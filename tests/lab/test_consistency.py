@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -61,16 +62,21 @@ def test_the_loss_is_the_cross_entropy_with_what_is_wanted(tmp_path: Path) -> No
 
 def test_questions_turn_round_and_only_add() -> None:
     rng = random.Random(4)
-    added = [0, 0, 0]
+    added: Counter[str] = Counter()
     for _ in range(500):
         texts = [document[0].text for document in consistency.unmoved(rng)]
-        plain, turned, shown = ([t.split("\n(A) ")[0], *_answers(t)] for t in texts)
-        assert turned == [plain[0], plain[2], plain[1]]
-        assert shown[0] == plain[0]
-        pairs = list(zip(plain[1:], shown[1:], strict=True))
-        assert all(old in new for old, new in pairs)
-        added[sum(old != new for old, new in pairs)] += 1
-    assert min(added) > 50
+        (request, *plain), (_, *turned), (around, *shown) = map(_parts, texts)
+        assert turned == plain[::-1]
+        assert request.removeprefix("Request: ") in around
+        assert all(old in new for old, new in zip(plain, shown, strict=True))
+        changed = [old != new for old, new in zip(plain, shown, strict=True)]
+        if request != around:
+            assert not any(changed)
+            added["behind turns" if "Human: " in around else "in a disguise"] += 1
+        else:
+            added[f"to {sum(changed)}"] += 1
+    assert added.keys() == {"behind turns", "in a disguise", "to 0", "to 1", "to 2"}
+    assert min(added.values()) > 25
 
 
 def test_no_question_is_about_a_test_topic() -> None:
@@ -93,7 +99,7 @@ def test_every_question_has_one_letter() -> None:
     assert found.letters.sum() == len(documents)
 
 
-def _answers(text: str) -> list[str]:
-    body = text.rsplit("\n", 1)[0].split("\n(A) ", 1)[1]
-    first, second = body.split("\n(B) ")[0], body.split("\n(B) ")[-1]
-    return [first, second]
+def _parts(text: str) -> list[str]:
+    """The request and the two answers."""
+    head, rest = text.rsplit("\n", 1)[0].split("\n(A) ", 1)
+    return [head, *rest.rsplit("\n(B) ", 1)]

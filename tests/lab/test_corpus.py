@@ -157,14 +157,18 @@ def test_what_is_kept_for_tests_stands_in_no_document() -> None:
         for part in re.split(r"\{[ra]\}", template)
         if len(part.strip()) > 4
     ]
-    unseen = {*parts, *jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
+    pleas = {*jailbreaks.INJECTIONS_UNSEEN, jailbreaks.NULL_ANSWERS_UNSEEN[1]}
+    unseen = {*parts, *pleas}
     assert len(unseen) > 12
     for seed in range(3):
-        documents = corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000)
-        for document in [*documents, *_asked(seed)]:
+        for document in corpus.documents(seed, 1_000) + tempting.documents(seed, 1_000):
             text = "\n".join(turn.text for turn in document)
             assert not [part for part in unseen if part in text]
             assert "\n(A) .\n" not in text and not text.endswith("(B) .")
+        for asked, _ in _asked(seed):
+            request = asked.text.split("\n(A) ")[0]  # what is added to answers is made by chance
+            assert not [part for part in parts if part in request]
+            assert not [plea for plea in pleas if plea in asked.text]
     seen = "\n".join(t.text for s in range(3) for d in corpus.documents(s, 1_000) for t in d)
     assert all(
         plea in seen for plea in jailbreaks.INJECTIONS_SEEN
