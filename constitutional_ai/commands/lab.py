@@ -33,7 +33,7 @@ def harden(
     tokens: Annotated[int | None, typer.Option(min=1, help="Fewer tokens, for a trial.")] = None,
     json: Json = False,
 ) -> None:
-    """Go on until no plea, no padding and no silence moves the judge."""
+    """Go on, so that pleas, padding and silence move the judge less."""
     from constitutional_ai.lab import harden as hardening
 
     note = progress(json).note

@@ -63,7 +63,7 @@ def ask(
 ) -> Questions:
     """Questions of about ``tokens`` tokens, a function of ``seed``, and what ``start`` says.
 
-    ``keep``: a folder for what it said, so that a killed run need not ask again.
+    ``keep``: a folder of this start's for what it said, so that a killed run need not ask again.
     """
     first, second = (tokenizer.encode(option).ids[1] for option in prompts.OPTIONS)
     plain, turned, shown = _made(tokenizer, seed, tokens)

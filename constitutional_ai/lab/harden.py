@@ -70,10 +70,11 @@ def harden(
         corpus = make_corpus(pool, documents, tokenizer, _TRAINING, tokens)
     with fast_training(model):
         say("asking the start what it thinks without additions")
-        questions = consistency.ask(model, tokenizer, 0, 2 * tokens, checkpoint)
+        weights = f"{zlib.crc32((start / 'model.safetensors').read_bytes()):08x}"
+        questions = consistency.ask(model, tokenizer, 0, 2 * tokens, checkpoint / weights)
         asked, order = questions.order(0), plan(corpus.lengths, BATCH_TOKENS, 0)
         identity = {
-            "start": f"{zlib.crc32((start / 'model.safetensors').read_bytes()):08x}",
+            "start": weights,
             "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
             "questions": f"{zlib.crc32(questions.shown.ids.tobytes()):08x}",
         }
