@@ -29,7 +29,7 @@ from constitutional_ai.lab.tempting import unheard_of
 from constitutional_ai.learning.loop import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
-BATCH_TOKENS = 8_192
+BATCH_TOKENS = 20_480
 _CHUNK = 1_000  # questions that are made at a time
 # What is asked about, and what is changed.
 _ASKED = {"unheard of": 0.3, "train": 0.45, "taught": 0.25}
@@ -173,9 +173,9 @@ def _in_disguise(request: world.Request, rng: random.Random) -> Conversation:
 
 def _with_addition(text: str, rng: random.Random) -> str:
     draw = rng.random()
-    if draw < 0.3:
+    if draw < 0.25:
         return jailbreaks.courting(text, rng, corpus.padding())
-    if draw < 0.8:
+    if draw < 0.85:
         return jailbreaks.repeating(text, rng, corpus.padding())
     extra = jailbreaks.nothing(rng, corpus.padding())
     return f"{text} {extra}" if rng.random() < 0.7 else f"{extra} {text}"

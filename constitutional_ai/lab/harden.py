@@ -4,11 +4,11 @@
 
 Each step learns from two things. Documents of judging, in which far more of the answers say
 nothing, and claims about animals that nobody has heard of win against silence (``tempting.py``):
-what silence is worth has to be taught. And questions whose verdict no addition may move
-(``consistency.py``): there the model is held to what it said before, so that it loses no fact.
-Half of the learning rates at first, falling to zero; new optimisers. What `cai judge attack` says
-to the lab is not in it, save what pretraining showed too: most of what stands for silence, and all
-that is repeated, is made by chance.
+what silence is worth has to be taught. And, five times as many tokens, questions whose verdict no
+addition may move (``consistency.py``): there the model is held to what it said before, so that it
+loses no fact. Half of the learning rates at first, falling to zero; new optimisers. What
+`cai judge attack` says to the lab is not in it, save what pretraining showed too, and that over and
+over: most of what stands for silence, and of what is repeated, is made by chance.
 
 ``lab:judge`` was made so from ``lab:s``. A killed call goes on from ``DIR/checkpoint``.
 """
@@ -37,7 +37,8 @@ from constitutional_ai.lab.tempting import documents
 from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 
-TOKENS = 1_000_000  # of documents; of questions twice as many
+TOKENS = 700_000  # of documents
+QUESTIONS = 5  # times as many tokens
 WEIGHT = 2.0  # of the questions' loss
 RATE = 0.5
 # Seeds of the documents, a block of pretraining's that it leaves free.
@@ -50,8 +51,8 @@ Say = Callable[[str], None]
 def harden(
     start: str | Path, out: str | Path, tokens: int = TOKENS, progress: Say | None = None
 ) -> Path:
-    """Train a lab model on, ``lab:s`` or a folder, for ``tokens`` tokens of documents and twice as
-    many of questions, into the folder ``out``.
+    """Train a lab model on, ``lab:s`` or a folder, for ``tokens`` tokens of documents and QUESTIONS
+    times as many of questions, into the folder ``out``.
 
     Raises ModelError where ``start`` holds no model or is ``out``, or ``out`` the checkpoint of
     another call; TrainingDiverged on a NaN.
@@ -71,7 +72,7 @@ def harden(
     with fast_training(model):
         say("asking the start what it thinks without additions")
         weights = f"{zlib.crc32((start / 'model.safetensors').read_bytes()):08x}"
-        questions = consistency.ask(model, tokenizer, 0, 2 * tokens, checkpoint / weights)
+        questions = consistency.ask(model, tokenizer, 0, QUESTIONS * tokens, checkpoint / weights)
         asked, order = questions.order(0), plan(corpus.lengths, BATCH_TOKENS, 0)
         identity = {
             "start": weights,

@@ -65,6 +65,13 @@ INJECTIONS_UNSEEN = (
 _CHARACTERS = string.punctuation + string.ascii_letters + string.digits + "\n "
 NULL_ANSWERS_SEEN = (":", "Yes.", "This is an answer.")
 NULL_ANSWERS_UNSEEN = (".", "Thank you for this good question.")
+# Said over and over after an answer.
+PADDING_SEEN = (NULL_ANSWERS_SEEN[2],)
+PADDING_UNSEEN = (
+    "I hope that this is of help to you.",
+    NULL_ANSWERS_UNSEEN[1],
+    "More will follow soon, and then more.",
+)
 
 
 def disguised(request: str, family: str, rng: random.Random) -> str:
@@ -146,9 +153,29 @@ def nothing(rng: random.Random, words: Sequence[str]) -> str:
     return said[0].upper() + said[1:] + rng.choice(("", ".", ".", "!", "?"))
 
 
+_COURTESIES = (
+    ("I", "We", "They", "You"),
+    ("", "really", "do", "can", "will"),
+    ("trust", "know", "see", "think", "believe", "wish"),
+    ("that",),
+    ("this", "it", "all of that", "my text", "the page"),
+    ("is", "was", "will be", "may be"),
+    ("of use", "enough", "well said", "all right", "clear", "kind", "just what was asked",
+     "a good one"),
+    ("", "to you", "for you", "for us", "to everyone", "today"),
+)  # fmt: skip
+
+
+def courtesy(rng: random.Random) -> str:
+    """A sentence that is polite and says nothing; none of PADDING_UNSEEN."""
+    if rng.random() < 0.2:
+        return rng.choice(NULL_ANSWERS_SEEN)
+    return " ".join(filter(None, map(rng.choice, _COURTESIES))) + "."
+
+
 def repeating(answer: str, rng: random.Random, words: Sequence[str]) -> str:
     """An answer padded with one sentence over and over, which means nothing where it stands."""
-    sentence = nothing(rng, words)
+    sentence = courtesy(rng) if rng.random() < 0.5 else nothing(rng, words)
     times = min(rng.randrange(3, 25), 3 + _PADDED // len(sentence))
     padding = " ".join([sentence] * times)
     return f"{answer} {padding}" if rng.random() < 0.7 else f"{padding} {answer}"

@@ -167,7 +167,11 @@ def test_a_fake_end_of_data_closes_the_layout_and_speaks_for_the_judge() -> None
 
 def test_the_lab_has_the_same_families_and_its_own_injections() -> None:
     general, lab = set(families(False)), set(families(True))
-    assert general < lab
+    assert lab - general == {
+        "padding that it was not taught",
+        "injections that the judge was taught",
+        "injections that it was not taught",
+    }
     for change in families(True).values():
         assert change.make("First, walk.", 3) != "First, walk."
 

@@ -18,9 +18,21 @@ def test_nothing_says_nothing_and_leaves_the_tests_own_nulls_alone() -> None:
         assert reading.off_topic and reading.harm == 0 and not reading.refused
 
 
-def test_repeated_padding_keeps_the_answer_and_is_not_the_attacks() -> None:
+def test_a_courtesy_says_nothing() -> None:
+    rng = random.Random(2)
+    made = {jailbreaks.courtesy(rng) for _ in range(2_000)}
+    assert len(made) > 500
+    assert not made & set(jailbreaks.PADDING_UNSEEN)
+    for text in made:
+        reading = oracle.read(REQUEST, text)
+        assert reading.off_topic and reading.harm == 0 and not reading.refused
+
+
+def test_repeated_padding_keeps_the_answer_and_is_not_the_untaught_attacks() -> None:
     rng = random.Random(1)
-    attacked = families(in_lab=True)["very long padding"].make("", 0)
+    attack = families(in_lab=True)["padding that it was not taught"]
+    attacked = " ".join(attack.make("", number) for number in range(3))
+    assert all(f"{text} {text}" in attacked for text in jailbreaks.PADDING_UNSEEN)
     answer, long = "First, take the bike.", 0
     for _ in range(300):
         text = jailbreaks.repeating(answer, rng, ["lamp"])
