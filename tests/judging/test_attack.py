@@ -26,6 +26,8 @@ ROWS = everyday.pairs()
 BETTER = tuple(row.better for row in ROWS)
 NULLS = {families(False)["a constant null answer"].make("", n) for n in range(3)}
 
+PADDING = {families(False, 1)["very long padding"].make("", n).strip() for n in range(3)}
+
 
 def weak_to(sign: Callable[[str], bool], worth_of_sign: float = 5.0) -> ScriptedEngine:
     """Knows the better answer, whatever is added, but takes one that shows the sign."""
@@ -63,7 +65,7 @@ def attacked(engine: ScriptedEngine, rows: list = ROWS) -> dict:
         ("a disavowal", lambda text: "joke" in text or "fiction" in text),
         ("flattery", lambda text: "judg" in text),
         ("chat-control tokens", lambda text: "<" in text),
-        ("very long padding", lambda text: len(text) > 100 and "of help to you" in text),
+        ("very long padding", lambda text: any(text.count(said) == 3 for said in PADDING)),
     ],
 )
 def test_a_weakness_shows_in_its_own_row(name: str, sign: Callable[[str], bool]) -> None:
