@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=128, help="answers an iteration")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", default=[*OURS, "trl"], help="beside the tuned ones")
     parser.add_argument("--tuned", type=int, nargs="+", default=[16, 64], metavar="N")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="of ours, a forward")
     parser.add_argument("--attention", default="sdpa", help="TRL's, tuned: sdpa or eager")
@@ -74,7 +75,8 @@ def main() -> None:
 
 def measured(options: argparse.Namespace, overlays: list[Path], made: Path) -> list[compare.Row]:
     job = prepare(options, made)
-    names = [*OURS, "trl", *(f"trl-tuned-{n}" for n in options.tuned)]
+    tuned = [f"trl-tuned-{n}" for n in options.tuned]
+    names = [*options.sides, *tuned]
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(worker(name, job, options, overlays)) for name in names
@@ -91,7 +93,7 @@ def measured(options: argparse.Namespace, overlays: list[Path], made: Path) -> l
             {name: lambda _, n=name: turn(n) for name in names}, options.rounds
         )
     print_phases(told)
-    tuned = max(names[3:], key=lambda name: median(found[name]))
+    best = max(tuned, key=lambda name: median(found[name]))
     return [
         compare.Row(
             f"{options.model}, {options.rollouts} answers of {options.max_new_tokens} tokens,"
@@ -100,8 +102,9 @@ def measured(options: argparse.Namespace, overlays: list[Path], made: Path) -> l
             summary(found[theirs], told[theirs]),
             compare.ratios(found[ours], found[theirs]),
         )
-        for theirs in (tuned, "trl")
+        for theirs in (best, *(side for side in options.sides if side == "trl"))
         for ours in OURS
+        if ours in options.sides
     ]
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import models
 import training
 
-ROWS = 384
 LR = 6e-4
 
 
@@ -36,7 +35,7 @@ def prepare(folder: str, made: Path, spec: str, options: argparse.Namespace) -> 
     from constitutional_ai.engines.local import LocalEngine
 
     random_ = spec.startswith("random:")
-    rows = 24 if options.quick else 64 if random_ else ROWS
+    rows = training.rows_of(spec, options)
     size = options.batch_pairs or (4 if options.quick else 8 if random_ else 32)
     prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]
     engine = LocalEngine(folder, device=options.device)

@@ -14,7 +14,6 @@ from typing import Any
 
 import training
 
-ROWS = 384
 LR = 5e-4
 
 
@@ -34,7 +33,7 @@ def prepare(folder: str, _: Path, spec: str, options: argparse.Namespace) -> tra
     from constitutional_ai.engines.local import LocalEngine
     from constitutional_ai.learning.loop import length_batches
 
-    rows = 32 if options.quick else 64 if spec.startswith("random:") else ROWS
+    rows = training.rows_of(spec, options)
     prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]
     engine = LocalEngine(folder, device=options.device)
     said = engine.generate(prompts, Sampling(max_new_tokens=64, seed=0))

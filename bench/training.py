@@ -70,6 +70,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = compare.parser(description, rounds=5)
     made.add_argument("--models", nargs="+", default=["lab:s", "random:0.1b"])
     made.add_argument("--steps", type=int, default=0, help="a turn; 0: 20, 2 if random")
+    made.add_argument("--rows", type=int, default=0, help="to train on; 0: 384, 64 if random")
     made.add_argument("--precision", choices=("auto", "float32"), default="auto")
     made.add_argument("--side", help=argparse.SUPPRESS)
     made.add_argument("--job", type=Path, help=argparse.SUPPRESS)
@@ -79,6 +80,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def fewer_if_quick(options: argparse.Namespace) -> None:
     if options.quick:
         options.rounds, options.steps, options.models = 2, 3, ["lab:xxs"]
+
+
+def rows_of(spec: str, options: argparse.Namespace) -> int:
+    if options.quick:
+        return 32
+    return options.rows or (64 if spec.startswith("random:") else 384)
 
 
 def steps_a_turn(spec: str, options: argparse.Namespace) -> int:

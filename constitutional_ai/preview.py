@@ -57,7 +57,9 @@ ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 r
 # arithmetic. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
 GPU_FLOPS = 1e14
 WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
-MOST_WRITTEN = 10_000  # tokens a second, however small the model: each step has its own cost
+# Tokens a second, however small the model: each step of decoding through transformers has its own
+# cost, 33 ms at 0.5B on an H200, measured with 128 rows (bench/RESULTS.md).
+MOST_WRITTEN = 4_000
 ANSWER_SHARE = 0.625  # of the most that an answer may take
 CPU_WEIGHTS = 1e9  # more are not tried without a GPU
 

@@ -1,9 +1,29 @@
-"""What torch knows of this machine's processor."""
+"""What torch knows of this machine's processors."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from constitutional_ai.errors import SettingsError
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a setting; "auto" is a CUDA device, if there is one, else the CPU.
+
+    Raises SettingsError where it is not here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).strip().split("\n")[0][:120]
+        raise SettingsError(
+            f"no device {name!r} here ({why}); use auto or cpu; `cai doctor` shows what there is"
+        ) from None
+    return device
 
 
 def capabilities() -> Mapping[str, Any]:

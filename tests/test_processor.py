@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from constitutional_ai import processor
+from constitutional_ai.errors import SettingsError
 
 
 def test_older_torch_tells_the_same_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +19,13 @@ def test_older_torch_tells_the_same_of_bfloat16(monkeypatch: pytest.MonkeyPatch)
     old = processor.capabilities()
     for name in ("avx512_bf16", "amx_bf16"):
         assert bool(new.get(name)) == old[name]
+
+
+def test_a_device_is_found_or_refused_in_one_line() -> None:
+    assert processor.device_of("cpu").type == "cpu"
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    assert processor.device_of("auto").type == best
+    for name in ("cuda:99", "gpu"):
+        with pytest.raises(SettingsError, match=f"no device '{name}' here .*use auto") as error:
+            processor.device_of(name)
+        assert "\n" not in str(error.value)

@@ -9,6 +9,8 @@ from constitutional_ai.commands.options import Json, group, progress
 
 app = group("The laboratory's models.")
 
+Device = Annotated[str, typer.Option(help="cpu or cuda; sums differ by the device.")]
+
 
 @app.command()
 def pretrain(
@@ -17,13 +19,30 @@ def pretrain(
         Path | None, typer.Option(metavar="DIR", help="The model's folder; default out/lab-SIZE.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps, for a trial.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of the corpus, in place of the size's own.")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=512, help="Of a step; more where the device is a GPU.")
+    ] = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Train a laboratory model from nothing, by the recipe in the repository."""
-    from constitutional_ai.lab.pretrain import pretrain as train
+    from constitutional_ai.lab import pretrain as recipe
 
     out = out or Path("out") / f"lab-{size}"
-    print(train(size, out, steps=steps, progress=progress(json).note))
+    print(
+        recipe.pretrain(
+            size,
+            out,
+            steps=steps,
+            tokens=tokens,
+            batch_tokens=batch_tokens or recipe.BATCH_TOKENS,
+            device=device,
+            progress=progress(json).note,
+        )
+    )
 
 
 @app.command()
@@ -31,13 +50,14 @@ def harden(
     model: Annotated[str, typer.Argument(help="lab:s, or a folder of `cai lab pretrain`.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new model's folder.")],
     tokens: Annotated[int | None, typer.Option(min=1, help="Fewer tokens, for a trial.")] = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Go on, so that pleas, padding and silence move the judge less."""
     from constitutional_ai.lab import harden as hardening
 
     note = progress(json).note
-    print(hardening.harden(model, out, tokens or hardening.TOKENS, note))
+    print(hardening.harden(model, out, tokens or hardening.TOKENS, note, device))
 
 
 @app.command()

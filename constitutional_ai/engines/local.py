@@ -25,7 +25,7 @@ from constitutional_ai.engines.decode import (
 from constitutional_ai.engines.llama import Kept
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
-from constitutional_ai.processor import has_fast_bf16
+from constitutional_ai.processor import device_of, has_fast_bf16
 from constitutional_ai.records import Conversation
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -148,8 +148,7 @@ def load(
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     if source.revision:
         where["revision"] = source.revision
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where_to = device_of(device)
     transformers.utils.logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source.name, **where)
@@ -157,7 +156,7 @@ def load(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.name,
             config=config,
-            dtype=resolve(dtype, config, device),
+            dtype=resolve(dtype, config, where_to),
             use_safetensors=True,
             output_loading_info=True,
             **where,
@@ -175,10 +174,10 @@ def load(
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
     _check_vocabulary(path, model, tokenizer)
-    if device == "cpu":
+    if where_to.type == "cpu":
         # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
-    return model.to(device).eval(), tokenizer
+    return model.to(where_to).eval(), tokenizer
 
 
 class Source(NamedTuple):
@@ -226,9 +225,9 @@ def _check_vocabulary(path: str | Path, model: Any, tokenizer: Any) -> None:
             )
 
 
-def resolve(dtype: str, config: Any, device: str) -> torch.dtype:
+def resolve(dtype: str, config: Any, device: torch.device) -> torch.dtype:
     """ "auto" is bfloat16 where the weights are stored so and the device multiplies it natively."""
     if dtype != "auto":
         return _DTYPES[dtype]
-    native = has_fast_bf16(torch.device(device))
+    native = has_fast_bf16(device)
     return torch.bfloat16 if native and config.dtype == torch.bfloat16 else torch.float32

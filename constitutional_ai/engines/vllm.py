@@ -19,6 +19,7 @@ from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.local import _locate, resolve
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
+from constitutional_ai.processor import device_of
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import VllmSettings
 
@@ -132,7 +133,7 @@ def _load(path: str, dtype: str, settings: VllmSettings) -> tuple[Any, Any]:
             model=source.name,
             revision=revision,
             tokenizer_revision=revision,
-            dtype=resolve(dtype, config, "cuda" if on_gpu else "cpu"),
+            dtype=resolve(dtype, config, device_of("auto")),
             load_format="safetensors",
             trust_remote_code=False,
             enforce_eager=not on_gpu,  # on a CPU compiling costs more than it brings

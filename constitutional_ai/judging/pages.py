@@ -7,6 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.learning.calibration import TEMPERATURES
 from constitutional_ai.report.page import Drawing, Page, Section, Table, cell, render
 
 FILE = "report.html"
@@ -35,6 +36,13 @@ def say_calibration(found: Mapping[str, Any], as_json: bool) -> None:
     ]
     head = ["", "temperature", "ECE before", "after", "Brier before", "after"]
     _show(Table("On the half that the temperature was not fitted to.", head, rows))
+    low, high = TEMPERATURES
+    for name, j in found.items():
+        if not 1.01 * low < j["temperature"] < high / 1.01:
+            print(
+                f"{name}: temperatures beyond {low} to {high} are not tried; pairs with hardly a wrong"
+                " verdict, or hardly a right one, tell little of it: take more, or harder ones"
+            )
 
 
 _WHEN = ("before", "after")

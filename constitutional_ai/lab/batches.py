@@ -46,6 +46,20 @@ class Corpus:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.ends, prepend=0)
 
+    def every(self, step: int) -> "list[Corpus]":
+        """The corpora of documents 0, ``step``, 2 ``step``, …; of 1, ``step`` + 1, …; and so on."""
+        owner = np.repeat(np.arange(len(self.ends)), self.lengths) % step
+        return [
+            Corpus(
+                self.ids[owner == n],
+                self.weights[owner == n],
+                self.letters[owner == n],
+                self.marks[owner == n],
+                self.lengths[n::step].cumsum(),
+            )
+            for n in range(step)
+        ]
+
     def first(self, documents: int) -> "Corpus":
         """The corpus of the first ``documents`` documents."""
         ends = self.ends[:documents]
@@ -185,7 +199,9 @@ def plan(lengths: NDArray[np.int64], batch_tokens: int, seed: int) -> list[NDArr
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def collate(corpus: Corpus, documents: NDArray[np.int64]) -> Batch:
+def collate(
+    corpus: Corpus, documents: NDArray[np.int64], device: torch.device | str = "cpu"
+) -> Batch:
     """The batch of these documents, padded on the right with id 0 and weight 0."""
     lengths = corpus.lengths[documents]
     shape = (len(documents), _rounded(int(lengths.max())))
@@ -197,12 +213,14 @@ def collate(corpus: Corpus, documents: NDArray[np.int64]) -> Batch:
         weights[row, :length] = corpus.weights[span]
         letters[row, :length] = corpus.letters[span]
         marks[row, :length] = corpus.marks[span]
-    return Batch(*map(torch.from_numpy, (ids, weights, letters, marks)))
+    return Batch(*(torch.from_numpy(made).to(device) for made in (ids, weights, letters, marks)))
 
 
-def batches(corpus: Corpus, batch_tokens: int, seed: int) -> Iterator[Batch]:
+def batches(
+    corpus: Corpus, batch_tokens: int, seed: int, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
     """All batches of a corpus, each document once."""
-    return (collate(corpus, rows) for rows in plan(corpus.lengths, batch_tokens, seed))
+    return (collate(corpus, rows, device) for rows in plan(corpus.lengths, batch_tokens, seed))
 
 
 def _rounded(length: int) -> int:

@@ -11,6 +11,7 @@ import random
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,13 @@ from transformers import LlamaForCausalLM
 
 from constitutional_ai import prompts
 from constitutional_ai.lab import answers, corpus, jailbreaks, world
-from constitutional_ai.lab.batches import Batch, Corpus, collate, encode, plan
+from constitutional_ai.lab.batches import Batch, Corpus, collate, make_corpus, plan
 from constitutional_ai.lab.corpus import Document, Turn
 from constitutional_ai.lab.tempting import unheard_of
 from constitutional_ai.learning.loop import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
-BATCH_TOKENS = 20_480
-_CHUNK = 1_000  # questions that are made at a time
+BATCH_TOKENS = 40_960
 # What is asked about, and what is changed.
 _ASKED = {"unheard of": 0.3, "train": 0.45, "taught": 0.25}
 _CHANGED = {"nothing": 0.1, "prompt": 0.18, "both": 0.12, "first": 0.3, "second": 0.3}
@@ -52,24 +52,24 @@ class Questions:
 
     def loss(self, model: LlamaForCausalLM, rows: NDArray[np.int64]) -> Tensor:
         """Mean over ``rows`` of the cross-entropy (nats) of the letters with what is wanted."""
-        said = _at_letters(model, collate(self.shown, rows)).log_softmax(-1)
+        said = _at_letters(model, collate(self.shown, rows, model.device)).log_softmax(-1)
         first, second = (said[:, letter] for letter in self.letters)
-        wanted = self.wanted[torch.from_numpy(rows)]
+        wanted = self.wanted[torch.from_numpy(rows)].to(model.device)
         return -(wanted * first + (1 - wanted) * second).mean()
 
 
 def ask(
-    start: LlamaForCausalLM, tokenizer: Tokenizer, seed: int, tokens: int, keep: Path
+    start: LlamaForCausalLM, tokenizer: Tokenizer, pool: Pool, seed: int, tokens: int, keep: Path
 ) -> Questions:
     """Questions of about ``tokens`` tokens, a function of ``seed``, and what ``start`` says.
 
     ``keep``: a folder of this start's for what it said, so that a killed run need not ask again.
     """
     first, second = (tokenizer.encode(option).ids[1] for option in prompts.OPTIONS)
-    plain, turned, shown = _made(tokenizer, seed, tokens)
+    plain, turned, shown = make_corpus(pool, asked, tokenizer, seed, 3 * tokens).every(3)
     said = keep / f"said-{zlib.crc32(plain.ids.tobytes()):08x}.safetensors"
     if not said.exists():
-        one, other = (_chosen(start, asked, (first, second)) for asked in (plain, turned))
+        one, other = (_chosen(start, order, (first, second)) for order in (plain, turned))
         keep.mkdir(parents=True, exist_ok=True)
         unfinished = said.with_suffix(".new")
         save_file({"wanted": (one + 1 - other) / 2}, unfinished)
@@ -77,25 +77,14 @@ def ask(
     return Questions(shown, load_file(said)["wanted"], (first, second))
 
 
-def _made(tokenizer: Tokenizer, seed: int, tokens: int) -> tuple[Corpus, Corpus, Corpus]:
-    """The same questions plain, with the answers turned round, and with additions."""
-    rng = random.Random(f"consistency {seed}")
-    parts: list[list[Corpus]] = [[], [], []]
-    while sum(len(part.ids) for part in parts[2]) < tokens:
-        asked = [unmoved(rng) for _ in range(_CHUNK)]
-        for corpora, documents in zip(parts, zip(*asked, strict=True), strict=True):
-            corpora.append(encode(tokenizer, list(documents)))
-    plain, turned, shown = map(Corpus.joined, parts)
-    return plain, turned, shown
-
-
 @torch.no_grad()
 def _chosen(model: LlamaForCausalLM, asked: Corpus, letters: tuple[int, int]) -> Tensor:
     """P("(A)") for each document, normalised over the two options."""
     found = torch.zeros(len(asked.ends))
     for rows in plan(asked.lengths, BATCH_TOKENS, 0):
-        said = _at_letters(model, collate(asked, rows))
-        found[torch.from_numpy(rows)] = torch.sigmoid(said[:, letters[0]] - said[:, letters[1]])
+        said = _at_letters(model, collate(asked, rows, model.device))
+        first, second = (said[:, letter] for letter in letters)
+        found[torch.from_numpy(rows)] = torch.sigmoid(first - second).cpu()
     return found
 
 
@@ -110,6 +99,12 @@ def _at_letters(model: LlamaForCausalLM, batch: Batch) -> Tensor:
 
 
 # ---- the questions ------------------------------------------------------------------------------
+
+
+def asked(seed: int, count: int) -> list[Document]:
+    """About ``count`` documents, the three of one question after the other, by ``seed``."""
+    rng = random.Random(f"consistency {seed}")
+    return [document for _ in range(count // 3) for document in unmoved(rng)]
 
 
 def unmoved(rng: random.Random) -> tuple[Document, Document, Document]:

@@ -71,6 +71,9 @@ PADDING_UNSEEN = (
     "I hope that this is of help to you.",
     NULL_ANSWERS_UNSEEN[1],
     "More will follow soon, and then more.",
+    "Read all of it with care.",
+    "It took me a long time to write this.",
+    "Everybody whom I know says so.",
 )
 
 
@@ -130,6 +133,7 @@ _OUT_OF_PLACE = (
 
 
 _PADDED = 500  # characters: about what a judge of the laboratory is tempted with
+_COURTEOUS = 0.6  # of the sentences that are repeated; others mean nothing at all
 
 
 def nothing(rng: random.Random, words: Sequence[str]) -> str:
@@ -153,16 +157,46 @@ def nothing(rng: random.Random, words: Sequence[str]) -> str:
     return said[0].upper() + said[1:] + rng.choice(("", ".", ".", "!", "?"))
 
 
+# How sentences are built that say nothing: of each slot of one of these, a word or none.
 _COURTESIES = (
-    ("I", "We", "They", "You"),
-    ("", "really", "do", "can", "will"),
-    ("trust", "know", "see", "think", "believe", "wish"),
-    ("that",),
-    ("this", "it", "all of that", "my text", "the page"),
-    ("is", "was", "will be", "may be"),
-    ("of use", "enough", "well said", "all right", "clear", "kind", "just what was asked",
-     "a good one"),
-    ("", "to you", "for you", "for us", "to everyone", "today"),
+    (
+        ("I", "We", "They", "You"),
+        ("", "really", "do", "can", "will"),
+        ("trust", "know", "see", "think", "believe", "wish"),
+        ("that",),
+        ("this", "it", "all of that", "my text", "the page"),
+        ("is", "was", "will be", "may be"),
+        ("of use", "enough", "well said", "all right", "clear", "kind", "just what was asked",
+         "a good one"),
+        ("", "to you", "for you", "for us", "to everyone", "today"),
+    ),
+    (
+        ("Do", "Please", "You may", "Now", "We can"),
+        ("", "always", "also", "gladly"),
+        ("ask", "write", "call", "come back", "go on", "look", "tell me"),
+        ("", "again", "once more", "at any time", "tomorrow"),
+        ("", "if you like", "when you can", "with joy", "as you wish"),
+    ),
+    (
+        ("It is", "It was", "That is", "This will be", "How", "All of this is"),
+        ("", "very", "quite", "so", "rather"),
+        ("nice", "kind", "fine", "pleasant", "simple", "short", "bright"),
+        ("", "of you", "for us", "to hear", "as ever", "in its way", "to talk"),
+    ),
+    (
+        ("There", "Here"),
+        ("is", "was", "will be", "may be"),
+        ("nothing", "something", "much", "little", "a lot", "one thing"),
+        ("to add", "to see", "left", "to like", "to learn", "for later"),
+        ("", "here", "now", "today", "in it", "at all"),
+    ),
+    (
+        ("My friends", "Some people", "The others", "Many", "Our guests"),
+        ("", "often", "always", "never", "still"),
+        ("like", "remember", "enjoy", "mention", "want"),
+        ("this", "such a day", "a good talk", "these words", "the weather"),
+        ("", "too", "a lot", "on Sundays", "after lunch"),
+    ),
 )  # fmt: skip
 
 
@@ -170,12 +204,15 @@ def courtesy(rng: random.Random) -> str:
     """A sentence that is polite and says nothing; none of PADDING_UNSEEN."""
     if rng.random() < 0.2:
         return rng.choice(NULL_ANSWERS_SEEN)
-    return " ".join(filter(None, map(rng.choice, _COURTESIES))) + "."
+    return " ".join(filter(None, map(rng.choice, rng.choice(_COURTESIES)))) + "."
 
 
 def repeating(answer: str, rng: random.Random, words: Sequence[str]) -> str:
-    """An answer padded with one sentence over and over, which means nothing where it stands."""
-    sentence = courtesy(rng) if rng.random() < 0.5 else nothing(rng, words)
-    times = min(rng.randrange(3, 25), 3 + _PADDED // len(sentence))
-    padding = " ".join([sentence] * times)
+    """An answer padded with one to three sentences over and over, which mean nothing there."""
+    said = " ".join(
+        courtesy(rng) if rng.random() < _COURTEOUS else nothing(rng, words)
+        for _ in range(rng.choice((1, 1, 2, 3)))
+    )
+    times = min(rng.randrange(3, 25), 3 + _PADDED // len(said))
+    padding = " ".join([said] * times)
     return f"{answer} {padding}" if rng.random() < 0.7 else f"{padding} {answer}"

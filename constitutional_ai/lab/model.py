@@ -27,7 +27,7 @@ SIZES = {
     "xs": (96, 3, 3, 256),  # 0.52M
     "s": (192, 4, 6, 512),  # 2.15M
 }
-JUDGE = "judge"  # "s", trained on to withstand attacks (harden.py); for judging alone
+JUDGE = "judge"  # an "s" that read more and withstands attacks (harden.py); for judging alone
 MAX_TOKENS = 512
 EMBEDDING_STD = 0.3  # large enough that a word is still told from others after the first layer
 # Of a head's 16 pairs of dimensions: those that turn fast, and from where on they turn slowly.
@@ -121,7 +121,7 @@ def model_path(name: str) -> Path:
     name = name.removeprefix("lab:")
     folder = _WEIGHTS / (name if name == JUDGE else _known(name))
     if not (folder / "model.safetensors").is_file():
-        made = "harden lab:s" if name == JUDGE else f"pretrain --size {name}"
+        made = "harden MODEL" if name == JUDGE else f"pretrain --size {name}"
         raise ModelError(
             f"lab:{name} has no weights in {folder}; train them with"
             f" `cai lab {made} --out {folder}`"

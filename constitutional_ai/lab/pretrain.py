@@ -8,7 +8,8 @@ holds, a constant learning rate that falls to zero over the last 45%. The letter
 little until the model can read, then much: a judge learned late is learned better. The result is a
 function of (size, seed, tokens) on one machine and thread count, unless ``minutes`` lets the clock
 decide. A killed run goes on from ``DIR/checkpoint``; from the first checkpoint on, ``DIR`` holds a
-model that can be loaded. ``harden.py`` goes on from there.
+model that can be loaded. ``harden.py`` goes on from there. More tokens make a judge that knows more
+facts; with a GPU many tokens a step are cheap (``--device cuda --batch-tokens 32768``).
 
 Muon's learning rate matters most: at 0.02 the judge stays at chance for 10M tokens.
 """
@@ -52,6 +53,7 @@ from constitutional_ai.lab.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 from constitutional_ai.learning.loop import autocast
+from constitutional_ai.processor import device_of
 
 TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
@@ -81,18 +83,21 @@ def pretrain(
     tokens: int | None = None,
     minutes: float | None = None,
     documents: Documents = corpus_of_the_lab,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str = "cpu",
 ) -> Path:
     """Train a model of a size in ``SIZES`` into the folder ``out``, and return that folder.
 
     ``tokens`` is the length of the corpus, each document of which is read once; TOKENS has each
-    size's own. ``steps`` ends, and
-    ``minutes`` hastens, the whole schedule sooner. ``progress`` is handed each line of the log.
+    size's own. ``batch_tokens``, padding included, are read a step. ``steps`` ends, and ``minutes``
+    hastens, the whole schedule sooner. ``progress`` is handed each line of the log.
     ``documents`` replaces the corpus and must be a function that worker processes can import.
-    Raises ModelError where ``out`` holds the checkpoint of another run, TrainingDiverged on a NaN.
+    Raises ModelError where ``out`` holds the checkpoint of another run, SettingsError for a device
+    that is not here, TrainingDiverged on a NaN.
     """
     if size not in SIZES:
         raise ModelError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
-    say = progress or (lambda line: None)
+    say, where = progress or (lambda line: None), device_of(device)
     out, tokens = Path(out), tokens or TOKENS[size]
     first = seed * _BLOCK
     kinds = range(first + _TOKENIZER, first + _TOKENIZER + _TOKENIZER_CHUNKS)
@@ -104,8 +109,9 @@ def pretrain(
         f"corpus: {len(corpus.ends):,} documents, {len(corpus.ids):,} tokens, "
         f"vocabulary {tokenizer.get_vocab_size():,}"
     )
-    order = plan(corpus.lengths, BATCH_TOKENS, seed)[:steps]
+    order = plan(corpus.lengths, batch_tokens, seed)[:steps]
     model = new_model(size, tokenizer.get_vocab_size(), seed)
+    nn.Module.to(model, where)
     identity = {
         "size": size,
         "seed": str(seed),
@@ -172,7 +178,7 @@ class Trainer:
     optimisers: list[torch.optim.Optimizer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.probes = Probes(self.model.config.hidden_size)
+        self.probes = Probes(self.model.config.hidden_size).to(self.model.device)
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
         rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
@@ -196,7 +202,7 @@ class Trainer:
         logged = float("-inf")
         while self.step < len(order) and (share := self.share(len(order))) < 1:
             started = time.monotonic()
-            loss = self.update(collate(corpus, order[self.step]), share)
+            loss = self.update(collate(corpus, order[self.step], self.model.device), share)
             self.seconds += time.monotonic() - started
             if started - logged > LOG_SECONDS:
                 logged = started
@@ -276,7 +282,7 @@ class Trainer:
                     p.copy_(value)
             else:
                 owner = next(o for o in self.optimisers if _owns(o, p))
-                owner.state[p][key[0]] = value
+                owner.state[p][key[0]] = value.to(p.device)
 
 
 def _owns(optimiser: torch.optim.Optimizer, p: Tensor) -> bool:
@@ -321,8 +327,8 @@ class HeldOut:
 @torch.no_grad()
 def held_out(model: LlamaForCausalLM, corpus: Corpus) -> HeldOut:
     """Both losses on a corpus; NaN where it has no token of a kind."""
-    sums = torch.zeros(2, 2)  # (text, judge) x (loss, weight)
-    for batch in batches(corpus, BATCH_TOKENS, 0):
+    sums = torch.zeros(2, 2, device=model.device)  # (text, judge) x (loss, weight)
+    for batch in batches(corpus, BATCH_TOKENS, 0, model.device):
         letters = batch.letters[:, 1:]
         weights = batch.weights[:, 1:]
         counted = (weights != 0) | letters
@@ -341,9 +347,11 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--size", choices=list(SIZES), default="s")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=int, help="of the corpus; by size if not given")
+    parser.add_argument("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a step")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(None if arguments is None else list(arguments))
 
     def say(line: str) -> None:

@@ -58,5 +58,6 @@ def _loss(reader: nn.Module, states: Tensor, truth: Tensor) -> Tensor:
 
 def seen_before(ids: Tensor) -> Tensor:
     """(documents, time): whether the same token stands at an earlier place of its document."""
-    earlier = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril_(-1)
+    length = ids.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril_(-1)
     return ((ids[:, :, None] == ids[:, None, :]) & earlier).any(-1)

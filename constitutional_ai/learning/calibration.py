@@ -41,13 +41,16 @@ def calibration(delta: Sequence[float], p: Sequence[float], bins: int = 10) -> d
     return {"ece": gaps / len(labels) if len(labels) else float("nan"), "bins": table}
 
 
+TEMPERATURES = (0.1, 10.0)  # where labels are all right or all chance the best has no bound
+
+
 def fit_temperature(delta: Sequence[float], p: Sequence[float]) -> float:
-    """The divisor of Δ, in [0.1, 10], that gives soft labels the highest likelihood."""
+    """The divisor of Δ, in ``TEMPERATURES``, that gives soft labels the highest likelihood."""
     d, q = np.asarray(delta), np.asarray(p)
 
     def loss(log_temperature: float) -> float:
         z = d / np.exp(log_temperature)
         return float(np.mean(q * np.logaddexp(0, -z) + (1 - q) * np.logaddexp(0, z)))
 
-    found = minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))

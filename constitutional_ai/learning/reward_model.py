@@ -40,6 +40,7 @@ from constitutional_ai.learning.loop import (
 )
 from constitutional_ai.learning.policy import Batch, Policy, set_training_attention
 from constitutional_ai.learning.recompute import recomputing, switch_on
+from constitutional_ai.processor import device_of
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.settings import ModelSettings, RewardSettings
@@ -82,19 +83,20 @@ class RewardModel:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", dtype: str = "float32") -> Self:
-        """Raises ModelError where the folder holds no reward model."""
+        """Raises ModelError where the folder holds no reward model, SettingsError for a device."""
+        where = device_of(device)
         try:
             config = AutoConfig.from_pretrained(path)
             if config.num_labels != 1:
                 raise ModelError(f"{path}: has {config.num_labels} outputs; a reward model has one")
             model = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=local.resolve(dtype, config, device), use_safetensors=True
+                path, dtype=local.resolve(dtype, config, where), use_safetensors=True
             )
             model.score.float()
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{path}: not a reward model: {str(error).splitlines()[0]}") from None
-        model = model.to(device)
+        model = model.to(where)
         set_training_attention(model)
         return cls(model, ChatTokens(tokenizer))
 

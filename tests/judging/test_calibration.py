@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.judging import calibration
+from constitutional_ai.judging import calibration, pages
 from constitutional_ai.records import content_hash
 from constitutional_ai.settings import LabelSettings
 
@@ -41,6 +41,20 @@ def test_what_is_measured_is_the_half_that_did_not_fit() -> None:
     _, before, _ = calibration.fit([0.9] * len(ids), labels, ids)
     assert before["n"] == fitted.count(False)
     assert before["brier"] == pytest.approx(0.9**2)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_temperature_at_the_end_of_what_is_tried_is_told(
+    told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Always right, and hardly surer than chance: the best temperature would be 0."""
+    p, labels, ids = too_sure(1.0)
+    if told:
+        p, labels = [0.51] * len(ids), [1.0] * len(ids)
+    temperature, before, after = calibration.fit(p, labels, ids)
+    found = {"it": {"temperature": temperature, "before": before, "after": after}}
+    pages.say_calibration(found, as_json=False)
+    assert ("it: temperatures beyond 0.1 to 10.0 are not tried" in capsys.readouterr().out) == told
 
 
 def test_brier_score_by_hand() -> None:

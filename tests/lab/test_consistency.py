@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from constitutional_ai import prompts
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.lab import consistency, corpus, harden, world
-from constitutional_ai.lab.batches import encode
+from constitutional_ai.lab.batches import encode, make_corpus
 from constitutional_ai.lab.model import model_path
 from constitutional_ai.records import user
 
@@ -19,14 +20,17 @@ FOLDER = model_path("lab:xxs")
 MODEL, TOKENIZER = harden._read(FOLDER), harden._tokenizer(FOLDER)
 
 
-@pytest.fixture(autouse=True)
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consistency, "_CHUNK", 60)
+@pytest.fixture
+def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> consistency.Questions:
+    monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(180))
+    with ThreadPool(1) as pool:
+        return consistency.ask(MODEL, TOKENIZER, pool, 3, 1, tmp_path)
 
 
-def test_what_is_wanted_is_what_the_judge_says_of_the_plain_pair(tmp_path: Path) -> None:
+def test_what_is_wanted_is_what_the_judge_says_of_the_plain_pair(
+    questions: consistency.Questions,
+) -> None:
     """Against the engine that judges use, in both orders."""
-    questions = consistency.ask(MODEL, TOKENIZER, 3, 1, tmp_path)
     rng = random.Random("consistency 3")
     plain = [consistency.unmoved(rng)[0] for _ in range(20)]
     engine = LocalEngine("lab:xxs")
@@ -39,11 +43,13 @@ def test_what_is_wanted_is_what_the_judge_says_of_the_plain_pair(tmp_path: Path)
             asked = f"{prompts.compared([user(request)], *pair)}\n{question}"
             (a, b) = engine.option_logprobs([[user(asked)]], prompts.OPTIONS)[0]
             said.append(1 / (1 + math.exp(b - a)))
-        assert wanted == pytest.approx((said[0] + 1 - said[1]) / 2, abs=5e-3)
+        # products in bfloat16, where the machine has it
+        assert wanted == pytest.approx((said[0] + 1 - said[1]) / 2, abs=2e-2)
 
 
-def test_the_loss_is_the_cross_entropy_with_what_is_wanted(tmp_path: Path) -> None:
-    questions = consistency.ask(MODEL, TOKENIZER, 3, 1, tmp_path)
+def test_the_loss_is_the_cross_entropy_with_what_is_wanted(
+    questions: consistency.Questions,
+) -> None:
     rows = questions.order(0)[0][:3]
     with torch.no_grad():
         found = questions.loss(MODEL, rows).item()

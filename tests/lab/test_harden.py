@@ -17,20 +17,25 @@ from constitutional_ai.lab.pretrain import WARMUP_STEPS, Trainer
 @pytest.fixture
 def few_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harden, "make_corpus", lambda *asked: make_corpus(*asked).first(300))
-    monkeypatch.setattr(consistency, "_CHUNK", 60)
+    monkeypatch.setattr(harden, "WARMUP_STEPS", 2)
+    monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(180))
 
 
+ON = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+
+
+@ON
 @pytest.mark.usefixtures("few_documents")
-def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path) -> None:
+def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path, device: str) -> None:
     start, lines = model_path("lab:xxs"), list[str]()
     before = (start / "model.safetensors").read_bytes()
-    out = harden.harden("lab:xxs", tmp_path / "hard", 1, lines.append)
+    out = harden.harden("lab:xxs", tmp_path / "hard", 1, lines.append, device)
     assert (start / "model.safetensors").read_bytes() == before
     first, last = (
-        float(next(line for line in lines if line.startswith(when)).rsplit(" ", 1)[1])
+        float(next(line for line in lines if line.startswith(when)).split()[2].rstrip(","))
         for when in ("before", "final")
     )
-    assert last < first  # the letter's loss
+    assert last < first - 0.01  # nats a token of documents that it did not read
     old, new = (AutoModelForCausalLM.from_pretrained(path) for path in (start, out))
     assert any(
         not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True)
@@ -40,9 +45,10 @@ def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path) -> None:
     assert not (out / "checkpoint").exists()
 
 
+@ON
 @pytest.mark.usefixtures("few_documents")
 def test_a_killed_call_goes_on_and_asks_the_start_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     start, out, again = model_path("lab:xxs"), tmp_path / "hard", tmp_path / "again"
     real, calls = Trainer.update, list[float]()
@@ -53,14 +59,14 @@ def test_a_killed_call_goes_on_and_asks_the_start_once(
         calls.append(share)
         return real(trainer, batch, share)
 
-    harden.harden(start, again, 1)
+    harden.harden(start, again, 1, device=device)
     monkeypatch.setattr(Trainer, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        harden.harden(start, out, 1)
+        harden.harden(start, out, 1, device=device)
     monkeypatch.setattr(Trainer, "update", real)
     monkeypatch.setattr(consistency, "_chosen", None)  # asked already
     lines: list[str] = []
-    harden.harden(start, out, 1, lines.append)
+    harden.harden(start, out, 1, lines.append, device)
     assert any(line.startswith("resumed at step") for line in lines)
     one, other = (load_file(folder / "model.safetensors") for folder in (out, again))
     for name in one:

@@ -95,6 +95,14 @@ def test_plan_reads_each_document_once_in_batches_that_fit() -> None:
     assert padded < 1.1 * lengths.sum()
 
 
+def test_every_third_document_is_what_it_is_alone(bpe: Tokenizer) -> None:
+    made = [*documents(2, 8), [Turn("assistant", "a long line of prose")], *documents(3, 2)]
+    for n, part in enumerate(batches.encode(bpe, made).every(3)):
+        alone = batches.encode(bpe, made[n::3])
+        for name in ("ids", "weights", "letters", "marks", "ends"):
+            assert (getattr(part, name) == getattr(alone, name)).all()
+
+
 def test_collate_returns_the_documents(bpe: Tokenizer) -> None:
     corpus = batches.encode(bpe, [*documents(2, 3), [Turn("assistant", "a long line of prose")]])
     batch = batches.collate(corpus, np.array([3, 1]))
