@@ -40,8 +40,8 @@ def say_calibration(found: Mapping[str, Any], as_json: bool) -> None:
     for name, j in found.items():
         if not 1.01 * low < j["temperature"] < high / 1.01:
             print(
-                f"{name}: temperatures beyond {low} to {high} are not tried; pairs with hardly a wrong"
-                " verdict, or hardly a right one, tell little of it: take more, or harder ones"
+                f"{name}: temperatures beyond {low} to {high} are not tried; pairs with hardly a"
+                " wrong verdict, or hardly a right one, tell little of it: take more, or harder"
             )
 
 

@@ -30,7 +30,8 @@ from constitutional_ai.lab.tempting import unheard_of
 from constitutional_ai.learning.loop import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
-BATCH_TOKENS = 40_960
+BATCH_TOKENS = 40_960  # of a step
+_AT_ONCE = 16_384  # of them: a CPU took half the time than for all
 # What is asked about, and what is changed.
 _ASKED = {"unheard of": 0.3, "train": 0.45, "taught": 0.25}
 _CHANGED = {"nothing": 0.1, "prompt": 0.18, "both": 0.12, "first": 0.3, "second": 0.3}
@@ -49,6 +50,12 @@ class Questions:
     def order(self, seed: int) -> list[NDArray[np.int64]]:
         """Batches of rows, each document once."""
         return plan(self.shown.lengths, BATCH_TOKENS, seed)
+
+    def learn(self, model: LlamaForCausalLM, rows: NDArray[np.int64], weight: float) -> None:
+        """Add the gradients of ``weight`` times the loss of a step's rows."""
+        for part in np.array_split(rows, -(-BATCH_TOKENS // _AT_ONCE)):
+            if len(part):
+                (weight * len(part) / len(rows) * self.loss(model, part)).backward()
 
     def loss(self, model: LlamaForCausalLM, rows: NDArray[np.int64]) -> Tensor:
         """Mean over ``rows`` of the cross-entropy (nats) of the letters with what is wanted."""
@@ -81,7 +88,7 @@ def ask(
 def _chosen(model: LlamaForCausalLM, asked: Corpus, letters: tuple[int, int]) -> Tensor:
     """P("(A)") for each document, normalised over the two options."""
     found = torch.zeros(len(asked.ends))
-    for rows in plan(asked.lengths, BATCH_TOKENS, 0):
+    for rows in plan(asked.lengths, _AT_ONCE, 0):
         said = _at_letters(model, collate(asked, rows, model.device))
         first, second = (said[:, letter] for letter in letters)
         found[torch.from_numpy(rows)] = torch.sigmoid(first - second).cpu()

@@ -97,7 +97,7 @@ def harden(
             model,
             identity,
             schedule=Schedule(_falling, lambda share: VERDICT[1]),
-            further=lambda step: WEIGHT * questions.loss(model, asked[step % len(asked)]),
+            further=lambda step: questions.learn(model, asked[step % len(asked)], WEIGHT),
         )
         state = checkpoint / "state.safetensors"
         if state.exists():

@@ -197,6 +197,12 @@ _COURTESIES = (
         ("this", "such a day", "a good talk", "these words", "the weather"),
         ("", "too", "a lot", "on Sundays", "after lunch"),
     ),
+    (
+        ("Help", "Some help", "A bit of hope", "Such an offer", "All advice"),
+        ("is", "was", "comes", "can be", "may have been"),
+        ("good", "kind", "near", "late", "welcome", "for everyone", "of some kind"),
+        ("", "to you", "to us", "to friends", "as it were", "once in a while"),
+    ),
 )  # fmt: skip
 
 

@@ -170,7 +170,7 @@ class Trainer:
     identity: dict[str, str]  # a checkpoint of another identity is refused
     minutes: float | None = None
     schedule: Schedule = FROM_NOTHING
-    further: Callable[[int], Tensor] | None = None  # step → a loss beside that of its documents
+    further: Callable[[int], None] | None = None  # adds the gradients of another loss; of a step
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
@@ -230,7 +230,7 @@ class Trainer:
         seen, wrong = self.probes.losses(states, batch)
         (loss + SEEN_WEIGHT * seen + WRONG_WEIGHT * wrong).backward()
         if self.further:
-            self.further(self.step).backward()
+            self.further(self.step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise TrainingDiverged(f"loss {loss.item()}, gradient {norm.item()} at {self.step}")

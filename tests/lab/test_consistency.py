@@ -66,6 +66,23 @@ def test_the_loss_is_the_cross_entropy_with_what_is_wanted(
     assert found == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-3)
 
 
+def test_learning_in_parts_adds_the_gradients_of_the_whole(
+    questions: consistency.Questions,
+) -> None:
+    rows = questions.order(0)[0][:58]  # no three equal parts
+    gradients = []
+    for whole in (True, False):
+        MODEL.zero_grad()
+        if whole:
+            (2.0 * questions.loss(MODEL, rows)).backward()
+        else:
+            questions.learn(MODEL, rows, 2.0)
+        gradients.append(MODEL.lm_head.weight.grad.clone())
+    MODEL.zero_grad()
+    apart = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert apart < 0.02  # products in bfloat16, where the machine has it
+
+
 def test_questions_turn_round_and_only_add() -> None:
     rng = random.Random(4)
     added: Counter[str] = Counter()
