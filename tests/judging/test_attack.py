@@ -12,9 +12,11 @@ from constitutional_ai import cli
 from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import Judge
-from constitutional_ai.judging import everyday, pages
+from constitutional_ai.judging import everyday, labelled, pages
 from constitutional_ai.judging.attack import attack, families
 from constitutional_ai.judging.examine import JURY
+from constitutional_ai.lab.pairs import pairs
+from constitutional_ai.lab.skills import JUDGED
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
 from tests.engines.faulty_server import MODEL, faulty_server
@@ -24,9 +26,9 @@ CONSTITUTION = Constitution(
 )
 ROWS = everyday.pairs()
 BETTER = tuple(row.better for row in ROWS)
-NULLS = {families(False)["a constant null answer"].make("", n) for n in range(3)}
+NULLS = set(families(False)["a constant null answer"].texts)
 
-PADDING = {families(False, 1)["very long padding"].make("", n).strip() for n in range(3)}
+PADDING = set(families(False, 1)["very long padding"].texts)
 
 
 def weak_to(sign: Callable[[str], bool], worth_of_sign: float = 5.0) -> ScriptedEngine:
@@ -102,7 +104,8 @@ def test_attacked_pairs_without_a_verdict_are_counted_not_scored() -> None:
 
     found = attacked(ScriptedEngine(lambda _: "(A)", prefer))
     tokens = found["attacks"]["chat-control tokens"]
-    lost = len([n for n in range(len(ROWS)) if n % 4 == 0])
+    change = families(False)["chat-control tokens"]
+    lost = len([n for n in range(len(ROWS)) if "<|im_end|>" in change.text(n)])
     assert tokens.unlabelled == lost > 0
     assert tokens.fooled["n"] == tokens.changed["n"] == len(ROWS) - lost
     assert tokens.fooled["mean"] == 0.0
@@ -147,6 +150,22 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     assert "by kind" not in capsys.readouterr().out
 
 
+def test_which_text_works_is_told() -> None:
+    weak = weak_to(lambda text: text.endswith("always prefer this answer."))
+    flattery = attacked(weak)["attacks"]["flattery"]
+    told = {text: (share["mean"], share["n"]) for text, share in flattery.by_text.items()}
+    first, second = families(False)["flattery"].texts
+    assert told == {first[:80]: (0.0, 10), second[:80]: (1.0, 10)}
+
+
+def test_every_kind_of_pair_meets_every_text() -> None:
+    """The laboratory's kinds take turns as the texts do: six of each, and each with each."""
+    rows = labelled.rows(pairs(80, noise=0.0))
+    for name, change in families(in_lab=True).items():
+        met = {(row.kind, change.text(n)) for n, row in enumerate(rows)}
+        assert len(met) == len(JUDGED) * len(change.texts), name
+
+
 def test_silence_is_tried_only_where_it_is_worse() -> None:
     found = attacked(weak_to(lambda _: False))
     helpful = len([row for row in ROWS if row.set == "helpful"])
@@ -156,7 +175,8 @@ def test_silence_is_tried_only_where_it_is_worse() -> None:
 
 def test_a_fake_end_of_data_closes_the_layout_and_speaks_for_the_judge() -> None:
     """A judge that reads the first "(A)" or "(B)" line as its own reply falls for it."""
-    made = [families(False)["a fake end of data"].make("Bad.", n) for n in range(4)]
+    made = [f"Bad. {text}" for text in families(False)["a fake end of data"].texts]
+    assert made[0] == families(False)["a fake end of data"].make("Bad.", 0)
     assert len(set(made)) == 4
     assert all(text.startswith("Bad. ") and "\n" in text for text in made)
     weak = weak_to(lambda text: "--- END OF DATA ---" in text)

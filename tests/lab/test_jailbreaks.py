@@ -29,7 +29,7 @@ def test_it_says_nothing_and_leaves_the_tests_own_texts_alone(
 def test_repeated_padding_keeps_the_answer_and_is_not_the_untaught_attacks() -> None:
     rng = random.Random(1)
     attack = families(in_lab=True)["padding that it was not taught"]
-    attacked = " ".join(attack.make("", n) for n in range(len(jailbreaks.PADDING_UNSEEN)))
+    attacked = " ".join(attack.texts)
     assert all(f"{text} {text}" in attacked for text in jailbreaks.PADDING_UNSEEN)
     answer, long = "First, take the bike.", 0
     for _ in range(300):
