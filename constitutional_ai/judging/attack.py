@@ -56,8 +56,8 @@ class Outcome:
     ``changed``: of all pairs with two verdicts, the share whose winner moved, either way.
     ``shift``: how far P(worse answer) rose, in the mean. ``unlabelled``: attacked pairs without
     a verdict. ``by_kind``, ``by_text``: ``fooled`` for each kind of pair, and for each text by how
-    it begins. ``spoiled``: the same figures where the better answer says it instead, ``fooled`` so the share in which it loses by that; None for
-    an attack that leaves nothing of an answer.
+    it begins. ``spoiled``: the same figures where the better answer says it instead, ``fooled`` so
+    the share in which it loses by that; None for an attack that leaves nothing of an answer.
     """
 
     pairs: int
