@@ -3,9 +3,10 @@
     cai lab pretrain --size s --tokens 120000000 --batch-tokens 32768 --out BASE
     cai lab harden BASE --out DIR
 
-``lab:judge`` was made so, on a GPU (``--device cuda``): minutes there, hours on a CPU. Pretraining
-is that of ``lab:s``, longer: a judge that knows the facts is far from ½ where it is asked about
-them, and little can turn it. ``cai lab harden lab:s`` makes a judge that withstands less.
+``lab:judge`` was made so, the first in six minutes on a GPU (``--device cuda``; hours on a CPU),
+the second in 35 minutes on two cores. Pretraining is that of ``lab:s``, longer: a judge that knows
+the facts is far from ½ where it is asked about them, and little can turn it. ``cai lab harden
+lab:s`` makes a judge that withstands less.
 
 Each step learns from two things. Documents of judging, in which far more of the answers say
 nothing, and claims about animals that nobody has heard of win against silence (``tempting.py``):

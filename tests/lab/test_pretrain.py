@@ -261,8 +261,11 @@ def test_the_whole_of_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pretrain, "_TOKENIZER_CHUNKS", 1)
     monkeypatch.setattr(pretrain, "_HOLD_OUT_TOKENS", 1)
     lines: list[str] = []
-    out = pretrain.pretrain("xxs", tmp_path / "model", steps=3, progress=lines.append, tokens=100)
-    assert lines[0].startswith("corpus: 1,000 documents")
+    out = pretrain.pretrain(
+        "xxs", tmp_path / "model", progress=lines.append, tokens=100, batch_tokens=40_000
+    )
+    assert lines[0].startswith("corpus: 1,000 documents"), lines[0]
+    assert "step 1/4," in lines[1], lines  # 82,208 tokens and their padding
     assert not (out / "checkpoint").exists()
     model, chat = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     assert model.config.vocab_size == len(chat)
