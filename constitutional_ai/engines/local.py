@@ -98,7 +98,8 @@ class LocalEngine:
         """Natural log-probabilities of the first token in which the options differ, a list a row.
 
         What the options have in common goes to the prompt. One forward a batch, and its last
-        position only. Raises ValueError for options that do not differ before one of them ends.
+        position only; the same question gets the same numbers. Raises ValueError for options that
+        do not differ before one of them ends.
         """
         questions = [self._question(conversation, options) for conversation in conversations]
         lengths = [len(prompt) for prompt, _ in questions]
@@ -112,7 +113,13 @@ class LocalEngine:
                 scores_BN = logprobs_BV.gather(1, choices_BN)
                 for row, values in zip(rows, scores_BN.tolist(), strict=True):
                     scores[row] = values
-        return scores
+        # Rounding depends on the batch, in bfloat16 so much that the same question, asked twice,
+        # would get two answers: a judge shown the same answer twice has to come out at ½.
+        said: dict[tuple[tuple[int, ...], ...], list[float]] = {}
+        return [
+            said.setdefault((tuple(prompt), tuple(choices)), values)
+            for (prompt, choices), values in zip(questions, scores, strict=True)
+        ]
 
     @property
     def _forward_tokens(self) -> int:

@@ -11,6 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from constitutional_ai import processor
+from constitutional_ai.engines import local
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import ModelError, SettingsError
@@ -130,6 +131,26 @@ def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
     assert live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0] != pytest.approx(before, abs=1e-2)
     with torch.no_grad():
         llama.model.lm_head.weight.mul_(2.0)
+
+
+def test_the_same_question_gets_the_same_numbers_from_another_batch(
+    llama: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose numbers depend on the batch, as rounding makes them do."""
+    size, batches = llama.model.config.vocab_size, list[int]()
+
+    class Rounding:
+        def last(self, prompts: list[list[int]]) -> torch.Tensor:
+            batches.append(len(prompts))
+            return torch.randn(size, generator=torch.Generator().manual_seed(len(batches))).expand(
+                len(prompts), size
+            )
+
+    monkeypatch.setattr(local, "decoder_of", lambda *_: Rounding())
+    monkeypatch.setattr(llama, "batch_tokens", 1)
+    one, other, again = llama.option_logprobs([TALKS[0], TALKS[1], TALKS[0]], ["(A)", "(B)"])
+    assert batches == [1, 1, 1]
+    assert one == again != other
 
 
 @pytest.mark.gpu
