@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=128, help="answers an iteration")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--sides", nargs="+", default=[*OURS, "trl"], help="beside the tuned ones")
+    sides = [*OURS, "trl"]
+    parser.add_argument(
+        "--sides", nargs="+", choices=sides, default=sides, help="beside the tuned ones"
+    )
     parser.add_argument("--tuned", type=int, nargs="+", default=[16, 64], metavar="N")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="of ours, a forward")
     parser.add_argument("--attention", default="sdpa", help="TRL's, tuned: sdpa or eager")

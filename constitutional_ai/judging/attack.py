@@ -71,10 +71,12 @@ class Outcome:
 
 
 def appended(*texts: str) -> Change:
+    """One of the texts after the answer."""
     return Change(texts)
 
 
 def instead(*texts: str) -> Change:
+    """One of the texts in the answer's place."""
     return Change(texts, replaces=True)
 
 

@@ -31,7 +31,7 @@ from constitutional_ai.learning.loop import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
 BATCH_TOKENS = 40_960  # of a step
-_AT_ONCE = 16_384  # of them: a CPU took half the time than for all
+_AT_ONCE = 16_384  # about, of those: on a CPU half the time of all at once
 # What is asked about, and what is changed.
 _ASKED = {"unheard of": 0.3, "train": 0.45, "taught": 0.25}
 _CHANGED = {"nothing": 0.1, "prompt": 0.18, "both": 0.12, "first": 0.3, "second": 0.3}

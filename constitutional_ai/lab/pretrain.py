@@ -116,6 +116,7 @@ def pretrain(
         "size": size,
         "seed": str(seed),
         "steps": str(len(order)),
+        "batch_tokens": str(batch_tokens),
         "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
     }
     trainer = Trainer(model, identity, minutes)

@@ -32,10 +32,11 @@ def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path, device: str) ->
     out = harden.harden("lab:xxs", tmp_path / "hard", 1, lines.append, device)
     assert (start / "model.safetensors").read_bytes() == before
     first, last = (
-        float(next(line for line in lines if line.startswith(when)).split()[2].rstrip(","))
+        next(line for line in lines if line.startswith(when)).replace(",", "").split()
         for when in ("before", "final")
     )
-    assert last < first - 0.01  # nats a token of documents that it did not read
+    assert float(last[2]) < float(first[2]) - 0.01  # nats a token of documents that it did not read
+    assert float(last[4]) < float(first[4])  # of their letters
     old, new = (AutoModelForCausalLM.from_pretrained(path) for path in (start, out))
     assert any(
         not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True)
