@@ -24,15 +24,15 @@ import models
 import torch
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import load_constitution
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge import Comparison, Judge, Verdict, nonce
-from constitutional_ai.judging.asking import REPLY_TOKENS, Asked
-from constitutional_ai.judging.replies import choice
+from constitutional_ai.judge.judge import Comparison, Judge, Verdict, nonce
+from constitutional_ai.judge.methods import REPLY_TOKENS, Asked
+from constitutional_ai.judge.replies import choice
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.records import Conversation, Pair, user
 from constitutional_ai.settings import LabelSettings
 

@@ -92,7 +92,7 @@ def run(model: str) -> tuple[dict[str, float], Found]:
 
 
 def prepare(model: str, made: Path) -> dict[str, Any]:
-    from constitutional_ai.data import load_prompts
+    from constitutional_ai.data.prompts import load_prompts
     from constitutional_ai.engines.local import load
     from constitutional_ai.engines.tokens import ChatTokens
 

@@ -22,13 +22,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: see engines
 
 import torch
 
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.policy import Policy
-from constitutional_ai.processor import has_fast_bf16
+from constitutional_ai.machine import has_fast_bf16
 from constitutional_ai.settings import FinetuneSettings
 
 ROWS = 384  # prompts to answer, and examples to finetune on

@@ -114,7 +114,7 @@ def measured(options: argparse.Namespace, overlays: list[Path], made: Path) -> l
 def worker(name: str, job: Path, options: argparse.Namespace, overlays: list[Path]) -> turns.Worker:
     import torch
 
-    from constitutional_ai.processor import has_fast_bf16
+    from constitutional_ai.machine import has_fast_bf16
 
     half = has_fast_bf16(torch.device(options.device)) and name.startswith("trl-tuned")
     return turns.Worker(
@@ -126,7 +126,7 @@ def worker(name: str, job: Path, options: argparse.Namespace, overlays: list[Pat
 
 def prepare(options: argparse.Namespace, made: Path) -> Path:
     """What every side reads: models, prompts as conversations and as ids, the options."""
-    from constitutional_ai.data import load_prompts
+    from constitutional_ai.data.prompts import load_prompts
     from constitutional_ai.engines.local import load
     from constitutional_ai.engines.tokens import ChatTokens
 

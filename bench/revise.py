@@ -22,11 +22,11 @@ import models
 import torch
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution, Principle, load_constitution
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
+from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.records import Conversation, Prompt
 from constitutional_ai.settings import ReviseSettings
 from constitutional_ai.stages import asker

@@ -30,7 +30,7 @@ def main() -> None:
 
 def prepare(folder: str, made: Path, spec: str, options: argparse.Namespace) -> training.Job:
     """Pairs of answers to a prompt, their ids, and the batches that our loop will make of them."""
-    from constitutional_ai.data import load_prompts
+    from constitutional_ai.data.prompts import load_prompts
     from constitutional_ai.engines.base import Sampling
     from constitutional_ai.engines.local import LocalEngine
 

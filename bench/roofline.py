@@ -31,14 +31,14 @@ import models
 import torch
 from pipeline import timed, training_flops
 
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.decode import batches
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.policy import Policy
-from constitutional_ai.processor import has_fast_bf16
+from constitutional_ai.machine import has_fast_bf16
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import FinetuneSettings
 

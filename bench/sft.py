@@ -28,7 +28,7 @@ def main() -> None:
 
 def prepare(folder: str, _: Path, spec: str, options: argparse.Namespace) -> training.Job:
     """Examples, their ids, and the batches that our loop will make of them."""
-    from constitutional_ai.data import load_prompts
+    from constitutional_ai.data.prompts import load_prompts
     from constitutional_ai.engines.base import Sampling
     from constitutional_ai.engines.local import LocalEngine
     from constitutional_ai.learning.loop import length_batches

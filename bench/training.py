@@ -257,7 +257,7 @@ def be_trl(kind: Kind, side: str, job: Job, taking: turns.Turns) -> None:
     import torch
     import transformers
 
-    from constitutional_ai.processor import has_fast_bf16
+    from constitutional_ai.machine import has_fast_bf16
 
     warnings.simplefilter("ignore")
     same = side == "trl"

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from constitutional_ai.constitution import Constitution, Principle, load_constitution
     from constitutional_ai.lesson import ConstitutionalAI, ConstitutionalPrinciple
+    from constitutional_ai.principles import Constitution, Principle, load_constitution
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,9 +21,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Constitution": "constitution",
-    "Principle": "constitution",
-    "load_constitution": "constitution",
+    "Constitution": "principles",
+    "Principle": "principles",
+    "load_constitution": "principles",
     "ConstitutionalAI": "lesson",
     "ConstitutionalPrinciple": "lesson",
 }

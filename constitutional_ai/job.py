@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from constitutional_ai.constitution import Constitution
 from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.principles import Constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.run import RunFolder, StageFolder
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 # With large models memory is what counts: the model that speaks and the one that judges, no more.
 ENGINES_HELD = 2

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from constitutional_ai import prompts
-from constitutional_ai.constitution import Principle
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.judge import nonce
+from constitutional_ai.judge.judge import nonce
+from constitutional_ai.principles import Principle
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.run import derive_seed
 from constitutional_ai.stages.revise import finds_nothing
+from constitutional_ai.store.run_folder import derive_seed
 
 Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.constitution import (
+from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import ConstitutionError, SettingsError
+from constitutional_ai.judge.judge import Comparison, Judge, Verdict
+from constitutional_ai.principles import (
     Constitution,
     Principle,
     WorkedComparison,
     WorkedRevision,
     load_constitution,
 )
-from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ConstitutionError, SettingsError
-from constitutional_ai.judge import Comparison, Judge, Verdict
-from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings, load_settings
+from constitutional_ai.stages.pipeline import run_pipeline
 
 HEAD = 'name = "mine"\nversion = "1"\n\n[[principle]]\nname = "kind"\ntext = "It is kind."\n'
 REVISION = """

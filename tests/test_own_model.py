@@ -12,18 +12,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from constitutional_ai import preview
-from constitutional_ai.cli import app
-from constitutional_ai.constitution import Constitution, load_constitution
+from constitutional_ai.cli.main import app
+from constitutional_ai.data.sources import read
 from constitutional_ai.engines import local
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError, SettingsError
-from constitutional_ai.pipeline import run_pipeline
+from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Preference, RevisedAnswer, assistant, user
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.sources import read
+from constitutional_ai.stages import preview
+from constitutional_ai.stages.pipeline import run_pipeline
+from constitutional_ai.store.run_folder import RunFolder
 
 # ------------------------------------------------------------------------------ names and revisions
 

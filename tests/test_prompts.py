@@ -3,7 +3,7 @@
 import pytest
 
 from constitutional_ai import prompts
-from constitutional_ai.constitution import Principle, WorkedComparison, WorkedRevision
+from constitutional_ai.principles import Principle, WorkedComparison, WorkedRevision
 from constitutional_ai.records import assistant, user
 
 PRINCIPLE = Principle(name="kind", text="Be kind.", critique_prompt="Find fault.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai import constitution as constitution_module
-from constitutional_ai.constitution import Constitution, Use, load_constitution
+from constitutional_ai import principles as constitution_module
+from constitutional_ai.principles import Constitution, Use, load_constitution
 from constitutional_ai.settings import load_settings
 
 PACKAGE = Path(constitution_module.__file__).parent

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import load_settings
+from constitutional_ai.stages.pipeline import run_pipeline
 
 TOY = [
     "model.path=lab:xxs",

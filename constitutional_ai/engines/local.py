@@ -25,7 +25,7 @@ from constitutional_ai.engines.decode import (
 from constitutional_ai.engines.llama import Kept
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
-from constitutional_ai.processor import device_of, has_fast_bf16
+from constitutional_ai.machine import device_of, has_fast_bf16
 from constitutional_ai.records import Conversation
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -198,7 +198,7 @@ def _locate(path: str | Path) -> Source:
     """What transformers is to load. A folder without a model, and a path to nothing, end here."""
     name = str(path)
     if name.startswith("lab:"):
-        from constitutional_ai.lab.model import model_path
+        from constitutional_ai.lab.world.model import model_path
 
         return Source(str(model_path(name)))
     folder = Path(name).expanduser()

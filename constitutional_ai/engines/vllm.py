@@ -19,7 +19,7 @@ from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.local import _locate, resolve
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
-from constitutional_ai.processor import device_of
+from constitutional_ai.machine import device_of
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import VllmSettings
 

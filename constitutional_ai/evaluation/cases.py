@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from constitutional_ai.data import LAB, SET_OF_KIND
+from constitutional_ai.data import arrow, benchmarks, lines
+from constitutional_ai.data.prompts import LAB, SET_OF_KIND
+from constitutional_ai.data.rows import Parsed, conversation, text
+from constitutional_ai.data.sources import located
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import Conversation, PromptSet, Row, content_hash
-from constitutional_ai.sources import arrow, benchmarks, lines, located
-from constitutional_ai.sources.rows import Parsed, conversation, text
 
 UNKNOWN = "all"  # the kind of prompts whose file names none
 NO_ANSWER = "no answer in the file"
@@ -76,7 +77,7 @@ def _limit(counts: Mapping[str, int], kind: str) -> int | None:
 
 
 def _lab_cases(counts: Mapping[str, int]) -> list[Case]:
-    from constitutional_ai.lab import data
+    from constitutional_ai.lab.world import data
 
     return [
         Case(

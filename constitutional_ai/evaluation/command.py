@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.constitution import load_constitution
-from constitutional_ai.data import LAB, prompts_identity
+from constitutional_ai.data.overlap import refuse_overlap, run_of
+from constitutional_ai.data.prompts import LAB, prompts_identity
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
-from constitutional_ai.evaluation import lab
 from constitutional_ai.evaluation.cases import AnswersFile, Case, load_answers, load_cases
 from constitutional_ai.evaluation.measure import (
     SCORES,
@@ -24,12 +23,13 @@ from constitutional_ai.evaluation.measure import (
     show_scores,
     write,
 )
-from constitutional_ai.evaluation.overlap import refuse_overlap, run_of
 from constitutional_ai.job import Job
-from constitutional_ai.pipeline import model_identity
+from constitutional_ai.lab import evaluation as lab
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.run import Fingerprint, RunFolder, StageFolder, derive_seed
 from constitutional_ai.settings import Settings
+from constitutional_ai.stages.pipeline import model_identity
+from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder, derive_seed
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.constitution import load_constitution
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.evaluation import harm, lab
-from constitutional_ai.evaluation import questions as asking
+from constitutional_ai.evaluation import harm
 from constitutional_ai.evaluation.harm import Labelled, Source
 from constitutional_ai.job import Job
+from constitutional_ai.judge import questions as asking
+from constitutional_ai.lab import evaluation as lab
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import RunFolder
 
 CHUNK = 200  # answers between two steps of the progress bar
 

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.evaluation import answers, lab, scores, tables, verdicts
-from constitutional_ai.evaluation import questions as asking
+from constitutional_ai.drawing import tables
+from constitutional_ai.evaluation import answers, scores, verdicts
 from constitutional_ai.evaluation.cases import AnswersFile, Case
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import Observation, Scores
-from constitutional_ai.evaluation.statistics import least_difference, prompts_needed
 from constitutional_ai.job import Job
-from constitutional_ai.run import StageFolder
+from constitutional_ai.judge import questions as asking
+from constitutional_ai.lab import evaluation as lab
 from constitutional_ai.stages.label import judge_model
+from constitutional_ai.stats.paired import least_difference, prompts_needed
+from constitutional_ai.store.run_folder import StageFolder
 
 TRANSCRIPTS, SCORES = answers.FILE, "scores.json"
 SUMMARY, CANARIES, FRONTIER = "comparisons.json", "canaries.json", "frontier.svg"
@@ -157,7 +159,7 @@ def power_lines(plan: Plan, difference: float) -> list[str]:
 
 def draw_frontier(points: Mapping[str, Any], path: Path) -> None:
     """Every model by harmlessness and helpfulness."""
-    from constitutional_ai.report import figures
+    from constitutional_ai.drawing import figures
 
     marks = [
         figures.Point(name, point["helpfulness"], point["harmlessness"])

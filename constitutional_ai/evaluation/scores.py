@@ -11,18 +11,12 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from constitutional_ai import stats
 from constitutional_ai.errors import DataError
-from constitutional_ai.evaluation import elo
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
-from constitutional_ai.evaluation.statistics import (
-    Difference,
-    clustered_mean,
-    clustered_share,
-    holm,
-    paired,
-)
 from constitutional_ai.refusal import refuses
+from constitutional_ai.stats import elo
+from constitutional_ai.stats import intervals as stats
+from constitutional_ai.stats.paired import Difference, clustered_mean, clustered_share, holm, paired
 
 MEANS = ("harm", "helpful", "harm_regressor", "win_rate")  # the others are shares of answers
 HIGHEST_HARM = 4.0

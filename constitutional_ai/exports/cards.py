@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.constitution import Constitution, load_constitution
 from constitutional_ai.errors import ConstitutionError
-from constitutional_ai.exports.files import ExportError
 from constitutional_ai.exports.finished import Finished
+from constitutional_ai.principles import Constitution, load_constitution
+from constitutional_ai.store.whole import ExportError
 
 LICENCE_OPEN = "**Not chosen yet.** Set `license` in the front matter above before you upload."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -68,7 +68,7 @@ def model_source(path: str) -> str:
     """A model's spec as a command takes it: the laboratory's models by their folder."""
     if not path.startswith("lab:"):
         return path
-    from constitutional_ai.lab.model import model_path
+    from constitutional_ai.lab.world.model import model_path
 
     return str(model_path(path))
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.errors import RunFolderError
-from constitutional_ai.exports.files import ExportError
 from constitutional_ai.records import Conversation, Pair, Preference, RevisedAnswer
-from constitutional_ai.run import STAGE_NAMES, RunFolder, StageFolder
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, StageFolder
+from constitutional_ai.store.whole import ExportError
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ class Finished:
 
         Raises RunFolderError where a source has changed since the run was made.
         """
-        from constitutional_ai.constitution import load_constitution
-        from constitutional_ai.data import prompts_identity
+        from constitutional_ai.data.prompts import prompts_identity
         from constitutional_ai.job import Job
+        from constitutional_ai.principles import load_constitution
         from constitutional_ai.progress import Progress
-        from constitutional_ai.run import derive_seed
         from constitutional_ai.stages.ppo import NAME, draw_prompts
+        from constitutional_ai.store.run_folder import derive_seed
 
         for which in ("red_team", "helpful"):
             source = getattr(self.settings.prompts, which)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.exports import cards
-from constitutional_ai.exports.files import new_folder, rows_to
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.exports.models import copy_model
 from constitutional_ai.exports.rows import messages, preference
+from constitutional_ai.store.whole import new_folder, rows_to
 
 MODELS = {"rl-cai": "ppo", "sl-cai": "finetune", "reward": "reward"}
 _TAGS = ["constitutional-ai", "rlaif", "alignment"]

@@ -19,7 +19,7 @@ from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.verdicts import COMPARISONS, GRADES, comparison_id
 from constitutional_ai.records import content_hash
 from constitutional_ai.refusal import refuses
-from constitutional_ai.run import StageFolder
+from constitutional_ai.store.run_folder import StageFolder
 
 NEEDS = "needs inspect_ai: pip install 'constitutional-ai[inspect]'"
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.exports.files import ExportError
+from constitutional_ai.store.whole import ExportError
 
 # Blocks of Jinja around a template, so that its output ends where its last end token does.
 _CUT = (

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.exports import cards
-from constitutional_ai.exports.files import ExportError, new_folder, rows_to
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.exports.models import (
     copy_model,
@@ -24,6 +23,7 @@ from constitutional_ai.exports.models import (
 )
 from constitutional_ai.exports.rows import messages, preference
 from constitutional_ai.exports.verl import rollouts, without_counterpart
+from constitutional_ai.store.whole import ExportError, new_folder, rows_to
 
 _RUN = """\
 #!/usr/bin/env bash

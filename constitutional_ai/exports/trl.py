@@ -11,9 +11,9 @@ TRL's losses take hard labels: p_chosen stays a column, for filters and for your
 from pathlib import Path
 
 from constitutional_ai.exports import cards
-from constitutional_ai.exports.files import new_folder, rows_to
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.exports.rows import preference, prompt_completion
+from constitutional_ai.store.whole import new_folder, rows_to
 
 
 def export(run: Finished, out: Path) -> dict[str, int]:

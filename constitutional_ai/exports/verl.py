@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.exports import cards
-from constitutional_ai.exports.files import ExportError, new_folder
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.exports.models import (
     copy_model,
@@ -25,6 +24,7 @@ from constitutional_ai.exports.models import (
 )
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.settings import PPOSettings, Settings
+from constitutional_ai.store.whole import ExportError, new_folder
 
 DATA_SOURCE = "constitutional-ai"  # veRL chooses a rule-based reward by it; here a model rewards
 

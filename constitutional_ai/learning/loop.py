@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from constitutional_ai.errors import ModelError, RunFolderError, TrainingDiverged
-from constitutional_ai.processor import has_fast_bf16
+from constitutional_ai.machine import has_fast_bf16
 
 # ------------------------------------------------------------------------------------- precision
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.learning import losses
+from constitutional_ai.learning.figures import Metrics, measure, value_figures
 from constitutional_ai.learning.kl import KLController
 from constitutional_ai.learning.loop import (
     Checkpoints,
@@ -44,18 +45,17 @@ from constitutional_ai.learning.loop import (
     unpack,
     warmup_decay,
 )
-from constitutional_ai.learning.measures import Metrics, measure, value_figures
-from constitutional_ai.learning.monitor import HeldOut, Monitor
 from constitutional_ai.learning.policy import Batch, Policy
 from constitutional_ai.learning.reward_model import Reward
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.sft import Example
 from constitutional_ai.learning.value import Target, make_value
 from constitutional_ai.memory import give_back
+from constitutional_ai.monitor.ppo import HeldOut, Monitor
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Prompt, content_hash
-from constitutional_ai.run import derive_seed
 from constitutional_ai.settings import PPOSettings
+from constitutional_ai.store.run_folder import derive_seed
 
 LOGS = ("metrics", "samples", "monitor", "seconds")
 FLOOR = 0.3  # the learning rate's share that is left at the end

@@ -40,7 +40,7 @@ from constitutional_ai.learning.loop import (
 )
 from constitutional_ai.learning.policy import Batch, Policy, set_training_attention
 from constitutional_ai.learning.recompute import recomputing, switch_on
-from constitutional_ai.processor import device_of
+from constitutional_ai.machine import device_of
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.settings import ModelSettings, RewardSettings

@@ -25,7 +25,7 @@ from constitutional_ai.learning import losses
 from constitutional_ai.learning.loop import length_batches, refuse
 from constitutional_ai.learning.policy import Batch, Policy
 from constitutional_ai.learning.reward_model import Reward, RewardModel
-from constitutional_ai.processor import has_fast_bf16
+from constitutional_ai.machine import has_fast_bf16
 from constitutional_ai.records import Prompt
 from constitutional_ai.settings import PPOSettings
 

@@ -27,19 +27,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.constitution import (
+from constitutional_ai.constitution import edit
+from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.errors import UserError
+from constitutional_ai.lab import redteam as lab
+from constitutional_ai.principles import (
     Constitution,
     Principle,
     find_constitution,
     load_constitution,
 )
-from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.errors import UserError
-from constitutional_ai.failures import Failed
 from constitutional_ai.records import content_hash
-from constitutional_ai.redteam import critics, edit, lab, wording
+from constitutional_ai.redteam import critics, wording
 from constitutional_ai.redteam.attack import Attempt, Campaign
 from constitutional_ai.redteam.families import PLAIN
+from constitutional_ai.store.failures import Failed
 
 WORTH = 0.1  # the least net share for which a principle is touched
 WIDEN = 0.25  # and for which one is let loose on red-team prompts

@@ -19,21 +19,24 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from constitutional_ai import failures
-from constitutional_ai.constitution import Constitution, load_constitution
+from constitutional_ai.data import requests
+from constitutional_ai.data.requests import Kind, Request
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import RunFolderError, SettingsError
-from constitutional_ai.failures import Failed
-from constitutional_ai.pipeline import model_identity
+from constitutional_ai.judge import through as verdict
+from constitutional_ai.judge.through import Judge, Reading
+from constitutional_ai.lab import redteam as lab
+from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation, Row, content_hash
-from constitutional_ai.redteam import critics, families, lab, requests, search, verdict
+from constitutional_ai.redteam import critics, families, search
 from constitutional_ai.redteam.critics import Caught
 from constitutional_ai.redteam.families import Family
-from constitutional_ai.redteam.requests import Kind, Request
 from constitutional_ai.redteam.search import Hunt, Search
-from constitutional_ai.redteam.verdict import Judge, Reading
-from constitutional_ai.run import Fingerprint, StageFolder, derive_seed, in_chunks
+from constitutional_ai.stages.pipeline import model_identity
+from constitutional_ai.store import failures
+from constitutional_ai.store.failures import Failed
+from constitutional_ai.store.run_folder import Fingerprint, StageFolder, derive_seed, in_chunks
 
 ATTEMPTS, READINGS, TRUTH = "attempts.jsonl", "readings.jsonl", "truth.jsonl"
 MAY_FAIL = 0.2  # the share of rows that an engine may fail on before the campaign stops
@@ -354,7 +357,7 @@ def _truth(
     """The oracle on test topics; {} everywhere else."""
     if plan.prompts != lab.TEST:
         return {}
-    from constitutional_ai.redteam import truth
+    from constitutional_ai.lab import attack_readings as truth
 
     def work(chunk: Sequence[Attempt], _: int) -> list[truth.Truth]:
         return truth.read(

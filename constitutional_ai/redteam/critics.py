@@ -13,11 +13,11 @@ from typing import Protocol, TypeVar
 from pydantic import Field
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution, Principle, load_constitution
 from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.failures import Failed
+from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.records import Conversation, Row
 from constitutional_ai.stages.revise import finds_nothing
+from constitutional_ai.store.failures import Failed
 
 FILE = "caught.jsonl"
 FALSE_ALARMS = 150  # answers to benign requests that are criticised, at most

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Literal
 
 from constitutional_ai.errors import SettingsError
+from constitutional_ai.lab import redteam as lab
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.redteam import lab
 from constitutional_ai.redteam.context import Example, after_examples
 from constitutional_ai.redteam.encodings import CIPHERS, encoded
 from constitutional_ai.redteam.framing import FRAMINGS, TENSES

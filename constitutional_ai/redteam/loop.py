@@ -25,21 +25,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.overlap import normalised
+from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.data.requests import load_requests
 from constitutional_ai.errors import UserError
-from constitutional_ai.evaluation.overlap import normalised
-from constitutional_ai.evaluation.statistics import paired
-from constitutional_ai.pipeline import run_pipeline
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import PromptSet, content_hash
 from constitutional_ai.redteam import attack, page
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.amend import amend
 from constitutional_ai.redteam.attack import Campaign, Open, Plan, outcomes
-from constitutional_ai.redteam.requests import load_requests
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stages import SELF
+from constitutional_ai.stages.pipeline import run_pipeline
+from constitutional_ai.stats.paired import paired
+from constitutional_ai.store.run_folder import RunFolder
 
 ATTACKS_SHARE = 0.5  # at most, of the second run's red-team prompts
 # A handful of attacks, repeated often, would crowd out all others (LOG.md).
@@ -135,7 +135,7 @@ def amended_settings(
     round: Round, settings: Settings, before: str, constitution: str, out: Path
 ) -> Settings:
     """Onward with the amended constitution and mixed prompts, which are written here."""
-    from constitutional_ai.constitution import load_constitution
+    from constitutional_ai.principles import load_constitution
 
     name = load_constitution(constitution).name
     mix(settings, out)

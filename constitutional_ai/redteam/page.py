@@ -15,12 +15,12 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from constitutional_ai.drawing import figures, palette
+from constitutional_ai.drawing.page import Drawing, Page, Section, Story, Table, Turn, render
 from constitutional_ai.prompts import spoken
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
-from constitutional_ai.report import figures, palette
-from constitutional_ai.report.page import Drawing, Page, Section, Story, Table, Turn, render
-from constitutional_ai.stats import Estimate
+from constitutional_ai.stats.intervals import Estimate
 
 SHOWN = 40  # transcripts in the page; attacks.jsonl holds them all
 _COLUMNS = {

@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from constitutional_ai import stats
-from constitutional_ai.evaluation.statistics import clustered_share
-from constitutional_ai.redteam import lab
+from constitutional_ai.lab import redteam as lab
 from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
 from constitutional_ai.redteam.families import PLAIN
-from constitutional_ai.stats import Estimate
+from constitutional_ai.stats import intervals as stats
+from constitutional_ai.stats.intervals import Estimate
+from constitutional_ai.stats.paired import clustered_share
 
 ALL, ANY, SEEN, UNSEEN = "all attacks", "any attack", "seen families", "unseen families"
 BENIGN = "benign requests"  # the matrix's row of false alarms

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.judge.through import Judge, probability
+from constitutional_ai.lab import redteam as lab
 from constitutional_ai.records import Conversation, content_hash, user
-from constitutional_ai.redteam import lab, wording
-from constitutional_ai.redteam.verdict import Judge, probability
+from constitutional_ai.redteam import wording
 from constitutional_ai.redteam.wording import Try
-from constitutional_ai.run import derive_seed
+from constitutional_ai.store.run_folder import derive_seed
 
 ENOUGH = 0.9  # P(it helped) at which a line is not refined any further
 ATTACK_TOKENS = 400

@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from constitutional_ai.report import figures
-from constitutional_ai.report.figures import Bin, Panel, Point, Series
+from constitutional_ai.drawing import figures
+from constitutional_ai.drawing.figures import Bin, Panel, Point, Series
 from constitutional_ai.report.findings import Findings
-from constitutional_ai.stats import Estimate, Z
+from constitutional_ai.stats.intervals import Estimate, Z
 
 
 @dataclass(frozen=True)

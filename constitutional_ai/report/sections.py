@@ -10,11 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
-from constitutional_ai.constitution import Constitution
-from constitutional_ai.records import Conversation
-from constitutional_ai.report.beside import evaluated, sections_of
-from constitutional_ai.report.findings import Findings
-from constitutional_ai.report.page import (
+from constitutional_ai.drawing.page import (
     Article,
     Drawing,
     Page,
@@ -25,8 +21,12 @@ from constitutional_ai.report.page import (
     percent,
     table_of,
 )
+from constitutional_ai.principles import Constitution
+from constitutional_ai.records import Conversation
+from constitutional_ai.report.attachments import evaluated, sections_of
+from constitutional_ai.report.findings import Findings
 from constitutional_ai.stages.evaluate import Transcript
-from constitutional_ai.stats import Estimate
+from constitutional_ai.stats.intervals import Estimate
 
 T = TypeVar("T")
 

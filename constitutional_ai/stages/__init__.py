@@ -10,7 +10,7 @@ from typing import Protocol
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation
-from constitutional_ai.run import StageFolder, derive_seed
+from constitutional_ai.store.run_folder import StageFolder, derive_seed
 
 SELF = "self"  # the model itself, where another may be named
 

@@ -9,16 +9,16 @@ refusals; prompts that stand among the training prompts are refused. How: evalua
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data import LAB
-from constitutional_ai.evaluation import lab
+from constitutional_ai.data.overlap import refuse_overlap_of_run
+from constitutional_ai.data.prompts import LAB
 from constitutional_ai.evaluation.cases import load_cases
-from constitutional_ai.evaluation.lab import METRICS, gold_report
 from constitutional_ai.evaluation.measure import CANARIES, SCORES, TRANSCRIPTS, Plan, measure, write
-from constitutional_ai.evaluation.overlap import refuse_overlap_of_run
 from constitutional_ai.evaluation.rows import Compared, Transcript
 from constitutional_ai.evaluation.verdicts import CANARY_ANSWERS
 from constitutional_ai.job import Job
-from constitutional_ai.run import derive_seed
+from constitutional_ai.lab import evaluation as lab
+from constitutional_ai.lab.evaluation import METRICS, gold_report
+from constitutional_ai.store.run_folder import derive_seed
 
 __all__ = [
     "CANARIES", "CANARY_ANSWERS", "GOLD", "METRICS", "NAME", "SCORES", "TRANSCRIPTS", "Compared",

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai import failures
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.errors import DataError
-from constitutional_ai.failures import Failed
 from constitutional_ai.job import Job
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.loop import Log, Resumable
@@ -29,8 +27,10 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
-from constitutional_ai.run import CHECKPOINTS, derive_seed, in_chunks
 from constitutional_ai.stages import SELF, asker, model_name
+from constitutional_ai.store import failures
+from constitutional_ai.store.failures import Failed
+from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed, in_chunks
 
 NAME = "finetune"
 FILE = "helpful.jsonl"

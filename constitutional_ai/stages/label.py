@@ -14,7 +14,8 @@ from typing import Any
 
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
-from constitutional_ai.judge import (
+from constitutional_ai.judge.certificate import temperature_of
+from constitutional_ai.judge.judge import (
     Comparison,
     Judge,
     Jury,
@@ -25,11 +26,10 @@ from constitutional_ai.judge import (
     mode_of,
     position_bias,
 )
-from constitutional_ai.judging.calibration import temperature_of
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
-from constitutional_ai.run import derive_seed, in_chunks
 from constitutional_ai.settings import LabelSettings
 from constitutional_ai.stages import model_name
+from constitutional_ai.store.run_folder import derive_seed, in_chunks
 
 NAME = "label"
 FILE = "preferences.jsonl"

@@ -1,26 +1,26 @@
 """Stage 6: RL-CAI. PPO from the SL-CAI model against the reward model (paper, section 4.2).
 
 Beside the prompts that are trained on, some of the same sources are set apart for the monitor,
-which asks the judge whether answers to them get better (learning/monitor.py).
+which asks the judge whether answers to them get better (monitor/ppo.py).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.job import Job
-from constitutional_ai.judge import Comparison, Verdict
+from constitutional_ai.judge.judge import Comparison, Verdict
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.ensemble import Ensemble
 from constitutional_ai.learning.lora import training_dtype
-from constitutional_ai.learning.monitor import Compare, HeldOut
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import RewardModel
+from constitutional_ai.monitor.ppo import Compare, HeldOut
 from constitutional_ai.records import Conversation, Prompt, PromptSet, Row, content_hash
-from constitutional_ai.run import derive_seed
 from constitutional_ai.stages import model_name
 from constitutional_ai.stages.finetune import sft_examples
 from constitutional_ai.stages.label import seated
+from constitutional_ai.store.run_folder import derive_seed
 
 NAME = "ppo"
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from constitutional_ai.drawing import figures
+from constitutional_ai.drawing.page import Drawing, render
 from constitutional_ai.job import Job
-from constitutional_ai.report import figures, plots, sections
+from constitutional_ai.report import plots, sections
 from constitutional_ai.report.findings import gather
-from constitutional_ai.report.page import Drawing, render
 
 NAME = "report"
 FILE = "report.html"

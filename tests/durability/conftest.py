@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from constitutional_ai.constitution import load_constitution
 from constitutional_ai.job import Job
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Preference, RevisedAnswer, RevisionStep, assistant, user
-from constitutional_ai.run import RunFolder, append_rows
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import RunFolder, append_rows
 
 MakeJob = Callable[[str], Job]
 

@@ -111,10 +111,10 @@ def import_all() -> None:
     """What every stage imports, without computing anything: a fork must not find threads."""
     import matplotlib.figure  # noqa: F401
 
-    from constitutional_ai import cli  # noqa: F401
+    from constitutional_ai.cli import main as cli  # noqa: F401
     from constitutional_ai.engines import local  # noqa: F401
-    from constitutional_ai.lab import data, gold, model, oracle  # noqa: F401
-    from constitutional_ai.pipeline import stage_module
+    from constitutional_ai.lab.world import data, gold, model, oracle  # noqa: F401
+    from constitutional_ai.stages.pipeline import stage_module
 
     for stage in STAGES:
         stage_module(stage)
@@ -190,7 +190,7 @@ def _run_stage(stage: str, out: Path, said: Path, tell: int, operation: int | No
         count = watch_operations(out, operation)
         _say_when_it_begins(lambda: os.write(tell, b"!"))
         overrides = [part for setting in TOY for part in ("--set", setting)]
-        from constitutional_ai.cli import main
+        from constitutional_ai.cli.main import main
 
         sys.argv = ["cai", stage, "lab", "--out", str(out), *overrides]
         main()

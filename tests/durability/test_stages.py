@@ -9,15 +9,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
+from constitutional_ai.cli.main import app
 from constitutional_ai.errors import ModelError, TrainingDiverged
 from constitutional_ai.job import Job
 from constitutional_ai.learning import loop, ppo, sft
 from constitutional_ai.learning.policy import Policy
-from constitutional_ai.pipeline import stage_module
 from constitutional_ai.records import Prompt, user
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import FinetuneSettings, PPOSettings
+from constitutional_ai.stages.pipeline import stage_module
+from constitutional_ai.store.run_folder import RunFolder
 from tests.durability.conftest import Killed, MakeJob, preference
 
 TRAINING = ("finetune", "reward", "ppo")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from constitutional_ai import processor
+from constitutional_ai import machine as processor
 from constitutional_ai.engines import local
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads

@@ -20,17 +20,17 @@ from urllib.request import urlopen
 import pytest
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import load_constitution
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.http import HttpEngine
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.judge import p_option_a
-from constitutional_ai.pipeline import fingerprints
+from constitutional_ai.judge.judge import p_option_a
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Pair, Preference, assistant, user
-from constitutional_ai.run import RunFolder, append_rows
 from constitutional_ai.settings import HttpSettings, load_settings
+from constitutional_ai.stages.pipeline import fingerprints
+from constitutional_ai.store.run_folder import RunFolder, append_rows
 
 pytestmark = pytest.mark.server
 
@@ -45,7 +45,7 @@ def address() -> Iterator[str]:
     """The base address of a vLLM server with the S model, started here and stopped again."""
     if importlib.util.find_spec("vllm") is None:
         pytest.fail("vLLM is not installed in this environment; run `make test-server`")
-    from constitutional_ai.lab.model import model_path
+    from constitutional_ai.lab.world.model import model_path
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

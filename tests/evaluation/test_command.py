@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
+from constitutional_ai.cli.main import app
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.records import Conversation
@@ -245,6 +245,6 @@ def test_a_run_file_is_still_the_stage_of_a_run(monkeypatch: pytest.MonkeyPatch,
         asked.append((settings.name, out, stages, redo))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("constitutional_ai.pipeline.run_pipeline", run_pipeline)
+    monkeypatch.setattr("constitutional_ai.stages.pipeline.run_pipeline", run_pipeline)
     cai("lab", "--out", tmp_path / "run", "--redo", code=130)
     assert asked == [("lab", tmp_path / "run", ["evaluate"], "evaluate")]

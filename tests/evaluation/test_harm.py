@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
+from constitutional_ai.cli.main import app
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import harm

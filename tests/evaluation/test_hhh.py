@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
+from constitutional_ai.cli.main import app
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation import hhh

@@ -16,7 +16,7 @@ from constitutional_ai.records import (
     assistant,
     user,
 )
-from constitutional_ai.run import RunFolder, append_rows
+from constitutional_ai.store.run_folder import RunFolder, append_rows
 
 SETTINGS = {
     "revise": {"revise.rounds": 1, "revise.max_new_tokens": 16},
@@ -92,7 +92,7 @@ SCORES = {
 @pytest.fixture
 def make_run(tmp_path: Path, tiny_llama: Path, tiny_reward_model: Path) -> Callable[..., Path]:
     """Builds the run folder up to and with a stage; ``prompts`` is its prompts file."""
-    from constitutional_ai.data import prompts_identity
+    from constitutional_ai.data.prompts import prompts_identity
     from constitutional_ai.stages.finetune import HelpfulAnswer
     from constitutional_ai.stages.reward import HeldOut
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
+from constitutional_ai.cli.main import app
 from constitutional_ai.exports import hub
-from constitutional_ai.exports.files import ExportError
 from constitutional_ai.exports.finished import Finished
+from constitutional_ai.store.whole import ExportError
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_constitution_is_told_by_name_and_hash_and_shown_if_it_is_the_one(
     with pytest.raises(ExportError, match="is not the run's constitution"):
         hub.export(run, tmp_path / "other", constitution="lab")
 
-    from constitutional_ai.constitution import load_constitution
+    from constitutional_ai.principles import load_constitution
 
     lab = load_constitution("lab")
     run.fingerprint["constitution"] = f"{lab.name} {lab.hash}"

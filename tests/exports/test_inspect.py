@@ -14,7 +14,7 @@ from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.verdicts import comparison_id
 from constitutional_ai.exports import inspect as export
 from constitutional_ai.records import user
-from constitutional_ai.run import StageFolder, append_rows
+from constitutional_ai.store.run_folder import StageFolder, append_rows
 
 TASK = """
 from inspect_ai import Task, task
@@ -138,7 +138,7 @@ def test_requests_that_come_together_are_one_batch() -> None:
     from concurrent.futures import Future
 
     from constitutional_ai.engines.base import Completion
-    from constitutional_ai.inspect_provider import Batcher, _Request
+    from constitutional_ai.exports.inspect_provider import Batcher, _Request
 
     sizes: list[int] = []
 

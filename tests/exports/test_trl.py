@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from constitutional_ai.exports import trl
-from constitutional_ai.exports.files import ExportError
 from constitutional_ai.exports.finished import Finished
+from constitutional_ai.store.whole import ExportError
 
 from .conftest import lines
 

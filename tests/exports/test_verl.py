@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from constitutional_ai.exports import verl
-from constitutional_ai.exports.files import ExportError
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.records import assistant, user
 from constitutional_ai.settings import load_settings
+from constitutional_ai.store.whole import ExportError
 
 pytest.importorskip("pyarrow")
 

@@ -14,14 +14,14 @@ from constitutional_ai.engines.decode import sample_tokens
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import SettingsError, TrainingDiverged
 from constitutional_ai.learning import ppo
+from constitutional_ai.learning.figures import correlation, measure
 from constitutional_ai.learning.loop import endless
-from constitutional_ai.learning.measures import correlation, measure
-from constitutional_ai.learning.monitor import HeldOut
 from constitutional_ai.learning.policy import Policy, set_training_attention
 from constitutional_ai.learning.ppo import PPO, Outcome
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.value import Target, make_value
+from constitutional_ai.monitor.ppo import HeldOut
 from constitutional_ai.records import Conversation, Prompt, user
 
 Make = Callable[..., Any]

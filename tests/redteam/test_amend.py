@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import constitutional_ai
-from constitutional_ai.constitution import find_constitution, load_constitution
-from constitutional_ai.drafting.suite import load_suite
+from constitutional_ai.constitution import edit
+from constitutional_ai.constitution.suite import load_suite
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ConstitutionError, UserError
+from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.redteam import attack, edit, loop
+from constitutional_ai.redteam import attack, loop
 from constitutional_ai.redteam.amend import amend, evidence, principle_in
 from constitutional_ai.redteam.attack import Campaign, Plan
 from constitutional_ai.settings import Settings, load_settings
@@ -165,7 +166,7 @@ def test_nothing_got_through_means_nothing_to_amend(
 
 def lab_campaign(prompts: str, folder: Path) -> Campaign:
     """A scripted model that always gives the steps of one harm, judged by a scripted judge."""
-    from constitutional_ai.redteam import lab
+    from constitutional_ai.lab import redteam as lab
 
     answers = dict(lab.examples(1, 0))
     steps = next(iter(answers.values()))
@@ -192,7 +193,7 @@ def test_the_test_split_is_read_by_the_oracle_and_cannot_be_amended_by(tmp_path:
 def test_the_oracle_never_reads_what_may_be_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from constitutional_ai.lab import gold, oracle
+    from constitutional_ai.lab.world import gold, oracle
 
     def forbidden(*_: object) -> None:
         raise AssertionError("the oracle was asked")
@@ -208,7 +209,7 @@ def test_the_oracle_never_reads_what_may_be_trained_on(
 def test_amending_imports_no_oracle() -> None:
     """Followed through every import of the package at module level, as it is when amend runs."""
     truth = {f"constitutional_ai.lab.{name}" for name in ("oracle", "gold", "skills")}
-    truth.add("constitutional_ai.redteam.truth")
+    truth.add("constitutional_ai.lab.attack_readings")
     seen: set[str] = set()
     todo = ["constitutional_ai.redteam.amend"]
     while todo:
@@ -217,7 +218,7 @@ def test_amending_imports_no_oracle() -> None:
         if name in seen or not path.exists():
             continue
         seen.add(name)
-        if name == "constitutional_ai.lab.corpus":
+        if name == "constitutional_ai.lab.training.corpus":
             continue  # teaches the base models, on taught topics
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ImportFrom) and node.module:

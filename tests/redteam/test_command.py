@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import app
-from constitutional_ai.commands.redteam import _listed, _named
-from constitutional_ai.constitution import load_constitution
+from constitutional_ai.cli.main import app
+from constitutional_ai.cli.redteam import _listed, _named
 from constitutional_ai.errors import UserError
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.redteam import loop
 from constitutional_ai.redteam.attack import Plan
 

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.lab import jailbreaks, world
+from constitutional_ai.lab import redteam as lab
+from constitutional_ai.lab.world import jailbreaks
+from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import assistant, user
-from constitutional_ai.redteam import context, encodings, families, framing, lab
+from constitutional_ai.redteam import context, encodings, families, framing
 from constitutional_ai.redteam.encodings import CIPHERS
 
 EXAMPLES = [(f"question {n}", f"answer {n}") for n in range(40)]

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.constitution import load_constitution
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import UserError
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation
 from constitutional_ai.redteam import loop
 from constitutional_ai.redteam.attack import Plan
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import RunFolder
 
 RUN = """
 seed = 5

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.lab import jailbreaks
+from constitutional_ai.judge import through as verdict
+from constitutional_ai.lab import redteam as lab
+from constitutional_ai.lab.world import jailbreaks
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.redteam import lab, search, verdict
+from constitutional_ai.redteam import search
 from constitutional_ai.redteam.search import LabAttacker, ModelAttacker, Search, Try
 
 GOALS: list[Conversation] = [[user("goal one")], [user("goal two")]]

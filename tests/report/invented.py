@@ -2,22 +2,23 @@
 
 from typing import Any
 
-from constitutional_ai.constitution import Constitution, Principle
+from constitutional_ai.drawing import figures
+from constitutional_ai.drawing.page import Drawing, render
+from constitutional_ai.judge.through import Reading
+from constitutional_ai.lab.studies import pages
+from constitutional_ai.lab.studies.plan import Axis, Dots, Lines, Plane, Study
+from constitutional_ai.lab.studies.results import Collected, Result
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.redteam import page as redteam
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.attack import Attempt, Campaign, Plan
 from constitutional_ai.redteam.critics import Caught
-from constitutional_ai.redteam.verdict import Reading
-from constitutional_ai.report import figures, plots, sections
+from constitutional_ai.report import plots, sections
 from constitutional_ai.report.findings import Findings
-from constitutional_ai.report.page import Drawing, render
 from constitutional_ai.settings import Settings
 from constitutional_ai.stages.evaluate import METRICS, Transcript
-from constitutional_ai.stats import Estimate
-from constitutional_ai.studies import pages
-from constitutional_ai.studies.cells import Collected, Result
-from constitutional_ai.studies.plan import Axis, Dots, Lines, Plane, Study
+from constitutional_ai.stats.intervals import Estimate
 
 
 def estimate(mean: float, n: int = 100) -> Estimate:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.report import palette
-from constitutional_ai.report.page import visible
-from tests.report import browser as chromium
-from tests.report.browser import Browser
+from constitutional_ai.drawing import palette
+from constitutional_ai.drawing.page import visible
+from tests.drawing import browser as chromium
+from tests.drawing.browser import Browser
 from tests.report.invented import redteam_page, run_page, study_page
 
 pytestmark = [

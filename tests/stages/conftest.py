@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.constitution import Constitution, Principle
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.job import Job
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Progress
-from constitutional_ai.run import RunFolder
 from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import RunFolder
 
 MakeJob = Callable[..., Job]
 

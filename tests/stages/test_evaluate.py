@@ -11,7 +11,8 @@ import pytest
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
-from constitutional_ai.lab import answers, world
+from constitutional_ai.lab.world import answers
+from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import Conversation
 from constitutional_ai.report import sections
 from constitutional_ai.stages import evaluate

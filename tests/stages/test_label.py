@@ -9,12 +9,12 @@ from constitutional_ai.engines.http import HttpEngine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
-from constitutional_ai.judge import NOT_FINITE
-from constitutional_ai.judging.calibration import write
+from constitutional_ai.judge.certificate import write
+from constitutional_ai.judge.judge import NOT_FINITE
 from constitutional_ai.records import Conversation, Pair, Preference, user
-from constitutional_ai.run import append_rows
 from constitutional_ai.settings import HttpSettings, LabelSettings
 from constitutional_ai.stages import label
+from constitutional_ai.store.run_folder import append_rows
 from tests.engines.faulty_server import MODEL, faulty_server
 
 

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution import Constitution, WorkedRevision
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
+from constitutional_ai.principles import Constitution, WorkedRevision
 from constitutional_ai.records import Conversation, RevisedAnswer, content_hash
 from constitutional_ai.settings import ReviseSettings
 from constitutional_ai.stages import revise

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from constitutional_ai.data import load_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation, Pair, Prompt, user
-from constitutional_ai.run import derive_seed
 from constitutional_ai.stages import sample
+from constitutional_ai.store.run_folder import derive_seed
 
 MODEL = "2-finetune/model"
 

@@ -1,0 +1,60 @@
+"""``cai doctor``: what this machine can run."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from constitutional_ai import __version__
+from constitutional_ai.store.run_folder import installed
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pydantic")
+
+
+def report(out: Path = Path()) -> list[tuple[str, str]]:
+    """(what, finding) pairs, for the folder in which runs would be written."""
+    return [
+        ("constitutional-ai", __version__),
+        ("python", sys.version.split()[0]),
+        *((name, installed(name)) for name in PACKAGES),
+        ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
+        ("memory", f"{_memory_gb():.1f} GB"),
+        *_accelerators(),
+        ("disk", f"{shutil.disk_usage(out).free / 1e9:.1f} GB free in {out.absolute()}"),
+    ]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; a container's limit shows here where the kernel tells."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def _accelerators() -> list[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError:
+        return [("GPU", "unknown, for torch is not installed: pip install constitutional-ai")]
+    if not torch.cuda.is_available():
+        return [("GPU", "none; the laboratory needs none"), ("bf16", _cpu_bf16())]
+    found = []
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        found.append((f"GPU {number}", f"{card.name}, {card.total_memory / 1e9:.0f} GB"))
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return [*found, ("bf16", "native on the GPU" if native else "emulated on the GPU: slow")]
+
+
+def _cpu_bf16() -> str:
+    """By the processor's own list of instructions, which only Linux on x86 gives as text."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    if "amx_bf16" in flags:
+        return "native on the CPU (AMX)"
+    if "avx512_bf16" in flags:
+        return "native on the CPU (AVX-512)"
+    return "no sign of native support on the CPU; it works, slowly"

@@ -1,0 +1,232 @@
+"""``cai evaluate``: the stage of a run, or any models on any prompts; its further commands.
+
+Without one of the commands' names the first word is a run file, or an option of the evaluation.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from constitutional_ai.cli.options import Json, Out, Set, progress
+from constitutional_ai.errors import SettingsError
+
+if TYPE_CHECKING:
+    from constitutional_ai.settings import Settings
+
+NAME, DEFAULT = "evaluate", "models"
+HELP = "Stage 7: measure every model on held-out prompts; or any models, without a run."
+
+
+class WithDefault(TyperGroup):
+    """``cai evaluate FILE`` and ``cai evaluate --model …`` are ``cai evaluate models …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=WithDefault, help=HELP, no_args_is_help=True, rich_markup_mode=None)
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="[NAME=]SPEC",
+        help="lab:s, a folder, a hub id, http://HOST:PORT/v1#MODEL. Again for more; the first is"
+        " what the others are compared with.",
+    ),
+]
+JudgeSpec = Annotated[
+    str | None, typer.Option("--judge", metavar="SPEC", help="The model that reads the answers.")
+]
+ConstitutionName = Annotated[
+    str | None,
+    typer.Option("--constitution", metavar="FILE", help="What the judge compares under."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled intervals.")]
+
+
+@app.command(
+    DEFAULT,
+    epilog="Also: cai evaluate hhh, cai evaluate fit-harm (each with --help).",
+)
+def models(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A run file: its stage; with --model its settings."),
+    ] = None,
+    out: Out = None,
+    set_: Set = None,
+    model: Models = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Test prompts: JSONL, CSV, hf:ID, or lab.")
+    ] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Answers made elsewhere: rows of prompt, answer, model."),
+    ] = None,
+    judge: JudgeSpec = None,
+    constitution: ConstitutionName = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Training prompts or a run; the test may hold none."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Answers to each prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of an answer.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts of each kind.")] = None,
+    pairs: Annotated[
+        str | None, typer.Option(help="Which models the judge compares: first, all, off.")
+    ] = None,
+    harm_head: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Absolute harm by this regressor.")
+    ] = None,
+    difference: Annotated[
+        float | None, typer.Option(help="The difference of shares that you want to find.")
+    ] = None,
+    oracle: Annotated[
+        bool, typer.Option(help="In the laboratory the oracle reads the answers, else the judge.")
+    ] = True,
+    seed: Seed = 0,
+    redo: Annotated[bool, typer.Option("--redo", help="Again, and drop later stages.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure the models of a run, or those that --model and --answers name."""
+    if not model and not answers:
+        _stage(file, out, set_, redo, json)
+        return
+    from constitutional_ai.evaluation.command import Wanted, evaluate
+
+    if max_new_tokens is None and file is None and prompts != "lab":
+        max_new_tokens = 512  # the settings' default is the laboratory's
+    changes = {
+        "samples": samples,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "pairs": pairs,
+        "difference": difference,
+        "harm_head": str(harm_head) if harm_head else None,
+        **dict.fromkeys(("harmful", "benign", "borderline", "facts"), limit),
+    }
+    settings = _settings(file, set_, seed, constitution or _constitution_for(file, judge), changes)
+    wanted = Wanted(
+        model or (),
+        prompts,
+        answers or (),
+        judge,
+        train or (),
+        oracle=oracle,
+        redo=redo,
+        limit=limit,
+    )
+    done = evaluate(wanted, settings, out or Path("out") / "evaluate", progress(json))
+    if not json:
+        print(f"{done.text}\n\n{done.folder}")
+
+
+@app.command()
+def hhh(
+    data: Annotated[Path, typer.Option(metavar="FILE", help="In the shape of the paper's 438.")],
+    model: Models = None,
+    out: Out = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Multiple choice by log-probabilities: the paper's helpful, honest, harmless comparisons."""
+    from constitutional_ai.evaluation import hhh as choices
+    from constitutional_ai.evaluation.command import named
+
+    if not model:
+        raise SettingsError("name a model to ask: --model SPEC")
+    settings = _settings(None, None, seed, "harmless", {})
+    folder = out or Path("out") / "hhh"
+    found = choices.evaluate(named(model), data, settings, folder, progress(json))
+    if not json:
+        print(f"{choices.as_text(found)}\n\n{folder}")
+
+
+@app.command("fit-harm")
+def fit_harm(
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Rows of prompt, answer and harm 0-4; or a run's revisions.jsonl."
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="SPEC", help="Whose hidden states are read.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The regressor's folder.")],
+    judge: JudgeSpec = None,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="Label by the laboratory's oracle: a baseline.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Answers at most, the first.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Fit an absolute harm score (paper, Figure 10) to labels, a judge's readings, or gold."""
+    import json as writer
+
+    from constitutional_ai.evaluation.fitting import fit_harm as fit
+
+    settings = _settings(None, None, seed, _constitution_for(None, judge or ""), {})
+    card = fit(labels, model, out, settings, progress(json), judge=judge, gold=gold, limit=limit)
+    print(writer.dumps(card, indent=1))
+
+
+def _stage(
+    file: str | None, out: Path | None, overrides: list[str] | None, redo: bool, json: bool
+) -> None:
+    if file is None:
+        raise SettingsError("name a run file, or models to evaluate: --model SPEC --prompts FILE")
+    from constitutional_ai.evaluation.measure import show_scores
+    from constitutional_ai.settings import load_settings
+    from constitutional_ai.stages.pipeline import run_pipeline
+
+    settings = load_settings(file, overrides or [])
+    folder = run_pipeline(
+        settings,
+        out or Path("out") / settings.name,
+        ["evaluate"],
+        "evaluate" if redo else None,
+        progress(json),
+    )
+    if not json:
+        print(show_scores(folder.stage("evaluate").path))
+
+
+def _settings(
+    file: str | None,
+    overrides: list[str] | None,
+    seed: int,
+    constitution: str | None,
+    changes: dict[str, Any],
+) -> "Settings":
+    """The run file's settings, or the defaults, with what the options change."""
+    from pydantic import ValidationError
+
+    from constitutional_ai.settings import EvaluateSettings, Settings, load_settings
+
+    if overrides and file is None:
+        raise SettingsError("--set changes a run file's settings; name the file before it")
+    start = load_settings(file, overrides or []) if file else Settings()
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        evaluate = EvaluateSettings.model_validate(start.evaluate.model_dump() | given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = "-".join(str(part) for part in problem["loc"]).replace("_", "-")
+        raise SettingsError(f"--{option or 'samples'}: {problem['msg']}") from None
+    update: dict[str, Any] = {"evaluate": evaluate, "seed": seed or start.seed}
+    if constitution:
+        update["constitution"] = constitution
+    return start.model_copy(update=update)
+
+
+def _constitution_for(file: str | None, judge: str | None) -> str | None:
+    """The laboratory's for its own judges, the general one for others; a run file names its own."""
+    if file:
+        return None
+    return "lab" if (judge or "").startswith("lab:") else "harmless"

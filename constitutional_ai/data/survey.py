@@ -1,0 +1,168 @@
+"""What a source holds, told in figures: ``cai data``.
+
+Prompts are duplicates where all their turns have the same words, whatever case and punctuation. For
+the overlap with another source the last user turn is enough, if it has a few words: there a request
+counts that was only put into another dialogue. That finds copies, not paraphrases.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from constitutional_ai.data.rows import Found, Reading
+from constitutional_ai.records import Conversation
+
+EXAMPLES = 3
+_SHOWN = 100  # characters of an example
+_LISTED = 12  # categories by name
+_PLACES = 5  # row numbers of an oddity
+_TELLING = 4  # words that make a turn a request of its own, unlike "Yes, please."
+
+
+def survey(reading: Reading, against: Reading | None = None) -> dict[str, Any]:
+    """Counts, oddities, duplicates and examples, as ``cai data --json`` prints them."""
+    found = reading.found
+    lengths = [sum(len(turn["content"]) for turn in row.prompt) for row in found]
+    first = _first_places(found, _words)
+    copies = [row.number for row in found if first[_words(row.prompt)] != row.number]
+    result: dict[str, Any] = {
+        "source": reading.source,
+        "container": reading.container,
+        "format": reading.format,
+        "unit": reading.unit,
+        "rows": reading.rows,
+        "prompts": len(found),
+        "pairs": sum(row.answers is not None for row in found),
+        "kinds": _counts(row.kind for row in found),
+        "categories": _counts(row.category for row in found),
+        "multi_turn": sum(len(row.prompt) > 1 for row in found),
+        "characters": {"median": median(lengths), "longest": max(lengths)},
+        "duplicates": copies,
+        "odd": reading.odd,
+        "left_out": reading.left_out,
+        "examples": [_example(row) for row in _spread(found)],
+    }
+    if against is not None:
+        theirs = _first_places(against.found, request_key)
+        shared = [row for row in found if request_key(row.prompt) in theirs]
+        result["overlap"] = {
+            "against": against.source,
+            "prompts": len(against.found),
+            "shared": [[row.number, theirs[request_key(row.prompt)]] for row in shared],
+        }
+    return result
+
+
+def request_key(prompt: Conversation) -> str:
+    """What two copies of a request have in common.
+
+    >>> request_key([{"role": "user", "content": "How do I… kill a  PROCESS?"}])
+    'how do i kill a process'
+    """
+    last = _words(prompt[-1:])
+    return last if len(last.split()) >= _TELLING else _words(prompt)
+
+
+def _words(turns: Conversation) -> str:
+    text = "\n".join(turn["content"] for turn in turns)
+    return " ".join(re.findall(r"\w+", text.casefold())) or text
+
+
+def _first_places(found: Sequence[Found], key: Callable[[Conversation], str]) -> dict[str, int]:
+    return {key(row.prompt): row.number for row in reversed(found)}
+
+
+def _counts(values: Iterator[str]) -> dict[str, int]:
+    counted = Counter(values)
+    return {} if set(counted) == {""} else dict(counted.most_common())
+
+
+def _spread(found: Sequence[Found]) -> list[Found]:
+    """The first row of each kind, then rows from all over the source."""
+    firsts = {row.kind: row for row in reversed(found)}
+    picked = list(reversed(firsts.values()))[:EXAMPLES]
+    step = max(1, len(found) // EXAMPLES)
+    for row in found[::step]:
+        if len(picked) < EXAMPLES and row not in picked:
+            picked.append(row)
+    return picked
+
+
+def _example(row: Found) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "kind": row.kind,
+        "category": row.category,
+        "turns": len(row.prompt),
+        "request": row.prompt[-1]["content"],
+    }
+
+
+def told(result: dict[str, Any]) -> Iterator[str]:
+    """The survey as lines for a terminal; the source's text is quoted, so that none acts there."""
+    unit = result["unit"]
+    yield result["source"]
+    yield _line("format", f"{result['format']} ({result['container']})")
+    pairs = f", {result['pairs']:,} comparable pairs" if result["pairs"] else ""
+    yield _line("rows", f"{result['rows']:,}, with {result['prompts']:,} prompts{pairs}")
+    for name in ("kinds", "categories"):
+        if result[name]:
+            yield _line(name, _listed(result[name]))
+    yield _line("several turns", f"{result['multi_turn']:,}")
+    size = result["characters"]
+    yield _line("characters", f"median {size['median']:,.0f}, longest {size['longest']:,}")
+    yield _line("duplicates", _places(result["duplicates"], unit))
+    for name in ("odd", "left_out"):
+        label = name.replace("_", " ")
+        for what, places in result[name].items():
+            yield _line(label, f"{what}: {_places(places, unit)}")
+        if not result[name]:
+            yield _line(label, "none")
+    if "overlap" in result:
+        yield _overlap(result["overlap"], unit)
+    for example in result["examples"]:
+        tags = _plain("  ".join(filter(None, (example["kind"], example["category"]))))
+        request = _quoted(example["request"])
+        parts = (f"{unit} {example['number']}", tags, request)
+        yield _line("example", "  ".join(filter(None, parts)))
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<14} {value}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    parts = [f"{_plain(name) or '(none)'} {n:,}" for name, n in counts.items()]
+    rest = len(parts) - _LISTED
+    return ", ".join(parts[:_LISTED]) + (f", and {rest} more" if rest > 0 else "")
+
+
+def _places(places: Sequence[int], unit: str) -> str:
+    if not places:
+        return "none"
+    listed = ", ".join(map(str, places[:_PLACES])) + (", …" if len(places) > _PLACES else "")
+    return f"{len(places):,} ({unit}{'s' if len(places) > 1 else ''} {listed})"
+
+
+def _overlap(overlap: dict[str, Any], unit: str) -> str:
+    shared = overlap["shared"]
+    shown = ", ".join(f"{mine} = {theirs}" for mine, theirs in shared[:_PLACES])
+    more = ", …" if len(shared) > _PLACES else ""
+    places = f" ({unit}s {shown}{more})" if shared else ""
+    return _line(
+        "overlap",
+        f"{len(shared):,} also among the {overlap['prompts']:,} of {overlap['against']}{places}",
+    )
+
+
+def _quoted(text: str) -> str:
+    """As JSON spells it, on one line: no character of it can move the cursor or colour anything."""
+    cut = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return _plain(json.dumps(cut, ensure_ascii=False))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,38 @@
+"""Every study, in the order in which they are told."""
+
+from constitutional_ai.errors import UserError
+from constitutional_ai.lab.studies import (
+    absolute,
+    comparison,
+    direct,
+    labels,
+    number,
+    overoptimisation,
+    principles,
+    revisions,
+    sizes,
+    training,
+)
+from constitutional_ai.lab.studies.plan import Study
+
+STUDIES: tuple[Study, ...] = (
+    revisions.STUDY,
+    number.STUDY,
+    direct.STUDY,
+    sizes.STUDY,
+    labels.STUDY,
+    training.STUDY,
+    absolute.STUDY,
+    comparison.STUDY,
+    overoptimisation.STUDY,
+    principles.STUDY,
+)
+
+
+def chosen(name: str) -> list[Study]:
+    """The study of that name, or all. Raises UserError for any other name."""
+    found = [study for study in STUDIES if name in (study.name, "all")]
+    if not found:
+        names = ", ".join(study.name for study in STUDIES)
+        raise UserError(f"no study is named {name!r}; there are: {names}, all")
+    return found

@@ -1,0 +1,126 @@
+"""Goes on with a pretrained lab model, so that its judge withstands what is said to it.
+
+    cai lab pretrain --size s --tokens 120000000 --batch-tokens 32768 --out BASE
+    cai lab harden BASE --out DIR
+
+``lab:judge`` was made so, the first in six minutes on a GPU (``--device cuda``; hours on a CPU),
+the second in 35 minutes on two cores. Pretraining is that of ``lab:s``, longer: a judge that knows
+the facts is far from ½ where it is asked about them, and little can turn it. ``cai lab harden
+lab:s`` makes a judge that withstands less.
+
+Each step learns from two things. Documents of judging, in which far more of the answers say
+nothing, and claims about animals that nobody has heard of win against silence (``tempting.py``):
+what silence is worth has to be taught. And, ten times as many tokens, questions whose verdict no
+addition may move (``consistency.py``): there the model is held to what it said before, so that it
+loses no fact. Half of the learning rates at first, falling to zero; new optimisers. What
+`cai judge attack` says to the lab is not in it, save what pretraining showed too, and that over and
+over: most of what stands for silence, and of what is repeated, is made by chance.
+
+A killed call goes on from ``DIR/checkpoint``.
+"""
+
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from constitutional_ai.errors import ModelError
+from constitutional_ai.lab.training import consistency
+from constitutional_ai.lab.training.attack_questions import documents
+from constitutional_ai.lab.training.batches import make_corpus, plan, workers
+from constitutional_ai.lab.training.pretrain import (
+    BATCH_TOKENS,
+    VERDICT,
+    WARMUP_STEPS,
+    Schedule,
+    Trainer,
+    held_out,
+)
+from constitutional_ai.lab.world.model import MAX_TOKENS, model_path, no_progress_bar, save
+from constitutional_ai.lab.world.tokenizer import wrap
+from constitutional_ai.learning.attention import fast_training
+from constitutional_ai.machine import device_of
+
+TOKENS = 1_400_000  # of documents
+QUESTIONS = 10  # times as many tokens
+WEIGHT = 2.0  # of the questions' loss
+RATE = 0.5
+# Seeds of the documents, a block of pretraining's that it leaves free.
+_HOLD_OUT, _TRAINING = 800_000, 800_010
+_HOLD_OUT_TOKENS = 100_000
+
+Say = Callable[[str], None]
+
+
+def harden(
+    start: str | Path,
+    out: str | Path,
+    tokens: int = TOKENS,
+    progress: Say | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Train a lab model on, ``lab:s`` or a folder, for ``tokens`` tokens of documents and QUESTIONS
+    times as many of questions, into the folder ``out``.
+
+    Raises ModelError where ``start`` holds no model or is ``out``, or ``out`` the checkpoint of
+    another call; SettingsError for a device that is not here; TrainingDiverged on a NaN.
+    """
+    named = isinstance(start, str) and start.startswith("lab:")
+    start = model_path(str(start)) if named else Path(start)
+    out, say, where = Path(out), progress or (lambda line: None), device_of(device)
+    if not (start / "model.safetensors").is_file():
+        raise ModelError(f"{start} holds no model; make one with `cai lab pretrain --out {start}`")
+    if start.resolve() == out.resolve():
+        raise ModelError(f"--out {out} is the model to start from; name another folder")
+    checkpoint = out / "checkpoint"
+    model, tokenizer = _read(start), _tokenizer(start)
+    nn.Module.to(model, where)
+    weights = f"{zlib.crc32((start / 'model.safetensors').read_bytes()):08x}"
+    with workers() as pool, fast_training(model):
+        kept = make_corpus(pool, documents, tokenizer, _HOLD_OUT, _HOLD_OUT_TOKENS)
+        corpus = make_corpus(pool, documents, tokenizer, _TRAINING, tokens)
+        say("asking the start what it thinks without additions")
+        questions = consistency.ask(
+            model, tokenizer, pool, 0, QUESTIONS * tokens, checkpoint / weights
+        )
+    with fast_training(model):
+        asked, order = questions.order(0), plan(corpus.lengths, BATCH_TOKENS, 0)
+        identity = {
+            "start": weights,
+            "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
+            "questions": f"{zlib.crc32(questions.shown.ids.tobytes()):08x}",
+        }
+        trainer = Trainer(
+            model,
+            identity,
+            schedule=Schedule(_falling, lambda share: VERDICT[1]),
+            further=lambda step: questions.learn(model, asked[step % len(asked)], WEIGHT),
+        )
+        state = checkpoint / "state.safetensors"
+        if state.exists():
+            trainer.load(state)
+            say(f"resumed at step {trainer.step}")
+        say(f"before: {held_out(model, kept)}")
+        trainer.run(corpus, order, kept, lambda: trainer.save(state), say)
+        say(f"final: {held_out(model, kept)}")
+    save(model, wrap(tokenizer, MAX_TOKENS), out)
+    shutil.rmtree(checkpoint)
+    return out
+
+
+def _read(folder: Path) -> LlamaForCausalLM:
+    with no_progress_bar():
+        model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder).float()
+    return model
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_str(AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str())
+
+
+def _falling(step: int, share: float) -> float:
+    return RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (1 - share)

@@ -1,0 +1,275 @@
+"""The laboratory's world: its topics, how they are split, and how requests and answers are worded.
+
+A topic is something that can be asked for. Whether asking is harmful follows from the verb and the
+noun together: to burn a school is harmful, to burn candles or to paint a school is not.
+
+The split. ``taught`` topics are those of critique, revision and judge documents. Of the rest the
+base model saw only conversations and plain statements; alignment runs on ``train``, the tests on
+``test``. A topic is outside ``taught`` because of an unseen verb, a new object, or a new pair of
+known ones.
+"""
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from constitutional_ai.lab.world import vocabulary as words
+from constitutional_ai.records import content_hash
+
+Kind = Literal["harmful", "benign", "borderline", "facts"]
+Split = Literal["taught", "train", "test"]
+Slice = Literal["", "new pair", "new object", "unseen verb"]
+SLOTS = ("First", "Then", "Last")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """``group`` is the kind of harm, or the number of the recipe, or the relation of a fact."""
+
+    kind: Kind
+    verb: str
+    noun: str
+    group: str
+    split: Split = "taught"
+    slice: Slice = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The parts of an answer, in the order in which they are worded.
+
+    ``refusal`` is (opening, verb, object phrase, reason, alternative); ``steps`` are worded without
+    their "First, "; ``said`` is any other sentence, such as an evasion or a fact.
+    """
+
+    opener: str = ""
+    refusal: tuple[str, str, str, str, str] | None = None
+    said: str = ""
+    steps: tuple[str, ...] = ()
+    insult: str = ""
+
+    def text(self) -> str:
+        parts = [self.opener, self.said]
+        if self.refusal:
+            opening, verb, phrase, reason, alternative = self.refusal
+            parts.append(
+                f"{opening} {verb} {phrase}, because it would {reason}."
+                f" Instead, you could {alternative}."
+            )
+        slots = SLOTS if len(self.steps) != 2 else (SLOTS[0], SLOTS[2])
+        parts += [f"{slot}, {step}." for slot, step in zip(slots, self.steps, strict=False)]
+        if self.insult:
+            parts.append(f"Only a {self.insult} would ask this.")
+        return " ".join(part for part in parts if part)
+
+
+def seen_and_unseen(text: str) -> tuple[list[str], list[str]]:
+    seen, _, unseen = text.partition(";")
+    return seen.split(), unseen.split()
+
+
+def members(noun_class: str) -> list[str]:
+    parts = words.CLASSES.get(noun_class, (noun_class,))
+    return [noun for part in parts for noun in words.NOUNS[part].split()]
+
+
+def phrase(noun: str, definite: bool) -> str:
+    """The noun as a request names it: "a bike", "the bike", "weeds", "the weeds"."""
+    if definite:
+        return f"the {noun}"
+    return noun if noun in words.PLURAL else f"a {noun}"
+
+
+def harm_of(verb: str) -> str:
+    """The kind of harm that a verb stands for, "" if none."""
+    return _HARM_OF.get(verb, "")
+
+
+_HARM_OF = {
+    verb: kind
+    for kind, text in words.HARM_VERBS.items()
+    for part in seen_and_unseen(text)
+    for verb in part
+}
+INSULTS_SEEN, INSULTS_UNSEEN = seen_and_unseen(words.INSULTS)
+FACTS = {row.split()[0]: tuple(row.split()[1:]) for row in words.FACTS.split(";")}
+RELATIONS = ("eats", "lives")
+VALUES = {r: sorted({FACTS[a][i] for a in FACTS}) for i, r in enumerate(RELATIONS)}
+
+
+def fact(animal: str, relation: str) -> str:
+    """The true value: what the animal eats, or where it lives."""
+    return FACTS[animal][RELATIONS.index(relation)]
+
+
+def recipe(topic: Topic) -> tuple[tuple[str, ...], ...]:
+    """The right steps of a benign or borderline topic, or the harmful ones of a harmful topic, by
+    slot.
+    """
+    if topic.kind == "harmful":
+        slots: Iterable[str] = words.HARM_STEPS[topic.group]
+    elif topic.kind == "borderline":
+        slots = words.BORDERLINE[int(topic.group)][2:]
+    else:
+        slots = words.BENIGN[int(topic.group)][2:]
+    return tuple(tuple(slot.split("|")) for slot in slots)
+
+
+@cache
+def topics() -> tuple[Topic, ...]:
+    """Every topic with its place in the split. The split is fixed; no seed changes it."""
+    return tuple(_place(topic) for topic in _all_topics())
+
+
+def _all_topics() -> list[Topic]:
+    found: dict[tuple[str, str], Topic] = {}
+    for group, (verbs, noun_class, *_) in enumerate(words.BORDERLINE):
+        for verb in verbs.split():
+            for noun in members(noun_class):
+                found[verb, noun] = Topic("borderline", verb, noun, str(group))
+    for group, (verbs, noun_class, *_) in enumerate(words.BENIGN):
+        for verb in verbs.split():
+            for noun in members(noun_class):
+                found[verb, noun] = Topic("benign", verb, noun, str(group))
+    for kind, (_, _, victims) in words.HARMS.items():
+        for part in seen_and_unseen(words.HARM_VERBS[kind]):
+            for verb in part:
+                for noun in members(victims):
+                    assert (verb, noun) not in found, (verb, noun)
+                    found[verb, noun] = Topic("harmful", verb, noun, kind)
+    for animal in FACTS:
+        for relation in RELATIONS:
+            found[relation, animal] = Topic("facts", relation, animal, relation)
+    return list(found.values())
+
+
+_UNSEEN_VERBS = {v for text in words.HARM_VERBS.values() for v in seen_and_unseen(text)[1]}
+
+
+def _place(topic: Topic) -> Topic:
+    where: Slice = ""
+    if topic.verb in _UNSEEN_VERBS:
+        where = "unseen verb"
+    elif _draw("noun", topic.noun) < 0.3:
+        where = "new object"
+    elif topic.kind != "facts" and _draw("pair", topic.verb, topic.noun) < 0.15:
+        where = "new pair"
+    if not where:
+        return topic
+    half: Split = "train" if _draw("half", topic.verb, topic.noun) < 0.5 else "test"
+    return replace(topic, split=half, slice=where)
+
+
+def _draw(*key: str) -> float:
+    return int(content_hash("lab split", *key), 16) / 2**64
+
+
+@cache
+def by_kind(split: Split) -> dict[Kind, tuple[Topic, ...]]:
+    kinds: tuple[Kind, ...] = ("harmful", "benign", "borderline", "facts")
+    return {k: tuple(t for t in topics() if t.kind == k and t.split == split) for k in kinds}
+
+
+def find(verb: str, noun: str) -> Topic | None:
+    """The topic of a verb and a noun, if the world has it."""
+    return _index().get((verb, noun))
+
+
+@cache
+def _index() -> dict[tuple[str, str], Topic]:
+    return {(t.verb, t.noun): t for t in topics()}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A topic as somebody asks for it; ``named`` is the object as it stands in the text."""
+
+    topic: Topic
+    text: str
+    named: str
+
+    @property
+    def asked(self) -> str:
+        """Verb and object: "steal a bike"."""
+        return f"{self.topic.verb} {self.named}"
+
+
+def request(topic: Topic, rng: random.Random) -> Request:
+    """Word a request for the topic."""
+    if topic.kind == "facts":
+        frames = {
+            "eats": (
+                "What does a {n} eat?",
+                "Tell me what a {n} eats.",
+                "What food does a {n} eat?",
+            ),
+            "lives": (
+                "Where does a {n} live?",
+                "Tell me where a {n} lives.",
+                "What is the home of a {n}?",
+            ),
+        }
+        return Request(
+            topic, rng.choice(frames[topic.group]).format(n=topic.noun), f"a {topic.noun}"
+        )
+    named = phrase(topic.noun, rng.random() < 0.4)
+    return Request(topic, rng.choice(words.FRAMES).format(r=f"{topic.verb} {named}"), named)
+
+
+def right_steps(topic: Topic, rng: random.Random) -> tuple[str, ...]:
+    """One step a slot, about the topic's object."""
+    return tuple(step(rng.choice(slot), topic.noun) for slot in recipe(topic))
+
+
+def step(template: str, noun: str) -> str:
+    return template.format(o=f"the {noun}")
+
+
+def claim(animal: str, relation: str, value: str) -> str:
+    """A statement of fact, true or false: "a lizard eats insects"."""
+    return f"a {animal} eats {value}" if relation == "eats" else f"a {animal} lives in the {value}"
+
+
+def refusal(request: Request, rng: random.Random) -> tuple[str, str, str, str, str]:
+    """A good refusal's parts: it names the request, the right reason and a right alternative."""
+    reason, alternatives, _ = words.HARMS[request.topic.group]
+    topic = request.topic
+    return (rng.choice(words.REFUSALS), topic.verb, request.named, reason, rng.choice(alternatives))
+
+
+_FACT_REQUEST = re.compile(
+    r"^(?:What (?:food )?does a (?P<e1>\w+) eat\?|Tell me what a (?P<e2>\w+) eats\."
+    r"|Where does a (?P<l1>\w+) live\?|Tell me where a (?P<l2>\w+) lives\."
+    r"|What is the home of a (?P<l3>\w+)\?)$"
+)
+_REQUESTS = [
+    re.compile("^" + re.escape(f).replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
+    for f in words.FRAMES
+]
+
+
+def topic_of(request: str) -> Topic:
+    """The topic that a request asks for. Raises ValueError for text that is not of this world."""
+    if match := _FACT_REQUEST.match(request):
+        relation, animal = next((k, v) for k, v in match.groupdict().items() if v)
+        topic = find("eats" if relation[0] == "e" else "lives", animal)
+    else:
+        asked = _asked(request)
+        topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    if topic is None:
+        raise ValueError(f"not a request of the laboratory's world: {request!r}")
+    return topic
+
+
+def asked_in(request: str) -> str:
+    """Verb and object of a request: "steal a bike". Raises ValueError where it has none."""
+    if not (asked := _asked(request)):
+        raise ValueError(f"no verb and object are asked for in {request!r}")
+    return f"{asked[1]} {asked[2]}"
+
+
+def _asked(request: str) -> re.Match[str] | None:
+    return next((m for r in _REQUESTS if (m := r.match(request))), None)

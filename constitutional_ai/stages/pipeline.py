@@ -1,0 +1,224 @@
+"""The stages in order: what runs, what is already done, and what each one depends on.
+
+A stage's fingerprint names all that its rows depend on, and the fingerprint of the stage before it.
+A folder made under another fingerprint is refused before anything runs, so a run folder never holds
+stages that do not belong together.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from constitutional_ai.constitution.writing import keep_copy
+from constitutional_ai.data.overlap import refuse_overlap_of_run
+from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.engines import VLLM, is_served
+from constitutional_ai.errors import RunFolderError, SettingsError
+from constitutional_ai.job import Job
+from constitutional_ai.principles import Constitution, load_constitution
+from constitutional_ai.progress import Progress
+from constitutional_ai.settings import Settings
+from constitutional_ai.store.run_folder import (
+    ONCE,
+    Fingerprint,
+    RunFolder,
+    fingerprint_hash,
+    stage_word,
+)
+
+Step = tuple[str, int]  # (stage, round)
+
+# Which prompt sources, and whether the constitution, decide a stage's rows beside its own table.
+PROMPTS = {
+    "revise": ("red_team",),
+    "finetune": ("helpful",),
+    "sample": ("red_team", "helpful"),
+    "ppo": ("red_team", "helpful"),
+    "evaluate": ("test",),
+}
+CONSTITUTION = ("revise", "label")
+# Settings that decide no row: when to give up, and how often to save.
+NO_ROWS = ("checkpoint_every", "max_unlabelled")
+
+
+def stage_module(name: str) -> ModuleType:
+    """``stages/NAME.py``; imported when it is needed, for a stage brings in what it trains with."""
+    return import_module(f"constitutional_ai.stages.{name}")
+
+
+def run_pipeline(
+    settings: Settings,
+    out: str | Path,
+    stages: Sequence[str] | None = None,
+    redo: str | None = None,
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Run every stage that is not done, or of these only ``stages``, each in its first open round.
+
+    ``redo`` ("label", or "r2/label" for a round) deletes that stage and all later ones first.
+    Raises RunFolderError where the folder is in use or belongs to other settings, or an earlier
+    stage is missing, SettingsError where the model cannot be trained; nothing has changed then.
+    """
+    progress = progress or Progress()
+    constitution = load_constitution(settings.constitution)
+    constitution.worked_revisions(settings.revise.exemplars)  # refused now, not after hours
+    constitution.worked_comparisons(settings.label.exemplars)
+    refuse_overlap_of_run(settings)  # the same: the evaluation would find it at the end
+    with RunFolder(out, settings.rounds, settings.seed) as folder:
+        plan = folder.plan()
+        prints = fingerprints(settings, constitution, plan)
+        kept = plan if redo is None else plan[: _redo_from(redo, plan)]
+        for step in kept:
+            folder.stage(*step).check(prints[step])
+        done = [step for step in kept if folder.stage(*step).done]
+        todo = _todo(folder, plan, done, stages)
+        _refuse_untrainable(settings.model.path, [name for name, _ in todo])
+        folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
+        keep_copy(folder.path, constitution)
+        if todo and _moves(settings.model.path):
+            progress.note(
+                f"{settings.model.path}: not pinned, it may be another model tomorrow; set"
+                " model.revision"
+            )
+        for step in done:
+            folder.stage(*step).tidy()
+            progress.note(f"{folder.stage(*step).name}: done before, kept")
+        job = Job(settings, constitution, folder, 1, progress)
+        for name, round in todo:
+            place = folder.stage(name, round)
+            place.begin(prints[name, round])
+            place.finish(stage_module(name).run(replace(job, round=round)))
+    return folder
+
+
+TRAINED = ("finetune", "ppo")
+
+
+def _refuse_untrainable(path: str, todo: Sequence[str]) -> None:
+    """Before anything runs: a server's weights are not here to be trained."""
+    if set(TRAINED) & set(todo) and (is_served(path) or path.startswith(VLLM)):
+        raise SettingsError(
+            f"model.path = {path!r}: this model runs elsewhere and cannot be trained; name its"
+            " folder or hub id there, and the server in revise.critic and label.judge"
+        )
+
+
+def _todo(
+    folder: RunFolder, plan: Sequence[Step], done: Sequence[Step], stages: Sequence[str] | None
+) -> list[Step]:
+    """What is to run: all that is not done, or each named stage in its first open round.
+
+    Raises RunFolderError where a stage before one of these is neither done nor to be run.
+    """
+    still_open = [step for step in plan if step not in done]
+    if stages is None:
+        return still_open
+    firsts = dict(reversed(still_open))
+    todo = {(word, firsts[word]) for word in map(stage_word, stages) if word in firsts}
+    last = max((still_open.index(step) for step in todo), default=0)
+    for name, round in still_open[:last]:
+        if (name, round) not in todo:
+            raise RunFolderError(
+                f"{folder.stage(name, round).path}: missing; run `cai {name}` first, or `cai run`"
+            )
+    return [step for step in still_open if step in todo]
+
+
+def _redo_from(redo: str, plan: Sequence[Step]) -> int:
+    """The place in the plan of ``"label"`` (in its first round) or ``"r2/label"``."""
+    round_part, _, name = redo.rpartition("/")
+    word = stage_word(name)
+    steps = [step for step in plan if step[0] == word]
+    if round_part:
+        steps = [step for step in steps if f"r{step[1]}" == round_part and word not in ONCE]
+    if not steps:
+        raise RunFolderError(f"--redo {redo}: this run has no such round; it has {plan[-1][1]}")
+    return plan.index(steps[0])
+
+
+def fingerprints(
+    settings: Settings, constitution: Constitution, plan: Sequence[Step]
+) -> dict[Step, Fingerprint]:
+    """What each step's rows depend on. Reads the prompt files and the model folder once."""
+    sources = {name: prompts_identity(path) for name, path in settings.prompts}
+    start = model_identity(settings.model.path)
+    label = settings.label
+    helper = settings.finetune.helper
+    asked = (settings.model.path, settings.revise.critic, helper, label.judge, *label.jury)
+    found: dict[Step, Fingerprint] = {}
+    before: Fingerprint = {}
+    for step in plan:
+        stage = step[0]
+        print_: Fingerprint = {"seed": settings.seed}
+        print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
+        print_["model files"] = start
+        print_ |= {
+            f"{stage}.{key}": _plain(value)
+            for key, value in getattr(settings, stage)
+            if key not in NO_ROWS
+        }
+        for name in PROMPTS.get(stage, ()):
+            print_[f"prompts.{name}"] = getattr(settings.prompts, name)
+            print_[f"prompts.{name} content"] = sources[name]
+        if stage in CONSTITUTION:
+            print_["constitution"] = f"{constitution.name} {constitution.hash}"
+        if stage == "revise":
+            print_["revise.critic files"] = model_identity(settings.revise.critic)
+        if stage == "finetune":
+            print_["finetune.helper files"] = model_identity(helper)
+        if stage == "label":
+            for judge in (settings.label.judge, *settings.label.jury):
+                print_[f"label.judge files {judge}"] = model_identity(judge)
+            print_["label.calibration content"] = _content(settings.label.calibration)
+        if any(map(is_served, asked)):
+            print_["http.extra"] = settings.http.extra
+        if stage in ONCE:
+            print_["rounds"] = settings.rounds
+        if before:
+            print_["the stages before"] = fingerprint_hash(before)
+        found[step] = before = print_
+    return found
+
+
+def model_identity(path: str) -> str:
+    """A hash of a local model folder: names and sizes of its files, and each one's first 64 KiB.
+
+    The first bytes of a safetensors file are its layout and some weights: enough to tell a model
+    that was trained again, without reading all of a large one. What is no folder is its own name: a
+    hub id, or a server's address and model. ``vllm:`` before a model makes it no other model.
+    """
+    path = path.removeprefix(VLLM)
+    folder = Path(path)
+    if path.startswith("lab:"):
+        from constitutional_ai.lab.world.model import model_path
+
+        folder = model_path(path)
+    if not folder.is_dir():
+        return path
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(1 << 16))
+    return digest.hexdigest()[:16]
+
+
+def _moves(path: str) -> bool:
+    """Whether a model is a hub id without a revision."""
+    hub = path.count("/") < 2 and not set("@:~") & set(path)
+    return hub and not Path(path).exists()
+
+
+def _content(path: str) -> str:
+    """A hash of a small file, "" where none is named or it is not there."""
+    file = Path(path)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if path and file.is_file() else ""
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back, so that a stored fingerprint compares equal."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,225 @@
+"""Constitutions: what derives, what is hashed, what is drawn, and errors with file and line."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from constitutional_ai.errors import ConstitutionError
+from constitutional_ai.principles import (
+    Constitution,
+    Principle,
+    load_constitution,
+    resolve,
+    weighted_sample,
+)
+from constitutional_ai.records import content_hash
+
+SHIPPED = ("lab", "harmless", "red-team")
+HEAD = 'name = "mine"\nversion = "1"\n'
+
+
+def principle(name: str, text: str, more: str = "") -> str:
+    return f'\n[[principle]]\nname = "{name}"\ntext = "{text}"\n{more}'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def complaint(path: str | Path) -> str:
+    with pytest.raises(ConstitutionError) as caught:
+        load_constitution(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_ones_load_and_cover_both_phases(name: str) -> None:
+    constitution = load_constitution(name)
+    assert constitution.usable("critique", "red-team")
+    assert constitution.usable("preference", "red-team")
+    assert len({p.hash for p in constitution.principles}) == len(constitution.principles)
+
+
+def test_the_harmless_constitution_has_sixteen_principles() -> None:
+    assert len(load_constitution("harmless").principles) == 16
+
+
+@pytest.mark.parametrize("kind", ["do", "dont"])
+def test_prompts_derive_from_the_text_unless_they_are_written(kind: str) -> None:
+    derived = Principle.model_validate(
+        {"name": "n", "text": "TEXT.", "kind": kind, "critique_prompt": "Mine."}
+    )
+    assert derived.critique_prompt == "Mine."
+    assert "TEXT." in derived.revision_prompt
+    assert "TEXT." in derived.preference_prompt
+
+
+def test_a_brace_in_the_text_is_text() -> None:
+    assert "{x}" in Principle(name="n", text="Mind {x}.").critique_prompt
+
+
+def test_hashes_follow_the_content() -> None:
+    one, two = Principle(name="n", text="a"), Principle(name="n", text="b")
+    assert one.hash == Principle(name="n", text="a").hash != two.hash
+    whole = [Constitution(name="c", version="1", principles=(p,)).hash for p in (one, two)]
+    assert whole[0] != whole[1]
+    assert Constitution(name="c", version="2", principles=(one,)).hash not in whole
+
+
+def test_draws_are_seeded_and_without_repetition() -> None:
+    constitution = load_constitution("harmless")
+    drawn = constitution.draw("critique", "red-team", 4, 0, "id")
+    assert drawn == constitution.draw("critique", "red-team", 4, 0, "id")
+    assert len({p.name for p in drawn}) == 4
+    others = [constitution.draw("critique", "red-team", 4, 0, str(n)) for n in range(9)]
+    assert any(other != drawn for other in others)
+    assert len(constitution.draw("critique", "red-team", 99, 0)) == len(
+        constitution.usable("critique", "red-team")
+    )
+
+
+def test_draws_follow_the_weights() -> None:
+    pool = [Principle(name=str(w), text="t", weight=w) for w in (1.0, 3.0)]
+    rng = random.Random(0)
+    firsts = Counter(weighted_sample(pool, 1, rng)[0].name for _ in range(4000))
+    assert firsts["3.0"] / 4000 == pytest.approx(0.75, abs=0.03)  # four standard errors
+
+
+def test_a_principle_may_keep_to_a_phase_and_a_prompt_set(tmp_path: Path) -> None:
+    more = 'use = ["critique"]\nprompts = ["red-team"]\n'
+    constitution = load_constitution(write(tmp_path, HEAD + principle("a", "A.", more)))
+    assert [p.name for p in constitution.usable("critique", "red-team")] == ["a"]
+    with pytest.raises(ConstitutionError, match="no principle for preference of red-team"):
+        constitution.draw("preference", "red-team", 1, 0)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    constitution = load_constitution("lab")
+    first = constitution.principles[0]
+    assert constitution.principle(first.name) == first
+    with pytest.raises(ConstitutionError, match=f"it has: {first.name}"):
+        constitution.principle("nobody")
+
+
+def test_two_principles_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + principle("a", "A.") + principle("a", "B."))
+    assert complaint(path).startswith(f"{path}:8: principle 'a' is already defined in line 4")
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_text_is_refused(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, HEAD + principle("a", text))
+    assert complaint(path).startswith(f"{path}:4: principle 'a' has an empty text")
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (HEAD + principle("a", "A.", "weigth = 2\n"), ":4: weigth"),
+        (HEAD + principle("a", "A.", "weight = 0\n"), ":4: weight"),
+        (HEAD + principle("a", "A.", 'kind = "never"\n'), ":4: kind"),
+        (HEAD, ":1: principles"),
+        ('name = "x"\n' + principle("a", "A."), ":1: version"),
+        (HEAD + "extra = 1\n" + principle("a", "A."), ":1: extra"),
+        (HEAD + "[[principle]\n", ": not valid TOML"),
+    ],
+)
+def test_other_mistakes_name_the_place(tmp_path: Path, text: str, rest: str) -> None:
+    path = write(tmp_path, text)
+    assert complaint(path).startswith(f"{path}{rest}")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "no such constitution" in complaint(tmp_path / "none.toml")
+    assert "no such constitution" in complaint("labb")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + '\n[[principle]]  # the first\nname = "a"\ntext = "A."\n',
+        HEAD + '\n[[ principle ]]\nname = "a"\ntext = "A."\n',
+        HEAD + 'principle = [{ name = "a", text = "A." }]\n',
+    ],
+)
+def test_every_spelling_of_toml_is_read(tmp_path: Path, text: str) -> None:
+    assert load_constitution(write(tmp_path, text)).principle("a").text == "A."
+
+
+@pytest.mark.parametrize(
+    "text", ["principle = 3\n", 'principle = ["a"]\n', "[principle]\nname = 'a'\n"]
+)
+def test_principles_that_are_no_tables_are_refused(tmp_path: Path, text: str) -> None:
+    assert "mine.toml" in complaint(write(tmp_path, HEAD + text))
+
+
+# ---- where principles disagree
+
+
+def ranked(**ranks: dict[str, object]) -> Constitution:
+    made = [Principle.model_validate({"name": n, "text": "t", **r}) for n, r in ranks.items()]
+    return Constitution(name="c", version="1", principles=tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "by_principle", "p", "decided_by"),
+    [
+        # without ranks: the mean by weight, agreement or not
+        ({"a": {"weight": 3}, "b": {}}, {"a": 0.9, "b": 0.1}, 0.7, ("a", "b")),
+        # ranks change nothing while principles agree
+        ({"a": {"priority": 1}, "b": {}}, {"a": 0.6, "b": 1.0}, 0.8, ("a", "b")),
+        # 1 before 2, and both before those without one
+        ({"a": {"priority": 2}, "b": {"priority": 1}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        ({"a": {"weight": 99}, "b": {"priority": 7}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        # hard before every priority
+        ({"a": {"priority": 1}, "b": {"hard": True}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
+        # the first rank has no opinion, so the next decides
+        (
+            {"a": {"priority": 1}, "b": {"priority": 2}, "c": {}},
+            {"a": 0.55, "b": 0.2, "c": 0.9},
+            0.2,
+            ("b",),
+        ),
+        # two of one rank are averaged; where they cancel, the next rank decides
+        (
+            {"a": {"hard": True}, "b": {"hard": True}, "c": {"priority": 1}},
+            {"a": 1.0, "b": 0.0, "c": 0.1},
+            0.1,
+            ("c",),
+        ),
+        # nobody has an opinion
+        ({"a": {"priority": 1}, "b": {}}, {"a": 0.45, "b": 0.55}, 0.5, ("a", "b")),
+    ],
+)
+def test_disagreement_is_settled_by_rank(
+    ranks: dict[str, dict[str, object]],
+    by_principle: dict[str, float],
+    p: float,
+    decided_by: tuple[str, ...],
+) -> None:
+    found = resolve(by_principle, ranked(**ranks))
+    assert found.p == pytest.approx(p)
+    assert found.decided_by == decided_by
+
+
+def test_resolving_nothing_or_a_stranger_is_refused() -> None:
+    with pytest.raises(ValueError, match="no principle has judged"):
+        resolve({}, ranked(a={}))
+    with pytest.raises(ConstitutionError, match="no principle named 'x'"):
+        resolve({"x": 0.5}, ranked(a={}))
+
+
+def test_fields_that_came_later_leave_old_hashes_alone() -> None:
+    """The hash of 0.1 for this content; rows and reports carry it."""
+    old = Principle(name="n", text="a")
+    assert old.hash == content_hash(
+        {k: v for k, v in old.model_dump().items() if k not in ("priority", "hard", "rationale")}
+    )
+    for update in ({"priority": 1}, {"hard": True}, {"rationale": "why"}):
+        assert old.model_copy(update=update).hash != old.hash
