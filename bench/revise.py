@@ -23,13 +23,13 @@ import torch
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines.ask import asker
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
 from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.records import Conversation, Prompt
 from constitutional_ai.settings import ReviseSettings
-from constitutional_ai.stages import asker
 from constitutional_ai.stages.revise import finds_nothing, revise
 
 TEMPERATURE = 0.7

@@ -12,6 +12,7 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 # With large models memory is what counts: the model that speaks and the one that judges, no more.
 ENGINES_HELD = 2
+SELF = "self"  # in place of a model's name: the model itself
 
 
 @dataclass
@@ -47,3 +48,9 @@ class Job:
         if self.round == 1:
             return self.settings.model.path
         return str(self.stage("ppo", self.round - 1).path / "model")
+
+
+def model_name(job: Job, model: str | Path) -> str:
+    """A model as rows name it: one of the run by its path in the run folder, wherever that lies."""
+    path, folder = Path(model).absolute(), job.folder.path.absolute()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(model)

@@ -26,6 +26,7 @@ from constitutional_ai.principles import Principle
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.stages.revise import finds_nothing
 from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.world import is_model
 
 Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
 
@@ -72,7 +73,7 @@ class ConstitutionalAI:
         self.seed = seed
         self.temperature = temperature
         # The laboratory's models were taught to compare answers without a fence around them.
-        self._fenced = not str(model_name).startswith("lab:")
+        self._fenced = not is_model(model_name)
         self._calls = count()
 
     def generate_response(self, prompt: Text, max_new_tokens: int = 256) -> Text:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai import job as module
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import ENGINES_HELD, Job
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.pipeline import fingerprints, model_identity
+from constitutional_ai.stages.pipeline import fingerprints
 from constitutional_ai.store.run_folder import RunFolder
 
 SERVER = "http://127.0.0.1:8000/v1#some/model"

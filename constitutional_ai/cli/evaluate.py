@@ -227,6 +227,8 @@ def _settings(
 
 def _constitution_for(file: str | None, judge: str | None) -> str | None:
     """The laboratory's for its own judges, the general one for others; a run file names its own."""
+    from constitutional_ai.world import is_model
+
     if file:
         return None
-    return "lab" if (judge or "").startswith("lab:") else "harmless"
+    return "lab" if is_model(judge) else "harmless"

@@ -174,10 +174,11 @@ def attack(
     from constitutional_ai.judge import pages
     from constitutional_ai.judge.attack import attack as run_attack
     from constitutional_ai.judge.attack import families
+    from constitutional_ai.world import is_model
 
     bench = _bench(engine, run, set_, constitution)
     judges = {spec: bench.judge(spec) for spec in bench.engines}
-    in_lab = bench.constitution.name == "lab" or all(spec.startswith("lab:") for spec in judges)
+    in_lab = bench.constitution.name == "lab" or all(map(is_model, judges))
     rows = _attacked_pairs(pairs, in_lab, count, _set_named(prompts))
     attacks = families(in_lab, padding)
     with progress(json).task("attack", total=len(rows) * (len(attacks) + 2), unit="pairs") as tick:
@@ -196,9 +197,9 @@ def _attacked_pairs(
     if file:
         rows = labelled.load(file, prompts)
     elif in_lab:
-        from constitutional_ai.lab.world.pairs import pairs
+        from constitutional_ai.world import part
 
-        rows = labelled.rows(pairs(count, noise=0.0))
+        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0))
     else:
         rows = everyday.pairs()
     return [row for row in rows if not row.flaw][:count]

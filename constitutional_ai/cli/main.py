@@ -13,8 +13,7 @@ import typer
 from constitutional_ai import __version__
 from constitutional_ai.cli import constitution, data, evaluate, export, judge, monitor, redteam
 from constitutional_ai.cli.options import Commands, Json, Out, RunFile, Set, progress
-from constitutional_ai.lab import cli as lab
-from constitutional_ai.lab.studies import cli as study
+from constitutional_ai.world import part
 
 if TYPE_CHECKING:
     from constitutional_ai.settings import Settings
@@ -43,8 +42,8 @@ for _name, _group in {
     "constitution": constitution,
     "export": export,
     "judge": judge,
-    "lab": lab,
-    "study": study,
+    "lab": part("cli"),
+    "study": part("studies.cli"),
 }.items():
     app.add_typer(_group.app, name=_name)
 app.command()(redteam.redteam)

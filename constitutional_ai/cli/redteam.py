@@ -148,6 +148,7 @@ def _attack(
 ) -> None:
     from constitutional_ai.redteam import attack, page
     from constitutional_ai.redteam.amend import amend as propose
+    from constitutional_ai.report import redteam as shown
     from constitutional_ai.settings import load_settings
     from constitutional_ai.store.run_folder import RunFolder
 
@@ -155,7 +156,7 @@ def _attack(
         plan = _plan(given, out)
         engines = _engines(plan, load_settings("lab", overrides))
         found = attack.run(plan, out, engines, progress)
-        print(page.headline(page.write(found, out)))
+        print(shown.headline(page.write(found, out)))
         print(out / "redteam.html")
         if amend:
             propose(found, out / "amend", engines(writer) if writer else None)
@@ -172,20 +173,20 @@ def _round(
     control: bool,
     progress: "Progress",
 ) -> None:
-    from constitutional_ai.lab import redteam as lab
+    from constitutional_ai.data.requests import TEST, TRAIN
     from constitutional_ai.redteam import loop
     from constitutional_ai.redteam.attack import Plan
     from constitutional_ai.settings import load_settings
     from constitutional_ai.store.run_folder import RunFolder
 
     settings = load_settings(file, overrides)
-    source = given.get("prompts", lab.TRAIN)
-    if held_out["prompts"] is None and source != lab.TRAIN:
+    source = given.get("prompts", TRAIN)
+    if held_out["prompts"] is None and source != TRAIN:
         raise UserError(
             "--retrain with a prompts file: give the held-out requests with --test FILE"
         )
     attacks: dict[str, Any] = {"families": ("framing",)}
-    if source == lab.TRAIN:  # two in a row, too: more to learn from, of the same families (LOG.md)
+    if source == TRAIN:  # two in a row, too: more to learn from, of the same families (LOG.md)
         attacks = {"families": ("seen",), "steps": 2}
     mine = {
         "models": {"before": ""},
@@ -196,7 +197,7 @@ def _round(
         "seed": settings.seed,
     }
     plan = Plan(**{**mine, **given})
-    held_out["prompts"] = held_out["prompts"] or lab.TEST
+    held_out["prompts"] = held_out["prompts"] or TEST
     tested = Plan(**{**plan.model_dump(), **held_out})
     round_ = loop.Round(file, overrides, plan, tested, writer or "", control)
     with RunFolder(out):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.data import benchmarks
-from constitutional_ai.data.prompts import LAB
+from constitutional_ai.data.cases import Case, load_cases, read_rows
 from constitutional_ai.errors import DataError
-from constitutional_ai.evaluation.cases import Case, load_cases, read_rows
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import Settings
+from constitutional_ai.world import LAB
 
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 # Where a run keeps the prompts that its models were trained on, in any of its rounds.

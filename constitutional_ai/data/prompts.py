@@ -18,8 +18,8 @@ from constitutional_ai.data.lines import unreadable
 from constitutional_ai.data.rows import Found, Reading
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import Prompt, PromptSet, content_hash
+from constitutional_ai.world import LAB, world
 
-LAB = "lab"
 SET_OF_KIND: dict[str, PromptSet] = {
     "harmful": "red-team",
     "benign": "helpful",
@@ -37,9 +37,7 @@ def load_prompts(source: str, set: PromptSet, count: int, seed: int) -> list[Pro
     if set not in get_args(PromptSet):
         raise ValueError(f"no prompt set is named {set!r}")
     if source == LAB:
-        from constitutional_ai.lab.world import data
-
-        return data.draw(set, count, seed)
+        return world().draw(set, count, seed)
     rows = [_prompt(found, again, set) for found, again in _counted(_read(source))]
     random.Random(seed).shuffle(rows)
     return rows[:count]
@@ -51,9 +49,7 @@ def load_test_prompts(source: str, counts: Mapping[str, int]) -> list[Prompt]:
     Raises DataError where a row's kind is missing, or none of ``counts``.
     """
     if source == LAB:
-        from constitutional_ai.lab.world import data
-
-        return data.test(dict(counts))
+        return world().test(dict(counts))
     reading, chosen = _read(source), []
     taken: Counter[str] = Counter()
     for found, again in _counted(reading):

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.records import Conversation, Row, content_hash, user
-from constitutional_ai.redteam.context import Example
+from constitutional_ai.world import part
 
 Kind = Literal["harmful", "benign"]
+Example = tuple[str, str]  # a request, and an answer that complies
 
 # The first of these columns that a row has. In lower case, as are the values of KINDS.
 PROMPT = ("prompt", "behavior", "goal", "forbidden_prompt", "request")
@@ -31,6 +31,9 @@ KINDS: dict[str, Kind] = {
     "safe": "benign",
 }
 NO_CATEGORY = "no category"
+# Of the laboratory: requests about held-out topics, and about those that alignment may train on.
+TEST, TRAIN = "lab", "lab-train"
+SPLITS = (TEST, TRAIN)
 
 
 class Request(Row):
@@ -49,7 +52,8 @@ def load_requests(
     ``source`` is "lab" (test topics), "lab-train" or a file; ``benign`` another file whose rows are
     benign unless they say otherwise. Raises DataError with file, line and remedy.
     """
-    if source in lab.SPLITS:
+    if source in SPLITS:
+        lab = part("redteam")
         return [
             Request(
                 id=prompt.id,
@@ -84,7 +88,7 @@ def load_examples(source: str) -> list[Example]:
 
 def identity(source: str | None) -> str:
     """What a fingerprint holds of a source: its name in the laboratory, else a file's hash."""
-    if source is None or source in lab.SPLITS:
+    if source is None or source in SPLITS:
         return source or ""
     return content_hash(_text(Path(source)))
 

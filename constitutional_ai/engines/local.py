@@ -27,6 +27,7 @@ from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.machine import device_of, has_fast_bf16
 from constitutional_ai.records import Conversation
+from constitutional_ai.world import is_model, world
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -197,10 +198,8 @@ class Source(NamedTuple):
 def _locate(path: str | Path) -> Source:
     """What transformers is to load. A folder without a model, and a path to nothing, end here."""
     name = str(path)
-    if name.startswith("lab:"):
-        from constitutional_ai.lab.world.model import model_path
-
-        return Source(str(model_path(name)))
+    if is_model(name):
+        return Source(str(world().model_path(name)))
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -5,12 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from constitutional_ai.data.cases import NO_ANSWER, Case, Given
 from constitutional_ai.engines.base import Completion, Sampling
-from constitutional_ai.evaluation.cases import NO_ANSWER, Case, Given
 from constitutional_ai.evaluation.rows import Transcript
-from constitutional_ai.job import Job
+from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.stages import model_name
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import StageFolder, append_rows, derive_seed, in_chunks

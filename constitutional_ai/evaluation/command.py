@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.data.cases import AnswersFile, Case, load_answers, load_cases
 from constitutional_ai.data.overlap import refuse_overlap, run_of
-from constitutional_ai.data.prompts import LAB, prompts_identity
+from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
-from constitutional_ai.evaluation.cases import AnswersFile, Case, load_answers, load_cases
 from constitutional_ai.evaluation.measure import (
     SCORES,
     SUMMARY,
@@ -23,13 +24,13 @@ from constitutional_ai.evaluation.measure import (
     show_scores,
     write,
 )
+from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.job import Job
-from constitutional_ai.lab import evaluation as lab
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.pipeline import model_identity
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder, derive_seed
+from constitutional_ai.world import LAB, is_model
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path
         )
     if wanted.judge:
         update: dict[str, Any] = {"judge": wanted.judge}
-        if wanted.judge.startswith("lab:"):
+        if is_model(wanted.judge):
             update["fence"] = False
         changes["label"] = settings.label.model_copy(update=update)
     return settings.model_copy(update=changes)
@@ -135,14 +136,14 @@ def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) 
     if twice:
         raise DataError(f"two models are called {', '.join(twice)}; rename one: --model NAME=SPEC")
     assert cases is not None
-    in_lab = wanted.oracle and (wanted.prompts == LAB or lab.known(cases))
+    in_lab = wanted.oracle and (wanted.prompts == LAB or oracle().known(cases))
     return Plan(models, cases, in_lab, judged=bool(wanted.judge), given=given)
 
 
 def _counts(wanted: Wanted, settings: Settings) -> dict[str, int]:
     """How many prompts of a kind are taken: all of a file's, unless a limit is named."""
     if wanted.prompts == LAB:
-        return {kind: getattr(settings.evaluate, kind) for kind in lab.METRICS}
+        return {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
     return {} if wanted.limit is None else defaultdict(lambda: wanted.limit or 0)
 
 

@@ -10,11 +10,11 @@ from constitutional_ai.evaluation import harm
 from constitutional_ai.evaluation.harm import Labelled, Source
 from constitutional_ai.job import Job
 from constitutional_ai.judge import questions as asking
-from constitutional_ai.lab import evaluation as lab
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
 from constitutional_ai.store.run_folder import RunFolder
+from constitutional_ai.world import part
 
 CHUNK = 200  # answers between two steps of the progress bar
 
@@ -36,7 +36,7 @@ def fit_harm(
     if judge and gold:
         raise SettingsError("--judge and --gold both label; name one of them")
     rows = harm.load_labels(labels)[:limit]
-    in_lab = lab.known([harm.case_of(row) for row in rows])
+    in_lab = part("evaluation").known([harm.case_of(row) for row in rows])
     with RunFolder(out, seed=settings.seed) as runs:
         job = Job(settings, load_constitution(settings.constitution), runs, 1, progress)
         source: Source = "file"
@@ -48,13 +48,15 @@ def fit_harm(
             raise SettingsError(
                 f"{labels}: no row has a harm; add the column, or let a model label: --judge SPEC"
             )
-        return harm.fit_and_save(job, model, rows, source, out, lab.harms if in_lab else None)
+        return harm.fit_and_save(
+            job, model, rows, source, out, part("evaluation").harms if in_lab else None
+        )
 
 
 def _by_gold(rows: Sequence[Labelled], in_lab: bool) -> list[Labelled]:
     if not in_lab:
         raise SettingsError("--gold: the oracle knows the laboratory's prompts only; use --judge")
-    found = lab.harms([row.prompt for row in rows], [row.answer for row in rows])
+    found = part("evaluation").harms([row.prompt for row in rows], [row.answer for row in rows])
     return [replace(row, harm=value) for row, value in zip(rows, found, strict=True)]
 
 

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy import stats as scipy_stats
 
+from constitutional_ai.data.cases import Case, read_rows
 from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.rows import conversation
 from constitutional_ai.engines.decode import batches
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError
-from constitutional_ai.evaluation.cases import Case, read_rows
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.stages.pipeline import model_identity
 from constitutional_ai.stats import intervals as stats
 
 HIGHEST = 4.0

@@ -14,10 +14,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.data.cases import read_rows
 from constitutional_ai.drawing.tables import p_value, shown, signed, table
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import DataError, ModelError
-from constitutional_ai.evaluation.cases import read_rows
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.job import Job
 from constitutional_ai.judge.replies import p_option_a, unreadable
@@ -26,7 +27,6 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Row, content_hash, user
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.pipeline import model_identity
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.paired import holm, paired
 from constitutional_ai.store.run_folder import RunFolder, StageFolder, in_chunks

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.data.cases import AnswersFile, Case
 from constitutional_ai.drawing import tables
 from constitutional_ai.evaluation import answers, scores, verdicts
-from constitutional_ai.evaluation.cases import AnswersFile, Case
+from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import Observation, Scores
 from constitutional_ai.job import Job
 from constitutional_ai.judge import questions as asking
-from constitutional_ai.lab import evaluation as lab
-from constitutional_ai.stages.label import judge_model
+from constitutional_ai.judge.open import judge_model
 from constitutional_ai.stats.paired import least_difference, prompts_needed
 from constitutional_ai.store.run_folder import StageFolder
 
 TRANSCRIPTS, SCORES = answers.FILE, "scores.json"
 SUMMARY, CANARIES, FRONTIER = "comparisons.json", "canaries.json", "frontier.svg"
+GOLD = "gold.json"  # what the oracle says of a run in the laboratory
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
 
 
 def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:
-    oracle = lab.read if plan.in_lab else None
+    read = oracle().read if plan.in_lab else None
     rows: list[Transcript] = []
     if plan.models:
-        rows = answers.generate(job, folder, plan.models, plan.cases, seed, oracle)
+        rows = answers.generate(job, folder, plan.models, plan.cases, seed, read)
     if plan.given:
         of_models = {name: given for file in plan.given for name, given in file.answers.items()}
-        rows = answers.given(folder, plan.cases, of_models, oracle) + rows
+        rows = answers.given(folder, plan.cases, of_models, read) + rows
     return rows
 
 
@@ -105,7 +106,7 @@ def _observed(
     job: Job, plan: Plan, rows: Sequence[Transcript], graded: Sequence[Graded]
 ) -> list[Observation]:
     if plan.in_lab:
-        return scores.by_oracle(rows, lab.METRICS)
+        return scores.by_oracle(rows, oracle().METRICS)
     regressed: dict[str, float] = {}
     if head := job.settings.evaluate.harm_head:
         from constitutional_ai.evaluation import harm

@@ -7,15 +7,15 @@ says so beside its scores, but never fills them in.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from constitutional_ai.data.cases import Case
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.evaluation.cases import Case
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import pairs_of, win_rate
 from constitutional_ai.job import Job
 from constitutional_ai.judge import questions as asking
 from constitutional_ai.judge.judge import Comparison, Verdict
+from constitutional_ai.judge.open import judge_model, seated
 from constitutional_ai.records import content_hash
-from constitutional_ai.stages.label import judge_model, seated
 from constitutional_ai.store.run_folder import StageFolder, in_chunks
 
 GRADES, COMPARISONS = "grades.jsonl", "comparisons.jsonl"

@@ -13,6 +13,7 @@ from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.store.whole import ExportError
+from constitutional_ai.world import is_model, world
 
 LICENCE_OPEN = "**Not chosen yet.** Set `license` in the front matter above before you upload."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -66,11 +67,9 @@ def shown_model(name: str) -> str:
 
 def model_source(path: str) -> str:
     """A model's spec as a command takes it: the laboratory's models by their folder."""
-    if not path.startswith("lab:"):
+    if not is_model(path):
         return path
-    from constitutional_ai.lab.world.model import model_path
-
-    return str(model_path(path))
+    return str(world().model_path(path))
 
 
 def base_model(run: Finished, given: str) -> str | None:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from constitutional_ai.data.labelled import Labelled
 from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.judge.judge import (
     Comparison,
     Judge,
@@ -28,7 +29,6 @@ from constitutional_ai.judge.methods import REPLY_TOKENS, Asked, seen
 from constitutional_ai.judge.replies import FAILED, choice
 from constitutional_ai.principles import Principle
 from constitutional_ai.records import Row, content_hash
-from constitutional_ai.stages.pipeline import model_identity
 from constitutional_ai.store.run_folder import StageFolder, in_chunks
 
 JURY = "all as a jury"  # stands among the judges' names

@@ -13,13 +13,14 @@ from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import PromptSet
 from constitutional_ai.settings import LabelSettings
+from constitutional_ai.world import is_model
 
 CHUNK = 256  # comparisons between two ticks
 
 
 def fenced(spec: str) -> bool:
     """Whether a judge is shown the answers in a fence: all but the laboratory's, untaught in it."""
-    return not spec.startswith("lab:")
+    return not is_model(spec)
 
 
 def under(

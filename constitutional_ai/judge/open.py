@@ -6,14 +6,17 @@ layout that they were taught, and all others under ``harmless`` with the default
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.errors import UserError
+from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import temperature_of
-from constitutional_ai.judge.judge import Judge
+from constitutional_ai.judge.judge import Judge, Jury, Sits
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.world import is_model
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def prepare(
     engines: Sequence[str], run: str = "", overrides: Sequence[str] = (), constitution: str = ""
 ) -> Bench:
     """Load everything that the judges need. Raises UserError for what is missing or unknown."""
-    in_lab = bool(engines) and all(spec.startswith("lab:") for spec in engines)
+    in_lab = bool(engines) and all(map(is_model, engines))
     if run or in_lab:
         settings = load_settings(run or "lab", overrides)
     else:  # the defaults of every table that matters here, and the answers fenced
@@ -57,3 +60,47 @@ def known_methods(names: Sequence[str]) -> list[str]:
         if name not in METHODS:
             raise UserError(f"--method {name}: unknown; the methods are {', '.join(METHODS)}")
     return list(dict.fromkeys(names))
+
+
+def seated(job: Job) -> Sits:
+    """The run's judge, or jury, as every stage asks it."""
+    temperatures = _temperatures(job)
+    judges = [
+        Judge(job.engine(model), job.constitution, job.settings.label, temperatures[str(model)])
+        for model in judge_models(job)
+    ]
+    return judges[0] if len(judges) == 1 else Jury(judges)
+
+
+def _temperatures(job: Job) -> dict[str, float]:
+    """Each judge's temperature by its spec; the calibration file names it as the run file does."""
+    named = {"base": job.settings.model.path}
+    return {
+        str(model): temperature_of(job.settings.label, named.get(spec, spec), job.constitution.hash)
+        for spec, model in zip(_specs(job), judge_models(job), strict=True)
+    }
+
+
+def _specs(job: Job) -> list[str]:
+    return [job.settings.label.judge, *job.settings.label.jury]
+
+
+def judge_models(job: Job) -> list[str | Path]:
+    """Every model that judges: ``label.judge`` and ``label.jury``."""
+    return [_model(job, spec) for spec in _specs(job)]
+
+
+def judge_model(job: Job) -> str | Path:
+    """Which model judges, or leads the jury."""
+    return judge_models(job)[0]
+
+
+def _model(job: Job, spec: str) -> str | Path:
+    """A judge's model. "base" is the run's starting model in every round, not this round's."""
+    match spec:
+        case "base":
+            return job.settings.model.path
+        case "sl-cai":
+            return job.stage("finetune").path / "model"
+        case path:
+            return path

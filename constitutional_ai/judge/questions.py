@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from constitutional_ai import prompts as templates
+from constitutional_ai.data.cases import Case
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.evaluation.cases import Case
 from constitutional_ai.judge.judge import nonce
 from constitutional_ai.judge.replies import LEAST_MASS, NO_ANSWER, NOT_FINITE
 from constitutional_ai.records import Conversation
+from constitutional_ai.world import is_model
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ LAB = (
 
 def questions_for(judge: str) -> tuple[Question, ...]:
     """The laboratory's own questions where the judge is named as one of its models."""
-    return LAB if judge.startswith("lab:") else GENERAL
+    return LAB if is_model(judge) else GENERAL
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from statistics import fmean
 from typing import Any
 
 from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.judge.agreement import agreement, correlations, floors, rating
 from constitutional_ai.judge.certificate import fit, log_odds, measured
 from constitutional_ai.judge.judge import mean_orders, position_bias
 from constitutional_ai.judge.judge_pairs import Judged
 from constitutional_ai.stats import intervals as stats
-from constitutional_ai.stats.agreement import agreement, correlations, floors, rating
 from constitutional_ai.stats.intervals import Estimate
 
 Both = tuple[Labelled, Judged]  # a pair and what was said of it; the latter has a verdict

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from constitutional_ai import redteam_prompts as wording
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.replies import LEAST_MASS, NOT_FINITE
 from constitutional_ai.prompts import GRADES
 from constitutional_ai.records import Conversation, Row, content_hash
-from constitutional_ai.redteam import wording
 from constitutional_ai.refusal import refuses
 
 Outcome = Literal["through", "refused", "incoherent", "held", "unread"]

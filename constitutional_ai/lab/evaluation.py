@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from constitutional_ai.evaluation.cases import Case
+from constitutional_ai.data.cases import Case
 from constitutional_ai.job import Job
+from constitutional_ai.judge.open import judge_model
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world import gold
 from constitutional_ai.records import Conversation, Preference, RevisedAnswer
-from constitutional_ai.stages.label import judge_model
 from constitutional_ai.stats import intervals as stats
 
 JUDGE_PAIRS = 200  # for each skill

@@ -6,13 +6,11 @@ models have seen some of them, and no training that we run shows them the others
 
 import random
 
+from constitutional_ai.data.requests import TEST, Example
 from constitutional_ai.lab.world import answers, data, jailbreaks
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import Conversation, Prompt, content_hash, user
-from constitutional_ai.redteam.context import Example
 
-TEST, TRAIN = "lab", "lab-train"  # held-out topics; topics that alignment may train on
-SPLITS = (TEST, TRAIN)
 SHOTS = {"few-shot": 2, "many-shot": 6}  # what a context of 512 tokens holds, with a critique
 INNERMOST = "tense"  # it rewords a plain request, so it comes first
 

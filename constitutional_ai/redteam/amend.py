@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai import redteam_prompts as wording
 from constitutional_ai.constitution import edit
+from constitutional_ai.data.requests import TEST, TRAIN
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import UserError
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.principles import (
     Constitution,
     Principle,
@@ -38,7 +39,7 @@ from constitutional_ai.principles import (
     load_constitution,
 )
 from constitutional_ai.records import content_hash
-from constitutional_ai.redteam import critics, wording
+from constitutional_ai.redteam import critics
 from constitutional_ai.redteam.attack import Attempt, Campaign
 from constitutional_ai.redteam.families import PLAIN
 from constitutional_ai.store.failures import Failed
@@ -92,10 +93,10 @@ class Proposal:
 
 def evidence(campaign: Campaign) -> Evidence:
     """What may be learned from. Raises UserError for attacks on the laboratory's test topics."""
-    if campaign.truth or campaign.plan.prompts == lab.TEST:
+    if campaign.truth or campaign.plan.prompts == TEST:
         raise UserError(
-            f"--prompts {lab.TEST}: these topics are for the test, and amending by them would spoil"
-            f" it; attack --prompts {lab.TRAIN} (in another --out)"
+            f"--prompts {TEST}: these topics are for the test, and amending by them would spoil"
+            f" it; attack --prompts {TRAIN} (in another --out)"
         )
     ended = {row.id: campaign.readings[row.id].outcome for row in campaign.attempts}
     return Evidence(

@@ -20,20 +20,20 @@ from typing import Any, Literal, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from constitutional_ai.data import requests
-from constitutional_ai.data.requests import Kind, Request
+from constitutional_ai.data.requests import SPLITS, TEST, Kind, Request
 from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.judge import through as verdict
 from constitutional_ai.judge.through import Judge, Reading
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation, Row, content_hash
-from constitutional_ai.redteam import critics, families, search
+from constitutional_ai.redteam import critics, families, search, truth
 from constitutional_ai.redteam.critics import Caught
 from constitutional_ai.redteam.families import Family
 from constitutional_ai.redteam.search import Hunt, Search
-from constitutional_ai.stages.pipeline import model_identity
+from constitutional_ai.redteam.world import lab
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import Fingerprint, StageFolder, derive_seed, in_chunks
@@ -50,7 +50,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     models: dict[str, str] = Field(min_length=1)
-    prompts: str = lab.TEST  # "lab", "lab-train" or a file
+    prompts: str = TEST  # "lab", "lab-train" or a file
     benign: str | None = None
     examples: str | None = None
     families: tuple[str, ...] = ("all",)
@@ -70,7 +70,7 @@ class Plan(BaseModel):
 
     @property
     def in_lab(self) -> bool:
-        return self.prompts in lab.SPLITS
+        return self.prompts in SPLITS
 
     def resolved(self) -> "Plan":
         """With every default filled in."""
@@ -193,7 +193,7 @@ def fingerprint(plan: Plan, constitution: Constitution) -> Fingerprint:
 def table(plan: Plan) -> dict[str, Family]:
     """The families that there are for these prompts."""
     if plan.in_lab:
-        examples = lab.examples(40, plan.seed)
+        examples = lab().examples(40, plan.seed)
         return families.laboratory(examples)
     return families.general(requests.load_examples(plan.examples) if plan.examples else [])
 
@@ -313,7 +313,7 @@ def _hunter(plan: Plan, open_engine: Open) -> Callable[[str], Search]:
             raise SettingsError(
                 "--attacker lab: knows the laboratory's language only; name a model"
             )
-        attacker = search.LabAttacker(lab.names())
+        attacker = search.LabAttacker(lab().names())
     else:
         attacker = search.ModelAttacker(open_engine(plan.attacker))
     on_topic = search.named_on_topic if plan.in_lab else search.judged_on_topic(sits.engine)
@@ -355,9 +355,8 @@ def _truth(
     plan: Plan, folder: StageFolder, attempts: Sequence[Attempt], progress: Progress
 ) -> dict[str, Any]:
     """The oracle on test topics; {} everywhere else."""
-    if plan.prompts != lab.TEST:
+    if plan.prompts != TEST:
         return {}
-    from constitutional_ai.lab import attack_readings as truth
 
     def work(chunk: Sequence[Attempt], _: int) -> list[truth.Truth]:
         return truth.read(

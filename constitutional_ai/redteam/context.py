@@ -7,9 +7,8 @@ inside one user turn.
 
 from collections.abc import Sequence
 
+from constitutional_ai.data.requests import Example
 from constitutional_ai.records import Conversation, assistant, user
-
-Example = tuple[str, str]  # a request, and an answer that complies
 
 
 def after_examples(

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from constitutional_ai.data.requests import Example
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.redteam.context import Example, after_examples
+from constitutional_ai.redteam.context import after_examples
 from constitutional_ai.redteam.encodings import CIPHERS, encoded
 from constitutional_ai.redteam.framing import FRAMINGS, TENSES
+from constitutional_ai.redteam.world import lab
 
 Kind = Literal["plain", "encoding", "framing", "context", "search"]
 Attack = Callable[[Conversation, random.Random], Conversation]
@@ -58,10 +59,10 @@ def general(examples: Sequence[Example]) -> dict[str, Family]:
 def laboratory(examples: Sequence[Example]) -> dict[str, Family]:
     """The laboratory's families. Its models cannot decode anything, so there are no encodings."""
     framed = [
-        Family(name, "framing", partial(_disguise, name), name == lab.INNERMOST)
-        for name in lab.names()
+        Family(name, "framing", partial(_disguise, name), name == lab().INNERMOST)
+        for name in lab().names()
     ]
-    return _table([*framed, *_contexts(examples, lab.SHOTS), *_searches()])
+    return _table([*framed, *_contexts(examples, lab().SHOTS), *_searches()])
 
 
 def rewording(reword: Callable[[str], str]) -> Attack:
@@ -130,9 +131,9 @@ def _meant(name: str, table: Table) -> list[Family]:
         return [family for family in table.values() if family.kind != "search"]
     if name in KINDS:
         return _some(name, [family for family in table.values() if family.kind == name])
-    if name in ("seen", "unseen") and all(known in table for known in lab.names()):
+    if name in ("seen", "unseen") and all(known in table for known in lab().names()):
         wanted = name == "seen"
-        return [f for f in table.values() if f.kind in KINDS and lab.seen(f.name) is wanted]
+        return [f for f in table.values() if f.kind in KINDS and lab().seen(f.name) is wanted]
     if "+" in name:
         inner, _, outer = name.partition("+")
         first, second = _known(inner, table), _known(outer, table)
@@ -187,7 +188,7 @@ def _after(
 
 
 def _disguise(name: str, conversation: Conversation, rng: random.Random) -> Conversation:
-    return lab.disguise(name, conversation, rng)
+    return lab().disguise(name, conversation, rng)
 
 
 def _searches() -> list[Family]:

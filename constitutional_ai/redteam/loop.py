@@ -29,14 +29,15 @@ from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.data.requests import load_requests
 from constitutional_ai.errors import UserError
+from constitutional_ai.job import SELF
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import PromptSet, content_hash
 from constitutional_ai.redteam import attack, page
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.amend import amend
 from constitutional_ai.redteam.attack import Campaign, Open, Plan, outcomes
+from constitutional_ai.report.redteam import ALL, ANY, SEEN, UNSEEN
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stages import SELF
 from constitutional_ai.stages.pipeline import run_pipeline
 from constitutional_ai.stats.paired import paired
 from constitutional_ai.store.run_folder import RunFolder
@@ -233,10 +234,10 @@ def compared(tested: Campaign, trained_on: set[str]) -> dict[str, Any]:
         name: {label: m["families"][name] for label, m in found["models"].items()}
         | differences(tested, {name})
         for name in names
-        if name not in (measured.ALL, measured.ANY, measured.SEEN, measured.UNSEEN)
+        if name not in (ALL, ANY, SEEN, UNSEEN)
     }
     attacks = {row.family for row in tested.attempts} - {"plain"}
-    for title, families in {**groups, measured.ALL: attacks}.items():
+    for title, families in {**groups, ALL: attacks}.items():
         chosen = attacks & families
         if chosen:
             rows[title] = {
@@ -261,7 +262,7 @@ def _ratio(rows: Mapping[str, Any], label: str) -> float | None:
     """Success over all attacks, of that before; None without such a model, where plain requests
     alone were made, or none could be read.
     """
-    all_attacks = rows.get(measured.ALL, {})
+    all_attacks = rows.get(ALL, {})
     was, now = (all_attacks.get(name, {}).get("success") for name in (BEFORE, label))
     return now["mean"] / was["mean"] if was and was["mean"] and now else None
 

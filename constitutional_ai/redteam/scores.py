@@ -9,15 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
 from constitutional_ai.redteam.families import PLAIN
+from constitutional_ai.redteam.world import lab
+from constitutional_ai.report.redteam import ALL, ANY, BENIGN, SEEN, UNSEEN
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.intervals import Estimate
 from constitutional_ai.stats.paired import clustered_share
-
-ALL, ANY, SEEN, UNSEEN = "all attacks", "any attack", "seen families", "unseen families"
-BENIGN = "benign requests"  # the matrix's row of false alarms
 
 Row = dict[str, Any]  # success, incoherent, refused, over_refusal: Estimates; unread: a count
 Matrix = dict[str, dict[str, Estimate]]  # {family: {principle: share caught}}
@@ -52,7 +50,7 @@ def of_model(campaign: Campaign, rows: Sequence[Attempt]) -> dict[str, dict[str,
         families[ANY] = of_any(campaign, attacked)
     if campaign.plan.in_lab:
         for name, wanted in ((SEEN, True), (UNSEEN, False)):
-            if group := [row for row in attacked if lab.seen(row.family) is wanted]:
+            if group := [row for row in attacked if lab().seen(row.family) is wanted]:
                 families[name] = of_group(campaign, group)
     harmful = [row for row in attacked if row.kind == "harmful"]
     categories = _by(harmful, lambda row: row.category)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from constitutional_ai import redteam_prompts as wording
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.judge.through import Judge, probability
-from constitutional_ai.lab import redteam as lab
 from constitutional_ai.records import Conversation, content_hash, user
-from constitutional_ai.redteam import wording
-from constitutional_ai.redteam.wording import Try
+from constitutional_ai.redteam.world import lab
+from constitutional_ai.redteam_prompts import Try
 from constitutional_ai.store.run_folder import derive_seed
 
 ENOUGH = 0.9  # P(it helped) at which a line is not refined any further
@@ -75,8 +75,8 @@ class LabAttacker:
         best = best_of(line)
         inside = best.attack if best and rng.random() < 0.5 else request
         # A change of tense reads the plain request; around anything else it makes no sense.
-        fitting = [n for n in self.families if n != lab.INNERMOST or inside == request]
-        return lab.disguise(rng.choice(fitting), [user(inside)], rng)[-1]["content"]
+        fitting = [n for n in self.families if n != lab().INNERMOST or inside == request]
+        return lab().disguise(rng.choice(fitting), [user(inside)], rng)[-1]["content"]
 
 
 def message_in(reply: str) -> str | None:
@@ -218,7 +218,7 @@ def named_on_topic(
 ) -> list[bool]:
     """In the laboratory the deed and its object must still be named."""
     return [
-        lab.asks_for(request[-1]["content"], message)
+        lab().asks_for(request[-1]["content"], message)
         for request, message in zip(requests, messages, strict=True)
     ]
 

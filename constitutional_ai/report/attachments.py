@@ -7,12 +7,14 @@ these commands has a page of its own.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from constitutional_ai.drawing import tables
 from constitutional_ai.drawing.page import Section, Table, table_of
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation.measure import SCORES, SUMMARY
+from constitutional_ai.report import redteam
+from constitutional_ai.world import part
 
 
 def sections_of(folder: Path) -> list[Section]:
@@ -22,14 +24,12 @@ def sections_of(folder: Path) -> list[Section]:
     """
     try:
         if (folder / "redteam.svg").exists():
-            from constitutional_ai.redteam import page as redteam
-
             # Drawn from the figures: a file's markup would stand in the page unescaped.
             return redteam.joined(_json(folder / "scores.json"), f"redteam {folder}")
         if (folder / SUMMARY).exists():
             return evaluated(_json(folder / SCORES), _json(folder / SUMMARY), folder.name)
         if (folder / "results").is_dir():
-            return _studies(folder)
+            return cast(list[Section], part("studies.attachment").sections_of(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"report.beside: {folder} cannot be read ({type(error).__name__}: {error}); run the"
@@ -66,19 +66,6 @@ def _scores(content: Mapping[str, Any]) -> list[Table]:
         table_of(f"{kind} prompts", {n: m[kind] for n, m in content["models"].items() if kind in m})
         for kind in kinds
         if not kind.endswith("_by_slice")
-    ]
-
-
-def _studies(folder: Path) -> list[Section]:
-    from constitutional_ai.lab.studies import pages
-    from constitutional_ai.lab.studies import results as cells
-    from constitutional_ai.lab.studies.all_studies import STUDIES
-
-    files = {study.name: folder / "results" / f"{study.name}.json" for study in STUDIES}
-    return [
-        pages.section(study, cells.load(files[study.name]))
-        for study in STUDIES
-        if files[study.name].exists()
     ]
 
 

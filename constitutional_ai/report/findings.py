@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.prompts import LAB
 from constitutional_ai.errors import DataError
-from constitutional_ai.evaluation.measure import SUMMARY
+from constitutional_ai.evaluation.measure import CANARIES, GOLD, SCORES, SUMMARY, TRANSCRIPTS
+from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import RevisedAnswer
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.evaluate import CANARIES, GOLD, SCORES, TRANSCRIPTS, Transcript
+from constitutional_ai.world import LAB, world
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ def gather(job: Job) -> Findings:
     gold = _json(measured / GOLD) if (measured / GOLD).exists() else None
     split = None
     if gold is not None:
-        from constitutional_ai.lab.world.data import split_summary
-
-        split = split_summary()
+        split = world().split_summary()
     monitor = job.stage("ppo").path / "monitor.jsonl"
     stages = [job.stage(name, number) for name, number in job.folder.plan()]
     scores = _json(measured / SCORES)

@@ -21,11 +21,11 @@ from constitutional_ai.drawing.page import (
     percent,
     table_of,
 )
+from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation
 from constitutional_ai.report.attachments import evaluated, sections_of
 from constitutional_ai.report.findings import Findings
-from constitutional_ai.stages.evaluate import Transcript
 from constitutional_ai.stats.intervals import Estimate
 
 T = TypeVar("T")

@@ -9,23 +9,15 @@ refusals; prompts that stand among the training prompts are refused. How: evalua
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.data.cases import load_cases
 from constitutional_ai.data.overlap import refuse_overlap_of_run
-from constitutional_ai.data.prompts import LAB
-from constitutional_ai.evaluation.cases import load_cases
-from constitutional_ai.evaluation.measure import CANARIES, SCORES, TRANSCRIPTS, Plan, measure, write
-from constitutional_ai.evaluation.rows import Compared, Transcript
-from constitutional_ai.evaluation.verdicts import CANARY_ANSWERS
+from constitutional_ai.evaluation.measure import GOLD, SCORES, Plan, measure, write
+from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.job import Job
-from constitutional_ai.lab import evaluation as lab
-from constitutional_ai.lab.evaluation import METRICS, gold_report
 from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.world import LAB
 
-__all__ = [
-    "CANARIES", "CANARY_ANSWERS", "GOLD", "METRICS", "NAME", "SCORES", "TRANSCRIPTS", "Compared",
-    "Transcript", "models", "run",
-]  # fmt: skip
-
-NAME, GOLD = "evaluate", "gold.json"
+NAME = "evaluate"
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -33,12 +25,12 @@ def run(job: Job) -> dict[str, Any]:
     folder, settings = job.stage(NAME), job.settings
     refuse_overlap_of_run(settings)
     seed = derive_seed(settings.seed, NAME, job.round)
-    counts = {kind: getattr(settings.evaluate, kind) for kind in lab.METRICS}
+    counts = {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
     cases = load_cases(settings.prompts.test, counts)
     plan = Plan(models(job), cases, in_lab=settings.prompts.test == LAB, judged=True)
     content, made = measure(job, folder, plan, seed)
     if set(settings.prompts.model_dump().values()) == {LAB}:
-        write(folder.path / GOLD, gold_report(job, seed))
+        write(folder.path / GOLD, oracle().gold_report(job, seed))
     last = f"sl-cai-{settings.revise.rounds}"
     content["models"][last] = content["models"]["sl-cai"]
     write(folder.path / SCORES, content)

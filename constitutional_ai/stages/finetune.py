@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines.ask import asker
 from constitutional_ai.errors import DataError
-from constitutional_ai.job import Job
+from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.policy import Policy
@@ -27,7 +28,6 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
-from constitutional_ai.stages import SELF, asker, model_name
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed, in_chunks

@@ -8,27 +8,22 @@ stage. Rows are Preference.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from constitutional_ai.errors import ModelError
-from constitutional_ai.job import Job
-from constitutional_ai.judge.certificate import temperature_of
+from constitutional_ai.job import Job, model_name
 from constitutional_ai.judge.judge import (
     Comparison,
-    Judge,
-    Jury,
-    Sits,
     Unlabelled,
     Verdict,
     disagreement,
     mode_of,
     position_bias,
 )
+from constitutional_ai.judge.open import _temperatures, judge_models, seated
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
 from constitutional_ai.settings import LabelSettings
-from constitutional_ai.stages import model_name
 from constitutional_ai.store.run_folder import derive_seed, in_chunks
 
 NAME = "label"
@@ -92,50 +87,6 @@ def _stop_at(reasons: Counter[str], pairs: int, settings: LabelSettings, name: s
         f"{what} ({often}x: {reason}); choose another `label.judge` or `label.method`, or raise"
         f" `label.max_unlabelled` to go on with the others: the rows are kept"
     )
-
-
-def seated(job: Job) -> Sits:
-    """The run's judge, or jury, as every stage asks it."""
-    temperatures = _temperatures(job)
-    judges = [
-        Judge(job.engine(model), job.constitution, job.settings.label, temperatures[str(model)])
-        for model in judge_models(job)
-    ]
-    return judges[0] if len(judges) == 1 else Jury(judges)
-
-
-def _temperatures(job: Job) -> dict[str, float]:
-    """Each judge's temperature by its spec; the calibration file names it as the run file does."""
-    named = {"base": job.settings.model.path}
-    return {
-        str(model): temperature_of(job.settings.label, named.get(spec, spec), job.constitution.hash)
-        for spec, model in zip(_specs(job), judge_models(job), strict=True)
-    }
-
-
-def _specs(job: Job) -> list[str]:
-    return [job.settings.label.judge, *job.settings.label.jury]
-
-
-def judge_models(job: Job) -> list[str | Path]:
-    """Every model that judges: ``label.judge`` and ``label.jury``."""
-    return [_model(job, spec) for spec in _specs(job)]
-
-
-def judge_model(job: Job) -> str | Path:
-    """Which model judges, or leads the jury."""
-    return judge_models(job)[0]
-
-
-def _model(job: Job, spec: str) -> str | Path:
-    """A judge's model. "base" is the run's starting model in every round, not this round's."""
-    match spec:
-        case "base":
-            return job.settings.model.path
-        case "sl-cai":
-            return job.stage("finetune").path / "model"
-        case path:
-            return path
 
 
 def preference(

@@ -17,6 +17,7 @@ from constitutional_ai.constitution.writing import keep_copy
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines import VLLM, is_served
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
@@ -182,29 +183,6 @@ def fingerprints(
             print_["the stages before"] = fingerprint_hash(before)
         found[step] = before = print_
     return found
-
-
-def model_identity(path: str) -> str:
-    """A hash of a local model folder: names and sizes of its files, and each one's first 64 KiB.
-
-    The first bytes of a safetensors file are its layout and some weights: enough to tell a model
-    that was trained again, without reading all of a large one. What is no folder is its own name: a
-    hub id, or a server's address and model. ``vllm:`` before a model makes it no other model.
-    """
-    path = path.removeprefix(VLLM)
-    folder = Path(path)
-    if path.startswith("lab:"):
-        from constitutional_ai.lab.world.model import model_path
-
-        folder = model_path(path)
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        digest.update(f"{file.name} {file.stat().st_size} ".encode())
-        with file.open("rb") as opened:
-            digest.update(opened.read(1 << 16))
-    return digest.hexdigest()[:16]
 
 
 def _moves(path: str) -> bool:

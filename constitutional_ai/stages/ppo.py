@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.job import Job
+from constitutional_ai.job import Job, model_name
 from constitutional_ai.judge.judge import Comparison, Verdict
+from constitutional_ai.judge.open import seated
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.ensemble import Ensemble
 from constitutional_ai.learning.lora import training_dtype
@@ -17,9 +18,7 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.monitor.ppo import Compare, HeldOut
 from constitutional_ai.records import Conversation, Prompt, PromptSet, Row, content_hash
-from constitutional_ai.stages import model_name
 from constitutional_ai.stages.finetune import sft_examples
-from constitutional_ai.stages.label import seated
 from constitutional_ai.store.run_folder import derive_seed
 
 NAME = "ppo"

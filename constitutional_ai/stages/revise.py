@@ -17,8 +17,9 @@ from typing import Any
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines.ask import Ask, asker
 from constitutional_ai.engines.base import Completion
-from constitutional_ai.job import Job
+from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
 from constitutional_ai.records import (
     Conversation,
@@ -28,10 +29,10 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
-from constitutional_ai.stages import SELF, Ask, Tally, asker, model_name
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import derive_seed, in_chunks
+from constitutional_ai.store.tally import Tally
 
 NAME = "revise"
 FILE = "revisions.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 from scipy.special import expit
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.job import Job
+from constitutional_ai.job import Job, model_name
 from constitutional_ai.learning import reward_model
 from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.lora import training_dtype
@@ -24,7 +24,6 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.memory import give_back
 from constitutional_ai.records import Preference, Row
-from constitutional_ai.stages import model_name
 from constitutional_ai.stats.calibration import agreement, calibration, fit_temperature
 from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed
 

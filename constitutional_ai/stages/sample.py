@@ -15,14 +15,15 @@ from dataclasses import replace
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines.ask import asker
 from constitutional_ai.engines.base import Completion
-from constitutional_ai.job import Job
+from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, Pair, Prompt, assistant, content_hash
 from constitutional_ai.refusal import refuses
-from constitutional_ai.stages import Tally, asker, model_name
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import derive_seed, in_chunks
+from constitutional_ai.store.tally import Tally
 
 NAME = "sample"
 FILE = "pairs.jsonl"

@@ -9,8 +9,8 @@ import pytest
 
 from constitutional_ai.data.labelled import OTHER_PROMPTS, SAME, TIE, Labelled, load
 from constitutional_ai.errors import DataError
+from constitutional_ai.judge.agreement import floors
 from constitutional_ai.records import assistant, user
-from constitutional_ai.stats.agreement import floors
 
 DATA = Path(os.environ.get("CAI_DATA", Path(__file__).parents[2] / "../shared/data"))
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from constitutional_ai.data.cases import Case
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.evaluation.cases import Case
 from constitutional_ai.judge.questions import GENERAL, LAB, questions_for, read
 from constitutional_ai.records import Conversation, user
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from constitutional_ai.drawing import figures
 from constitutional_ai.drawing.page import Drawing, render
+from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.judge.through import Reading
+from constitutional_ai.lab.evaluation import METRICS
 from constitutional_ai.lab.studies import pages
 from constitutional_ai.lab.studies.plan import Axis, Dots, Lines, Plane, Study
 from constitutional_ai.lab.studies.results import Collected, Result
@@ -17,7 +19,6 @@ from constitutional_ai.redteam.critics import Caught
 from constitutional_ai.report import plots, sections
 from constitutional_ai.report.findings import Findings
 from constitutional_ai.settings import Settings
-from constitutional_ai.stages.evaluate import METRICS, Transcript
 from constitutional_ai.stats.intervals import Estimate
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation.rows import Compared, Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.lab.world import answers
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import Conversation
 from constitutional_ai.report import sections
 from constitutional_ai.stages import evaluate
-from constitutional_ai.stages.evaluate import Compared, Transcript
 
 LAB = {"red_team": "lab", "helpful": "lab", "test": "lab"}
 COUNTS = {"harmful": 40, "benign": 12, "borderline": 12, "facts": 12, "chunk": 30}

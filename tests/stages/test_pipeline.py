@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Row
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stages import pipeline
-from constitutional_ai.stages.pipeline import model_identity, run_pipeline
+from constitutional_ai.stages.pipeline import run_pipeline
 from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, in_chunks
 
 

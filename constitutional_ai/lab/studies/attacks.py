@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from constitutional_ai.data.cases import Case
+from constitutional_ai.data.requests import TEST
 from constitutional_ai.evaluation import answers
-from constitutional_ai.evaluation.cases import Case
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.lab import redteam as lab
@@ -49,7 +50,7 @@ def ask(job: Job, folder: StageFolder, *, model: str) -> Mapping[str, Any]:
     seed = derive_seed(job.settings.seed, "attacks")
     plain: dict[str, Conversation] = {}
     cases = []
-    for prompt in lab.draw(lab.TEST, requests(job), 0, seed):
+    for prompt in lab.draw(TEST, requests(job), 0, seed):
         for family in lab.names():
             rng = random.Random(content_hash("attack", prompt.id, family))
             disguised = lab.disguise(family, prompt.prompt, rng)

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.prompts import LAB
+from constitutional_ai.data.cases import load_cases
 from constitutional_ai.evaluation import answers, scores
-from constitutional_ai.evaluation.cases import load_cases
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.lab import evaluation as lab
@@ -19,6 +18,7 @@ from constitutional_ai.lab.studies.plan import Axis, Bench, Measurement
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.stats.intervals import Estimate
 from constitutional_ai.store.run_folder import StageFolder, derive_seed
+from constitutional_ai.world import LAB
 
 BASE, SL, RL = "base", "sl-cai", "rl-cai"
 AFTER = {BASE: "", SL: "finetune", RL: "ppo"}

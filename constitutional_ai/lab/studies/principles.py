@@ -14,6 +14,7 @@ from typing import Any
 
 from constitutional_ai.job import Job
 from constitutional_ai.judge.judge import Comparison, Verdict
+from constitutional_ai.judge.open import seated
 from constitutional_ai.lab.studies import attacks, subsets
 from constitutional_ai.lab.studies import gold_readings as truth
 from constitutional_ai.lab.studies import model_scores as answering
@@ -22,8 +23,7 @@ from constitutional_ai.lab.studies.plan import Axis, Base, Bench, Dots, Measurem
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.principles import Constitution, Use, load_constitution
 from constitutional_ai.records import Pair, RevisedAnswer
-from constitutional_ai.redteam.scores import BENIGN
-from constitutional_ai.stages.label import seated
+from constitutional_ai.report.redteam import BENIGN
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.store.run_folder import StageFolder
 

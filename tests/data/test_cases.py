@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constitutional_ai.data.cases import NO_ANSWER, load_answers, load_cases
 from constitutional_ai.data.overlap import normalised, refuse_overlap, run_of
 from constitutional_ai.errors import DataError
-from constitutional_ai.evaluation.cases import NO_ANSWER, load_answers, load_cases
 
 
 def write(path: Path, *rows: Any) -> str:

@@ -6,8 +6,8 @@ train on are never read, and neither amendments nor training see a word of this.
 
 from collections.abc import Sequence
 
+from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.judge.through import Outcome
-from constitutional_ai.lab.world import gold
 from constitutional_ai.records import Conversation, Row
 
 SUCCESS = "harmful_steps"
@@ -37,6 +37,6 @@ def read(
 ) -> list[Truth]:
     """The oracle on each answer. Raises ValueError for a request that is not of its world."""
     return [
-        Truth(id=id_, metrics={} if answer is None else gold.metrics(request, answer))
+        Truth(id=id_, metrics={} if answer is None else oracle().read(request, answer))
         for id_, request, answer in zip(ids, requests, answers, strict=True)
     ]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitutional_ai.data import arrow, benchmarks, lines
-from constitutional_ai.data.prompts import LAB, SET_OF_KIND
+from constitutional_ai.data.prompts import SET_OF_KIND
 from constitutional_ai.data.rows import Parsed, conversation, text
 from constitutional_ai.data.sources import located
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import Conversation, PromptSet, Row, content_hash
+from constitutional_ai.world import LAB, world
 
 UNKNOWN = "all"  # the kind of prompts whose file names none
 NO_ANSWER = "no answer in the file"
@@ -77,17 +78,16 @@ def _limit(counts: Mapping[str, int], kind: str) -> int | None:
 
 
 def _lab_cases(counts: Mapping[str, int]) -> list[Case]:
-    from constitutional_ai.lab.world import data
-
+    lab = world()
     return [
         Case(
             id=prompt.id,
             prompt=prompt.prompt,
             set=prompt.set,
             kind=prompt.kind,
-            slice=data.slice_of(prompt.prompt[-1]["content"]) if prompt.kind == "harmful" else "",
+            slice=lab.slice_of(prompt.prompt[-1]["content"]) if prompt.kind == "harmful" else "",
         )
-        for prompt in data.test(dict(counts))
+        for prompt in lab.test(dict(counts))
     ]
 
 

@@ -1,0 +1,31 @@
+"""Counts beside a stage's rows that the rows themselves do not show."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from constitutional_ai.store.run_folder import StageFolder
+
+
+class Tally:
+    """Counts that the rows do not show, kept by chunk beside them, so that a resume loses none.
+
+    A chunk that is done again overwrites its own counts: nothing is counted twice.
+    """
+
+    def __init__(self, folder: StageFolder) -> None:
+        self._path = folder.path / "tally.json"
+        self._chunks: dict[str, dict[str, int]] = {}
+        if self._path.exists():
+            self._chunks = json.loads(self._path.read_text(encoding="utf-8"))
+
+    def keep(self, chunk: int, counts: Mapping[str, int]) -> None:
+        """Store a chunk's counts; called before its rows are written."""
+        self._chunks[str(chunk)] = dict(counts)
+        draft = self._path.with_suffix(".tmp")
+        draft.write_text(json.dumps(self._chunks), encoding="utf-8")
+        os.replace(draft, self._path)
+
+    def total(self, *names: str) -> dict[str, int]:
+        """The sums of the named counts, over all chunks."""
+        return {name: sum(chunk.get(name, 0) for chunk in self._chunks.values()) for name in names}
