@@ -6,11 +6,13 @@ Names load when they are asked for: importing the package is cheap and leaves to
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from constitutional_ai.version import __version__
+
 if TYPE_CHECKING:
     from constitutional_ai.lesson import ConstitutionalAI, ConstitutionalPrinciple
     from constitutional_ai.principles import Constitution, Principle, load_constitution
 
-__version__ = "0.1.0"
+
 __all__ = [
     "Constitution",
     "ConstitutionalAI",

@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from constitutional_ai import __version__
 from constitutional_ai.store.run_folder import installed
+from constitutional_ai.version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pydantic")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from constitutional_ai import __version__
 from constitutional_ai.cli import constitution, data, evaluate, export, judge, monitor, redteam
 from constitutional_ai.cli.options import Commands, Json, Out, RunFile, Set, progress
+from constitutional_ai.version import __version__
 from constitutional_ai.world import part
 
 if TYPE_CHECKING:

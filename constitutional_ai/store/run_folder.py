@@ -23,12 +23,12 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from constitutional_ai import __version__
 from constitutional_ai.errors import DataError, RowsFailed, RunFolderError
 from constitutional_ai.memory import give_back
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.store import failures
 from constitutional_ai.store.failures import Chunk, Failed
+from constitutional_ai.version import __version__
 
 # The stages in order; a stage's place gives its folder's number.
 STAGE_NAMES = ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report")

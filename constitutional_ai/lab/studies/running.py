@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from constitutional_ai import __version__
 from constitutional_ai.errors import UserError
 from constitutional_ai.lab.studies import shared_stages as steps
 from constitutional_ai.lab.studies import workers as tasks
@@ -13,6 +12,7 @@ from constitutional_ai.lab.studies.plan import Base, Bench, Planned, Study
 from constitutional_ai.lab.studies.results import Collected, Made, Result, save
 from constitutional_ai.progress import Progress
 from constitutional_ai.store.run_folder import fingerprint_hash
+from constitutional_ai.version import __version__
 
 FULL, QUICK = "study", "study-quick"  # run files that ship with the package
 RESULTS = "results"
