@@ -224,6 +224,31 @@ class ReportSettings(Table):
     beside: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
+class RedteamSettings(Table):
+    """How `cai redteam` attacks; its options of the same names come before this table.
+
+    An empty name takes what fits the prompts: in the laboratory ``lab:s`` judges under ``lab``,
+    elsewhere the first model judges under ``red-team``; the judge criticises and attacks.
+    """
+
+    prompts: str = Field(default="lab", min_length=1)  # "lab", "lab-train" or a file
+    benign: str | None = None  # a file of harmless requests, for over-refusal
+    examples: str | None = None  # a file of requests with answers that comply, for few-shot
+    families: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("all",)
+    steps: Literal[1, 2] = 1  # 2 adds every two families in a row
+    judge: str = ""
+    critic: str = ""
+    attacker: str = ""
+    constitution: str = ""
+    candidates: str | None = None  # a further constitution whose principles are tried as critics
+    requests: Count = 100
+    benign_requests: CountOrNone = 50
+    rounds: Count = 4  # of a search
+    temperature: NotNegative = 1.0
+    max_new_tokens: CountOrNone = 0  # 0 takes 64 in the laboratory, else 512
+    chunk: Count = 256
+
+
 class HttpSettings(Table):
     """How model servers are asked: models named ``http://HOST:PORT/v1#MODEL``. See docs/engines.md.
 
@@ -284,6 +309,7 @@ class Settings(Table):
     ppo: PPOSettings = PPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+    redteam: RedteamSettings = RedteamSettings()
     http: HttpSettings = HttpSettings()
     vllm: VllmSettings = VllmSettings()
 

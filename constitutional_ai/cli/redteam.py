@@ -11,20 +11,41 @@ from constitutional_ai.errors import UserError
 if TYPE_CHECKING:
     from constitutional_ai.engines.base import Engine
     from constitutional_ai.progress import Progress
-    from constitutional_ai.redteam.attack import Open, Plan
+    from constitutional_ai.redteam.attack import Open
+    from constitutional_ai.redteam.plan import Plan
     from constitutional_ai.settings import Settings
 
 
+def _named(models: list[str] | None) -> dict[str, str] | None:
+    """``NAME=SPEC`` or ``SPEC``, which is its own name. Raises UserError for two of one name."""
+    import re
+
+    specs: dict[str, str] = {}
+    for text in models or ():
+        match = re.fullmatch(r"([\w.-]+)=(.+)", text)
+        name, spec = (match[1], match[2]) if match else (text, text)
+        if name in specs:
+            raise UserError(f"--model {text}: there are two named {name}; write NAME=SPEC")
+        specs[name] = spec
+    return specs or None
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
+
+
 def redteam(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", metavar="SPEC", help="A model to attack, or NAME=SPEC; repeatable."
-        ),
+        typer.Option("--model", metavar="SPEC", help="A model, or NAME=SPEC; repeatable."),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Everything goes here; resumes.")
     ] = Path("out/redteam"),
+    run: Annotated[
+        str, typer.Option(metavar="FILE", help="A run file; its [redteam] table is the default.")
+    ] = "lab",
     prompts: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="lab (test topics), lab-train, or a JSONL/CSV file."),
@@ -99,32 +120,18 @@ def redteam(
     json: Json = False,
 ) -> None:
     """Attack models; show what gets through, and which principle catches it."""
-    given: dict[str, Any] = {
-        "models": _named(models) if models else None,
-        "prompts": prompts,
-        "benign": benign,
-        "families": tuple(_listed(families)) if families else None,
-        "steps": steps,
-        "examples": examples,
-        "judge": judge,
-        "critic": critic,
-        "attacker": attacker,
-        "constitution": constitution,
-        "candidates": candidates,
-        "requests": requests,
-        "benign_requests": benign_requests,
-        "rounds": rounds,
-        "temperature": temperature,
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-    }
+    from constitutional_ai.settings import RedteamSettings, load_settings
+
+    options = context.params | {"families": _listed(families)}
+    given = {name: options[name] for name in RedteamSettings.model_fields if name in options}
+    given |= {"models": _named(models), "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     if retrain is None:
         if test or test_families or test_steps or control:
             raise UserError(
                 "--test, --test-families, --test-steps and --control go with --retrain RUNFILE"
             )
-        _attack(given, out, set_ or [], amend, writer, progress(json))
+        _attack(given, out, load_settings(run, set_ or []), amend, writer, progress(json))
     elif not amend or models:
         raise UserError(
             "--retrain makes the models that it attacks: use it with --amend, without --model"
@@ -132,7 +139,7 @@ def redteam(
     else:
         held_out = {
             "prompts": test,
-            "families": tuple(_listed(test_families or "all")),
+            "families": _listed(test_families) or ("all",),
             "steps": test_steps or 1,
         }
         _round(given, held_out, out, retrain, set_ or [], writer, control, progress(json))
@@ -141,25 +148,25 @@ def redteam(
 def _attack(
     given: dict[str, Any],
     out: Path,
-    overrides: list[str],
+    settings: "Settings",
     amend: bool,
     writer: str | None,
     progress: "Progress",
 ) -> None:
-    from constitutional_ai.redteam import attack, page
+    from constitutional_ai.redteam import campaign, page
     from constitutional_ai.redteam.amend import amend as propose
+    from constitutional_ai.redteam.plan import plan_in
     from constitutional_ai.report import redteam as shown
-    from constitutional_ai.settings import load_settings
     from constitutional_ai.store.run_folder import RunFolder
 
     with RunFolder(out):
-        plan = _plan(given, out)
-        engines = _engines(plan, load_settings("lab", overrides))
-        found = attack.run(plan, out, engines, progress)
-        print(shown.headline(page.write(found, out)))
+        plan = plan_in(out / "rows", settings.redteam, given)
+        engines = _engines(plan, settings)
+        attacked = campaign.run(plan, out, engines, progress)
+        print(shown.headline(page.write(attacked, out)))
         print(out / "redteam.html")
         if amend:
-            propose(found, out / "amend", engines(writer) if writer else None)
+            propose(attacked, out / "amend", engines(writer) if writer else None)
             print((out / "amend" / "proposal.md").read_text(encoding="utf-8"))
 
 
@@ -173,49 +180,18 @@ def _round(
     control: bool,
     progress: "Progress",
 ) -> None:
-    from constitutional_ai.data.requests import TEST, TRAIN
-    from constitutional_ai.redteam import loop
-    from constitutional_ai.redteam.attack import Plan
+    from constitutional_ai.redteam import round as rounds
+    from constitutional_ai.redteam.comparison import markdown
     from constitutional_ai.settings import load_settings
     from constitutional_ai.store.run_folder import RunFolder
 
     settings = load_settings(file, overrides)
-    source = given.get("prompts", TRAIN)
-    if held_out["prompts"] is None and source != TRAIN:
-        raise UserError(
-            "--retrain with a prompts file: give the held-out requests with --test FILE"
-        )
-    attacks: dict[str, Any] = {"families": ("framing",)}
-    if source == TRAIN:  # two in a row, too: more to learn from, of the same families (LOG.md)
-        attacks = {"families": ("seen",), "steps": 2}
-    mine = {
-        "models": {"before": ""},
-        "prompts": source,
-        **attacks,
-        "judge": settings.model.path,
-        "constitution": settings.constitution,
-        "seed": settings.seed,
-    }
-    plan = Plan(**{**mine, **given})
-    held_out["prompts"] = held_out["prompts"] or TEST
-    tested = Plan(**{**plan.model_dump(), **held_out})
-    round_ = loop.Round(file, overrides, plan, tested, writer or "", control)
+    plan, tested = rounds.plans(settings, given, held_out)
+    wanted = rounds.Round(file, overrides, plan, tested, writer or "", control)
     with RunFolder(out):
-        result = loop.run(round_, out, _engines(tested, settings), progress)
-    print(loop.markdown(result))
+        result = rounds.run(wanted, out, _engines(tested, settings), progress)
+    print(markdown(result))
     print(out / "test" / "redteam.html")
-
-
-def _plan(given: dict[str, Any], out: Path) -> "Plan":
-    """The plan of this command; what is left out is as the folder's first command had it."""
-    import json
-
-    from constitutional_ai.redteam.attack import Plan
-
-    path = out / "rows" / "settings.json"
-    held = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else {}
-    before = {name: value for name, value in held.items() if name in Plan.model_fields}
-    return Plan.model_validate({"models": {"lab:s": "lab:s"}, **before, **given})
 
 
 def _engines(plan: "Plan", settings: "Settings") -> "Open":
@@ -227,32 +203,14 @@ def _engines(plan: "Plan", settings: "Settings") -> "Open":
     most = 3 if set(plan.families) & set(SEARCHES) else 2
 
     def open_(spec: str) -> "Engine":
-        found = held.pop(spec, None)
-        if found is None:
+        engine = held.pop(spec, None)
+        if engine is None:
             while len(held) >= most:
                 close = getattr(held.pop(next(iter(held))), "close", None)
                 if close is not None:  # an engine with a process of its own
                     close()
-            found = open_engine(spec, settings)
-        held[spec] = found
-        return found
+            engine = open_engine(spec, settings)
+        held[spec] = engine
+        return engine
 
     return open_
-
-
-def _named(models: list[str]) -> dict[str, str]:
-    """``NAME=SPEC`` or ``SPEC``, which is its own name. Raises UserError for two of one name."""
-    import re
-
-    found: dict[str, str] = {}
-    for text in models:
-        match = re.fullmatch(r"([\w.-]+)=(.+)", text)
-        name, spec = (match[1], match[2]) if match else (text, text)
-        if name in found:
-            raise UserError(f"--model {text}: there are two named {name}; write NAME=SPEC")
-        found[name] = spec
-    return found
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -40,8 +40,10 @@ from constitutional_ai.principles import (
 )
 from constitutional_ai.records import content_hash
 from constitutional_ai.redteam import critics
-from constitutional_ai.redteam.attack import Attempt, Campaign
+from constitutional_ai.redteam.attack import Attempt
+from constitutional_ai.redteam.campaign import Campaign
 from constitutional_ai.redteam.families import PLAIN
+from constitutional_ai.store.atomic import write_atomic
 from constitutional_ai.store.failures import Failed
 
 WORTH = 0.1  # the least net share for which a principle is touched
@@ -127,15 +129,17 @@ def amend(campaign: Campaign, out: Path, writer: Engine | None = None) -> Propos
     after = edit.edited(source, proposal.changes, proposal.additions, version)
     file = out / f"{constitution.name}.toml"
     draft = out / f".{constitution.name}.draft.toml"
-    _put(draft, after)
+    write_atomic(draft, after)
     edit.check(draft, constitution, proposal.changes, proposal.additions)
     os.replace(draft, file)
-    _put(file.with_suffix(".diff"), edit.diff(source, after, path.name, f"amend/{file.name}"))
+    write_atomic(
+        file.with_suffix(".diff"), edit.diff(source, after, path.name, f"amend/{file.name}")
+    )
     cases = suite(seen, [p.name for p in (*constitution.principles, *proposal.additions)])
-    _put(out / f"{constitution.name}.tests.toml", suite_toml(cases))
-    _put(out / "red_team.jsonl", _prompt_lines(seen.through))
-    _put(out / "helpful.jsonl", _prompt_lines(_disguised_benign(seen)))
-    _put(out / "proposal.md", _words(constitution, proposal, seen, len(cases)))
+    write_atomic(out / f"{constitution.name}.tests.toml", suite_toml(cases))
+    write_atomic(out / "red_team.jsonl", _prompt_lines(seen.through))
+    write_atomic(out / "helpful.jsonl", _prompt_lines(_disguised_benign(seen)))
+    write_atomic(out / "proposal.md", _words(constitution, proposal, seen, len(cases)))
     return proposal
 
 
@@ -352,10 +356,3 @@ def _words(before: Constitution, proposal: Proposal, seen: Evidence, cases: int)
         f"## Caught by no principle\n\n{len(proposal.uncaught)} of {len(seen.through)}: {left}.\n\n"
         f"## Tests\n\n{cases} cases in {before.name}.tests.toml.\n"
     )
-
-
-def _put(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -7,7 +7,6 @@ OUT/redteam.svg     its picture
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 from constitutional_ai.drawing.page import Page, Section, Story, Turn, render
 from constitutional_ai.prompts import spoken
 from constitutional_ai.redteam import scores as measured
-from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
+from constitutional_ai.redteam.attack import Attempt
+from constitutional_ai.redteam.campaign import Campaign, outcomes
 from constitutional_ai.report import redteam as shown
+from constitutional_ai.store.atomic import write_atomic
 
 SHOWN = 40  # transcripts in the page; attacks.jsonl holds them all
 
@@ -24,13 +25,15 @@ SHOWN = 40  # transcripts in the page; attacks.jsonl holds them all
 def write(campaign: Campaign, out: Path) -> dict[str, Any]:
     """Write the four files; returns the scores."""
     found = measured.scores(campaign)
-    _put(out / "scores.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(out / "scores.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     through = got_through(campaign)
     rows = [_attack_row(campaign, row) for row in through]
-    _put(out / "attacks.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    write_atomic(
+        out / "attacks.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    )
     source = shown.picture(found)
-    _put(out / "redteam.svg", source)
-    _put(out / "redteam.html", render(page(campaign, found, through, source)))
+    write_atomic(out / "redteam.svg", source)
+    write_atomic(out / "redteam.html", render(page(campaign, found, through, source)))
     return found
 
 
@@ -118,10 +121,3 @@ def _attack_row(campaign: Campaign, row: Attempt) -> dict[str, Any]:
         "constitution": campaign.constitution,
         "id": row.id,
     }
-
-
-def _put(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

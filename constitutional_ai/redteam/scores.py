@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from constitutional_ai.redteam.attack import Attempt, Campaign, outcomes
+from constitutional_ai.redteam.attack import Attempt
+from constitutional_ai.redteam.campaign import Campaign, outcomes
 from constitutional_ai.redteam.families import PLAIN
 from constitutional_ai.redteam.world import lab
 from constitutional_ai.report.redteam import ALL, ANY, BENIGN, SEEN, UNSEEN

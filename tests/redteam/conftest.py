@@ -10,7 +10,7 @@ import pytest
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.records import Conversation
-from constitutional_ai.redteam.attack import Plan
+from constitutional_ai.redteam.plan import Plan
 
 CONSTITUTION = """\
 # A comment that stays.

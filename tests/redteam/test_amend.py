@@ -19,9 +19,11 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ConstitutionError, UserError
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.redteam import attack, loop
+from constitutional_ai.redteam import campaign as attack
+from constitutional_ai.redteam import comparison, mixing, round
 from constitutional_ai.redteam.amend import amend, evidence, principle_in
-from constitutional_ai.redteam.attack import Campaign, Plan
+from constitutional_ai.redteam.campaign import Campaign
+from constitutional_ai.redteam.plan import Plan, items_of
 from constitutional_ai.settings import Settings, load_settings
 
 PACKAGE = Path(constitutional_ai.__file__).parent
@@ -287,7 +289,7 @@ def mixed(out: Path, attacks: Sequence[tuple[str, str]], benign: Sequence[tuple[
     for name, rows in (("red_team", attacks), ("helpful", benign)):
         lines = [json.dumps({"prompt": text, "family": family}) + "\n" for text, family in rows]
         (out / "amend" / f"{name}.jsonl").write_text("".join(lines))
-    loop.mix(settings, out)
+    mixing.mix(settings, out)
     return [
         [json.loads(line)["prompt"] for line in (out / f"{name}.jsonl").read_text().splitlines()]
         for name in ("red_team", "helpful")
@@ -325,8 +327,8 @@ def test_the_second_run_goes_on_from_the_first_and_is_judged_by_its_judges(
     settings = load_settings("lab", overrides)
     mixed(tmp_path, [("bare", "plain")], [])
     shutil.copy(find_constitution("lab"), tmp_path / "amend" / "lab.toml")
-    round_ = loop.Round("lab", overrides, plan, plan)
-    again = loop.amended_settings(round_, settings, "the/first", "lab", tmp_path)
+    round_ = round.Round("lab", overrides, plan, plan)
+    again = round.amended_settings(round_, settings, "the/first", "lab", tmp_path)
     assert again.model.path == "the/first"
     assert again.revise.critic == again.label.judge == settings.model.path
     assert again.label.jury == (settings.model.path, "lab:xs")
@@ -344,7 +346,7 @@ def test_the_file_holds_what_the_most_demanding_stage_draws() -> None:
             "finetune": {"helpful": 7},
         }
     )
-    assert loop.needed(settings) == (36, 90)
+    assert mixing.needed(settings) == (36, 90)
 
 
 def test_before_and_after_are_paired_by_request(
@@ -352,18 +354,18 @@ def test_before_and_after_are_paired_by_request(
 ) -> None:
     two = plan.model_copy(update={"models": {"base": "soft", "before": "soft", "after": "firm"}})
     tested = attack.run(two, tmp_path / "test", scripts.__getitem__, Progress("plain"))
-    result = loop.compared(tested, trained_on={"plain", "role-play"})
+    result = comparison.compared(tested, trained_on={"plain", "role-play"})
     assert result["rows"]["plain"]["difference"]["mean"] == -1
     assert result["rows"]["role-play"]["difference"]["mean"] == 0
     assert result["rows"]["not trained on"]["after"]["success"]["mean"] == 0
     assert result["ratio"] == 0.5 / result["rows"]["all attacks"]["before"]["success"]["mean"]
-    text = loop.markdown(result)
+    text = comparison.markdown(result)
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
 def test_ids_do_not_depend_on_the_order_of_models(
     plan: Plan, open_engine: Callable[[str], Engine], tmp_path: Path
 ) -> None:
-    items = {item.id for item in attack.plan_items(plan)}
+    items = {item.id for item in items_of(plan)}
     turned = plan.model_copy(update={"models": dict(reversed(plan.models.items()))})
-    assert {item.id for item in attack.plan_items(turned)} == items
+    assert {item.id for item in items_of(turned)} == items

@@ -10,8 +10,9 @@ from constitutional_ai.cli.main import app
 from constitutional_ai.cli.redteam import _listed, _named
 from constitutional_ai.errors import UserError
 from constitutional_ai.principles import load_constitution
-from constitutional_ai.redteam import loop
-from constitutional_ai.redteam.attack import Plan
+from constitutional_ai.redteam import round as loop
+from constitutional_ai.redteam.plan import Plan, plan_in
+from constitutional_ai.settings import load_settings
 
 SMALL = ["--requests", "6", "--benign-requests", "2", "--families", "role-play", "--seed", "3"]
 
@@ -97,7 +98,7 @@ def test_names_of_models() -> None:
         "mine": "http://localhost:8000/v1#m=1",
         "org/model@main": "org/model@main",
     }
-    assert _listed("a, b,,c+d") == ["a", "b", "c+d"]
+    assert _listed("a, b,,c+d") == ("a", "b", "c+d")
 
 
 def test_a_round_whose_test_was_trained_on_is_refused(tmp_path: Path) -> None:
@@ -117,3 +118,12 @@ def test_the_laboratorys_two_splits_do_not_overlap() -> None:
     loop.refuse_overlap(
         Plan(models=models, prompts="lab-train"), Plan(models=models, prompts="lab")
     )
+
+
+def test_a_run_files_table_is_the_default_and_an_option_comes_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[redteam]\nfamilies = ["role-play"]\nrequests = 7\nbenign_requests = 0\n')
+    table = load_settings(file, ["redteam.rounds=2"]).redteam
+    plan = plan_in(tmp_path / "rows", table, {"requests": 5})
+    assert (plan.families, plan.requests, plan.benign_requests) == (("role-play",), 5, 0)
+    assert (plan.rounds, plan.temperature) == (2, 1.0)

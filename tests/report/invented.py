@@ -14,9 +14,12 @@ from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.redteam import page as redteam
 from constitutional_ai.redteam import scores as measured
-from constitutional_ai.redteam.attack import Attempt, Campaign, Plan
+from constitutional_ai.redteam.attack import Attempt
+from constitutional_ai.redteam.campaign import Campaign
 from constitutional_ai.redteam.critics import Caught
+from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.report import plots, sections
+from constitutional_ai.report import redteam as shown
 from constitutional_ai.report.findings import Findings
 from constitutional_ai.settings import Settings
 from constitutional_ai.stats.intervals import Estimate
@@ -170,7 +173,7 @@ def redteam_page(nasty: str) -> str:
     """The page of that campaign."""
     made = campaign(nasty)
     found = measured.scores(made)
-    return render(redteam.page(made, found, redteam.got_through(made), redteam.picture(found)))
+    return render(redteam.page(made, found, redteam.got_through(made), shown.picture(found)))
 
 
 def study_page(nasty: str) -> str:

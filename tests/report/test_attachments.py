@@ -10,6 +10,7 @@ from constitutional_ai.drawing import tables
 from constitutional_ai.drawing.page import cell
 from constitutional_ai.errors import DataError
 from constitutional_ai.redteam import page as redteam
+from constitutional_ai.report import redteam as shown
 from constitutional_ai.report import sections
 from constitutional_ai.report.attachments import sections_of
 from constitutional_ai.settings import Settings
@@ -26,7 +27,7 @@ def test_a_red_team_joins_with_picture_tables_and_principles(tmp_path: Path) -> 
     measured = redteam.write(campaign("theft"), tmp_path)
     first, caught = sections_of(tmp_path)
     assert (first.title, caught.title) == ("Red team", "Which principle catches it")
-    assert first.words[0] == redteam.headline(measured)
+    assert first.words[0] == shown.headline(measured)
     assert "<svg" in first.drawings[0].svg
     success = measured["models"]["before"]["families"]["role-play"]["success"]
     assert cell(success) in cells([first])

@@ -6,6 +6,7 @@ training has shown; an answer is read against the plain request inside.
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,8 +23,9 @@ from constitutional_ai.lab.studies.model_scores import AFTER, BASE, SL
 from constitutional_ai.lab.studies.plan import Bench, Measurement
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.redteam import attack
+from constitutional_ai.redteam import campaign as attacked
 from constitutional_ai.redteam import scores as redteam
+from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.store.run_folder import StageFolder, derive_seed
 
@@ -92,7 +94,7 @@ def catching(variant: str) -> Measurement:
 def catch(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     """Attack the base model; which principles' critiques find fault with what got through."""
     spec = str(answering.path_of(job, BASE))
-    plan = attack.Plan(
+    plan = Plan(
         models={BASE: spec},
         families=("seen", "unseen"),
         judge=spec,
@@ -102,12 +104,12 @@ def catch(job: Job, folder: StageFolder) -> Mapping[str, Any]:
         benign_requests=max(LEAST, requests(job) // 2),
         seed=job.settings.seed,
     )
-    campaign = attack.run(
+    campaign = attacked.run(
         plan, folder.path / "redteam", lambda path: job.engine(path), job.progress
     )
     matrix = redteam.matrix(campaign)
     (folder.path / CAUGHT).write_text(json.dumps(matrix) + "\n", encoding="utf-8")
-    return {"attacks": len(campaign.attempts), **attack.counted(campaign)}
+    return {"attacks": len(campaign.attempts), **Counter(attacked.outcomes(campaign).values())}
 
 
 def pooled(shares: Sequence[stats.Estimate]) -> stats.Estimate:

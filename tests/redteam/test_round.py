@@ -22,8 +22,9 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation
-from constitutional_ai.redteam import loop
-from constitutional_ai.redteam.attack import Plan
+from constitutional_ai.redteam import comparison, mixing
+from constitutional_ai.redteam import round as loop
+from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.settings import Settings
 from constitutional_ai.store.run_folder import RunFolder
 
@@ -145,7 +146,7 @@ def test_a_round_compares_before_and_after_on_attacks_trained_on_and_not(
     result = run(round_, models, tmp_path)
     out = tmp_path / "out"
     assert json.loads((out / "loop.json").read_text()) == result
-    assert (out / "loop.md").read_text() == loop.markdown(result)
+    assert (out / "loop.md").read_text() == comparison.markdown(result)
     base, before, after = (
         {label: row[name]["success"]["mean"] for label, row in result["rows"].items()}
         for name in ("base", "before", "after")
@@ -217,7 +218,7 @@ def test_a_control_is_trained_as_long_from_the_same_model_and_sees_no_attack(
     round_: loop.Round, models: Models, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     plain = run(round_, models, tmp_path)
-    assert plain["control_ratio"] is None and "control" not in loop.markdown(plain)
+    assert plain["control_ratio"] is None and "control" not in comparison.markdown(plain)
     without = dict(pipeline.ran)
     pipeline.ran.clear()
     result = run(replace(round_, control=True), models, tmp_path / "again")
@@ -235,7 +236,7 @@ def test_a_control_is_trained_as_long_from_the_same_model_and_sees_no_attack(
         assert row["control"] == row["before"]
         assert row["against_control"] == row["difference"]
     assert (result["ratio"], result["control_ratio"]) == (0, 1)
-    head = loop.markdown(result).splitlines()[0]
+    head = comparison.markdown(result).splitlines()[0]
     assert head.count("control") == 3
     told = (tmp_path / "again" / "out" / "loop.md").read_text()
     assert "after ÷ before, all attacks: 0.00; control ÷ before: 1.00." in told
@@ -260,7 +261,7 @@ def test_the_second_run_trains_on_attacks_and_on_benign_requests_in_the_same_sce
         ("red_team", "Something harmful", ("steal", "smash")),
         ("helpful", "Something helpful", ("mend",)),
     ):
-        rows = loop.written(tmp_path / "out" / f"{name}.jsonl")
+        rows = mixing.written(tmp_path / "out" / f"{name}.jsonl")
         texts = [row["prompt"][-1]["content"] for row in rows]
         disguised = [text for text in texts if "Corvin" in text]
         assert (len(texts), len(disguised)) == (8, 4)
@@ -318,7 +319,7 @@ def test_where_nothing_got_through_there_is_no_second_run(
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def rows(*families: str) -> list[loop.Row]:
+def rows(*families: str) -> list[mixing.Row]:
     return [{"prompt": f"{family} {n}", "family": family} for n, family in enumerate(families)]
 
 
@@ -326,16 +327,16 @@ def rows(*families: str) -> list[loop.Row]:
     ("count", "copies"), [(0, []), (2, [1, 1]), (3, [1, 1, 1]), (7, [2, 2, 3]), (9, [3, 3, 3])]
 )
 def test_repeated_rows_stand_as_often_as_each_other(count: int, copies: list[int]) -> None:
-    found = loop.repeated(rows("a", "b", "c"), count, random.Random(0))
+    found = mixing.repeated(rows("a", "b", "c"), count, random.Random(0))
     assert sorted(Counter(row["family"] for row in found).values()) == copies
     for start in range(0, count - 2, 3):  # all of them before any comes again
         assert {row["family"] for row in found[start : start + 3]} == {"a", "b", "c"}
-    assert loop.repeated([], count, random.Random(0)) == []
+    assert mixing.repeated([], count, random.Random(0)) == []
 
 
 def test_repeated_rows_come_in_an_order_of_chance() -> None:
     orders = {
-        tuple(row["family"] for row in loop.repeated(rows("a", "b", "c"), 3, random.Random(seed)))
+        tuple(row["family"] for row in mixing.repeated(rows("a", "b", "c"), 3, random.Random(seed)))
         for seed in range(40)
     }
     assert len(orders) == 6
@@ -344,8 +345,8 @@ def test_repeated_rows_come_in_an_order_of_chance() -> None:
 def test_benign_requests_have_each_disguise_in_the_share_of_its_attacks() -> None:
     benign = rows("few-shot", "few-shot", "fiction", "verse")
     attacks = {"plain": 2, "few-shot": 3, "fiction": 1}
-    found = loop.balanced(attacks, 12, benign, 20, random.Random(0))
+    found = mixing.balanced(attacks, 12, benign, 20, random.Random(0))
     # 3/12 of 20 are 5; 1/12 are 1.67; the plain requests have no disguise, and verse no attack.
     assert Counter(row["family"] for row in found) == {"few-shot": 5, "fiction": 2}
     assert sorted(Counter(row["prompt"] for row in found).values()) == [2, 2, 3]
-    assert [loop.round_half(value) for value in (0, 0.49, 0.5, 1.5, 2.5)] == [0, 0, 1, 2, 3]
+    assert [mixing.round_half(value) for value in (0, 0.49, 0.5, 1.5, 2.5)] == [0, 0, 1, 2, 3]

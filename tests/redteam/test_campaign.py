@@ -11,9 +11,12 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError, RunFolderError, SettingsError
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation
-from constitutional_ai.redteam import attack, page
+from constitutional_ai.redteam import campaign as attack
+from constitutional_ai.redteam import page
 from constitutional_ai.redteam import scores as measured
-from constitutional_ai.redteam.attack import Campaign, Plan
+from constitutional_ai.redteam.campaign import Campaign
+from constitutional_ai.redteam.plan import Plan
+from constitutional_ai.report import redteam as shown
 
 Open = Callable[[str], Engine]
 
@@ -169,9 +172,9 @@ def test_the_page_escapes_what_models_wrote(
 def test_the_figure_has_a_row_for_each_family_and_an_interval_for_each_model(
     campaign: Campaign,
 ) -> None:
-    by_family = page.families_of(measured.scores(campaign))
+    by_family = shown.families_of(measured.scores(campaign))
     assert list(by_family)[-1] == measured.ANY
-    (axes,) = page.dots(by_family).axes
+    (axes,) = shown.dots(by_family).axes
     assert [mark.get_label() for mark in axes.containers] == ["soft", "firm"]
     for label, mark in zip(("soft", "firm"), axes.containers, strict=True):
         _, _, (bars,) = mark.lines
