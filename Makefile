@@ -51,7 +51,7 @@ INSPECT := .venv-inspect/site-packages
 
 test-inspect: $(VENV)/.installed-dev
 	[ -d $(INSPECT)/inspect_ai ] || $(PIP) install --quiet --target $(INSPECT) inspect-ai==0.3.285
-	PYTHONPATH=$(abspath $(INSPECT)) $(BIN)/python -m pytest tests/exports/test_inspect.py
+	PYTHONPATH=$(abspath $(INSPECT)) $(BIN)/python -m pytest tests/exports -k inspect
 
 # vLLM wants other versions than ours, so it has an environment of its own; ours is installed there
 # as well, without its dependencies, which requirements-vllm.txt names.

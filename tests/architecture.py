@@ -13,7 +13,6 @@ DYNAMIC = {
     "": ("principles", "lesson"),  # the public names of the package
     "world": (),  # its callers are read one by one, see `parts`
     "stages.pipeline": ("stages.*",),
-    "exports.inspect": (),  # modules of inspect_ai
     "data.arrow": (),  # datasets and pyarrow
 }
 

@@ -24,25 +24,25 @@ def trl(run_dir: RunDir, out: Target, round: Round = None) -> None:
     from constitutional_ai.exports import trl
     from constitutional_ai.exports.finished import Finished
 
-    _tell(out, trl.export(Finished(run_dir, round), out))
+    _show(out, trl.export(Finished(run_dir, round), out))
 
 
 @app.command()
 def verl(run_dir: RunDir, out: Target, round: Round = None, gpus: Gpus = 1) -> None:
     """Prompts, models and overrides for PPO with veRL."""
-    from constitutional_ai.exports import verl
+    from constitutional_ai.exports import cluster
     from constitutional_ai.exports.finished import Finished
 
-    _tell(out, verl.export(Finished(run_dir, round), out, gpus))
+    _show(out, cluster.export(cluster.VERL, Finished(run_dir, round), out, gpus))
 
 
 @app.command()
 def openrlhf(run_dir: RunDir, out: Target, round: Round = None, gpus: Gpus = 1) -> None:
     """Data, models and arguments for OpenRLHF's SFT, reward, DPO and PPO trainers."""
-    from constitutional_ai.exports import openrlhf
+    from constitutional_ai.exports import cluster
     from constitutional_ai.exports.finished import Finished
 
-    _tell(out, openrlhf.export(Finished(run_dir, round), out, gpus))
+    _show(out, cluster.export(cluster.OPENRLHF, Finished(run_dir, round), out, gpus))
 
 
 @app.command("hub-folder")
@@ -56,12 +56,11 @@ def hub_folder(
         str, typer.Option(metavar="FILE", help="The run's constitution, for the cards.")
     ] = "",
 ) -> None:
-    """Models and data sets with their cards, one folder ready for the Hugging Face hub."""
+    """Models and data sets with their cards: one folder, ready for the Hugging Face hub."""
     from constitutional_ai.exports import hub
     from constitutional_ai.exports.finished import Finished
 
-    run = Finished(run_dir, round)
-    _tell(out, hub.export(run, out, licence, base_model, constitution))
+    _show(out, hub.export(Finished(run_dir, round), out, licence, base_model, constitution))
 
 
 @app.command()
@@ -77,14 +76,14 @@ def inspect(
     ] = None,
 ) -> None:
     """The evaluation as logs of Inspect: `inspect view --log-dir DIR`."""
-    from constitutional_ai.exports import inspect
+    from constitutional_ai.exports import inspect_log
 
-    for path, samples in inspect.export(source, out, model).items():
+    for path, samples in inspect_log.export(source, out, model).items():
         print(f"{samples:>8,}  {path}")
 
 
-def _tell(out: Path, written: Mapping[str, int]) -> None:
-    for file, rows in written.items():
-        print(f"{rows:>8,}  {out / file}")
+def _show(out: Path, rows: Mapping[str, int]) -> None:
+    for file, count in rows.items():
+        print(f"{count:>8,}  {out / file}")
     first = "README.md" if (out / "README.md").exists() else "UPLOAD.md"
     print(f"written: {out}; begin with {out / first}")

@@ -1,22 +1,20 @@
 """Our engines as models of Inspect: ``inspect eval task.py --model cai/lab:s``.
 
-What stands behind ``cai/`` is a model spec: lab:s, a folder, a hub id, http://HOST:PORT/v1#MODEL.
-Inspect asks sample by sample; requests that come together are answered in one batch of the engine.
-Model arguments are settings of ``[model]``: ``-M device=cuda -M dtype=bfloat16``. Not covered:
-tools, images, log-probabilities, stop sequences; each is refused, never passed over.
+After ``cai/`` comes a model spec: lab:s, a folder, a hub id, http://HOST:PORT/v1#MODEL. Model
+arguments are settings of ``[model]``: ``-M device=cuda -M dtype=bfloat16``. Tools, images,
+log-probabilities and stop sequences are refused.
 
+Inspect asks sample by sample, so requests wait a moment for others to share a batch of the engine.
 Inspect finds this module through the entry point ``inspect_ai`` of the package.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty, Queue
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from inspect_ai.model import (
     ChatMessage,
     GenerateConfig,
@@ -32,80 +30,65 @@ from constitutional_ai.records import Conversation
 from constitutional_ai.store.run_folder import derive_seed
 
 AT_ONCE = 64  # requests that Inspect may have open, and an engine's batch
-GATHER = 0.05  # seconds in which requests come together
-POLL = 0.005
+GATHER = 0.05  # seconds that a request waits for others
 
 
-@dataclass(frozen=True)
-class _Request:
+@dataclass(eq=False)
+class Request:
+    """A question, and its reply or the engine's error as soon as there is one."""
+
     conversation: Conversation
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    seed: int | None
-    reply: "Future[Completion]"
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Requests with the same can share a batch."""
-        return (self.temperature, self.top_p, self.max_new_tokens, self.seed)
+    sampling: tuple[float, float, int, int | None]  # temperature, top_p, new tokens, seed
+    reply: Completion | None = None
+    error: Exception | None = None
 
 
 class Batcher:
-    """Answers requests from a thread of its own, as many at a time as came together."""
+    """Answers requests of the same sampling together, one batch at a time, in a thread."""
 
     def __init__(self, open_: Callable[[], Engine]) -> None:
         self._open = open_
-        self._queue: Queue[_Request] = Queue()
+        self._engine: Engine | None = None
+        self._waiting: list[Request] = []
+        self._lock = anyio.Lock()
         self._batches = 0
-        threading.Thread(target=self._work, daemon=True, name="cai").start()
 
-    def ask(self, request: _Request) -> None:
-        self._queue.put(request)
+    async def ask(self, request: Request) -> Completion:
+        """The engine's reply. Raises what the engine raises."""
+        self._waiting.append(request)
+        await anyio.sleep(GATHER)
+        async with self._lock:
+            while request in self._waiting:  # else an earlier batch has answered it
+                alike = [one for one in self._waiting if one.sampling == request.sampling]
+                batch = alike[:AT_ONCE]
+                self._waiting = [one for one in self._waiting if one not in batch]
+                await anyio.to_thread.run_sync(self._answer, batch)
+        if request.error:
+            raise request.error
+        assert request.reply is not None
+        return request.reply
 
-    def _work(self) -> None:
-        engine: Engine | None = None
-        while True:
-            waiting = self._gathered()
-            try:
-                engine = engine or self._open()
-                for batch in _batches(waiting):
-                    self._answer(engine, batch)
-            except Exception as error:  # noqa: BLE001 - whoever asked has to learn of it
-                for request in waiting:
-                    if not request.reply.done():
-                        request.reply.set_exception(error)
-
-    def _gathered(self) -> list[_Request]:
-        found = [self._queue.get()]
-        until = time.monotonic() + GATHER
-        while len(found) < AT_ONCE and (left := until - time.monotonic()) > 0:
-            try:
-                found.append(self._queue.get(timeout=left))
-            except Empty:
-                break
-        return found
-
-    def _answer(self, engine: Engine, batch: Sequence[_Request]) -> None:
-        self._batches += 1
-        first = batch[0]
-        seed = first.seed if first.seed is not None else derive_seed("inspect", self._batches)
-        sampling = Sampling(first.temperature, first.top_p, first.max_new_tokens, seed)
-        replies = engine.generate([request.conversation for request in batch], sampling)
-        for request, reply in zip(batch, replies, strict=True):
-            request.reply.set_result(reply)
-
-
-def _batches(requests: Sequence[_Request]) -> list[list[_Request]]:
-    groups: dict[tuple[object, ...], list[_Request]] = {}
-    for request in requests:
-        groups.setdefault(request.key, []).append(request)
-    return list(groups.values())
+    def _answer(self, batch: Sequence[Request]) -> None:
+        try:
+            self._engine = self._engine or self._open()
+            self._batches += 1
+            temperature, top_p, limit, seed = batch[0].sampling
+            if seed is None:
+                seed = derive_seed("inspect", self._batches)
+            replies = self._engine.generate(
+                [request.conversation for request in batch],
+                Sampling(temperature, top_p, limit, seed),
+            )
+            for request, reply in zip(batch, replies, strict=True):
+                request.reply = reply
+        except Exception as error:  # noqa: BLE001 - everybody who asked has to learn of it
+            for request in batch:
+                request.error = error
 
 
 @modelapi(name="cai")
 class CaiAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai is no dependency of the type check
-    """``model_name`` is the spec behind ``cai/``."""
+    """``model_name`` is the spec after ``cai/``."""
 
     def __init__(
         self,
@@ -138,23 +121,14 @@ class CaiAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai is no dependency of 
     ) -> ModelOutput:
         _refuse(tools, config)
         began = time.monotonic()
-        request = _Request(
-            conversation=[_turn(message) for message in input],
-            temperature=1.0 if config.temperature is None else config.temperature,
-            top_p=1.0 if config.top_p is None else config.top_p,
-            max_new_tokens=config.max_tokens or 256,
-            seed=config.seed,
-            reply=Future(),
-        )
-        self._batcher.ask(request)
-        while not request.reply.done():
-            await anyio.sleep(POLL)
-        reply = request.reply.result()
+        temperature = 1.0 if config.temperature is None else config.temperature
+        top_p = 1.0 if config.top_p is None else config.top_p
+        sampling = (temperature, top_p, config.max_tokens or 256, config.seed)
+        reply = await self._batcher.ask(Request([_turn(one) for one in input], sampling))
         if reply.failed:
             raise RuntimeError(f"{self.model_name}: {reply.failed}")
-        output = ModelOutput.from_content(
-            self.model_name, reply.text, "stop" if reply.finished else "max_tokens"
-        )
+        stop = "stop" if reply.finished else "max_tokens"
+        output = ModelOutput.from_content(self.model_name, reply.text, stop)
         output.usage = ModelUsage(output_tokens=reply.tokens, total_tokens=reply.tokens)
         output.time = time.monotonic() - began
         return output
@@ -174,8 +148,7 @@ def _refuse(tools: Sequence[ToolInfo], config: GenerateConfig) -> None:
 def _turn(message: ChatMessage) -> Any:
     if message.role not in ("system", "user", "assistant"):
         raise NotImplementedError(f"cai/ models take no messages of the role {message.role}")
-    if not isinstance(message.content, str) and any(
-        part.type != "text" for part in message.content
-    ):
+    parts = [] if isinstance(message.content, str) else message.content
+    if any(part.type != "text" for part in parts):
         raise NotImplementedError("cai/ models take text alone")
     return {"role": message.role, "content": message.text}

@@ -1,10 +1,10 @@
 """Models as other tools must find them: the policy as it is, the reward model on its own scale.
 
-Two things about our reward model are ours alone. PPO here standardises its scores by a mean and a
-deviation that stand in config.json; other tools read the head as it is, so the deviation (and the
-mean, where the head has a bias) goes into the head. And we read the score at the end token, where
-a server reads it at the last token of what the chat template prints, so the exported template ends
-with the end token. Without a bias the mean stays: it moves all scores alike.
+Our reward model differs in two things. First, its scores are standardised by a mean and a deviation
+in config.json, while other tools read the head as it is. So the deviation goes into the head, and
+the mean too if the head has a bias; without one the mean stays, and moves all scores alike. Second,
+we read the score at the end token, while a server reads it at the last token that the chat template
+prints. So the exported template ends with the end token.
 """
 
 import json
@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from constitutional_ai.records import Conversation
 from constitutional_ai.store.whole import ExportError
 
-# Blocks of Jinja around a template, so that its output ends where its last end token does.
+# Jinja around a template, which cuts its output after the last end token.
 _CUT = (
     "{{% set cai_rendered %}}{template}{{% endset %}}"
     "{{{{ cai_rendered if add_generation_prompt else cai_rendered.rstrip() }}}}"
@@ -22,67 +23,69 @@ _CUT = (
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """A model folder as it is. File by file: the disk's first error is the one that is told."""
+    """Copy a model's folder, file by file, so that the disk's first error is the one we report."""
     for file in sorted(source.rglob("*")):
         if file.is_file():
-            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / file.relative_to(source))
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
-def copy_reward_model(source: Path, target: Path) -> dict[str, float]:
-    """A reward model whose head alone gives the score; returns what was folded into it."""
+def copy_reward_model(source: Path, target: Path) -> tuple[float, float]:
+    """Copy a reward model so that its head alone gives the score.
+
+    Returns what the scores were divided by, and how far off they still are. Raises ExportError if
+    there is no head.
+    """
     copy_model(source, target)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     mean, deviation = config.get("reward_mean", 0.0), config.get("reward_deviation", 1.0)
-    biased = _fold(target, mean, deviation)
-    config["reward_mean"] = 0.0 if biased else mean / deviation
-    config["reward_deviation"] = 1.0
+    offset = 0.0 if _scale_head(target, mean, deviation) else mean / deviation
+    config |= {"reward_mean": offset, "reward_deviation": 1.0}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     end_at_end_token(target)
-    return {"divided_by": deviation, "mean_left": config["reward_mean"]}
+    return deviation, offset
 
 
-def _fold(folder: Path, mean: float, deviation: float) -> bool:
-    """Scale the head in place; whether it had a bias. Raises ExportError where there is no head."""
+def _scale_head(folder: Path, mean: float, deviation: float) -> bool:
+    """Standardise the head in place; returns whether it has a bias that takes the mean."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
-    found, biased = False, False
+    heads = set[str]()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            names = set(opened.keys())
+            head = {"score.weight", "score.bias"} & set(opened.keys())
             metadata = opened.metadata()
-        if names.isdisjoint({"score.weight", "score.bias"}):
-            continue
-        tensors = load_file(file)
-        if "score.weight" in tensors:
-            found = True
-            tensors["score.weight"] = tensors["score.weight"] / deviation
-        if "score.bias" in tensors:
-            biased = True
-            tensors["score.bias"] = (tensors["score.bias"] - mean) / deviation
-        save_file(tensors, file, metadata)
-    if not found:
+        if head:
+            tensors = load_file(file)
+            for name in head:
+                shift = mean if name == "score.bias" else 0.0
+                tensors[name] = (tensors[name] - shift) / deviation
+            save_file(tensors, file, metadata)
+            heads |= head
+    if "score.weight" not in heads:
         raise ExportError(f"{folder}: no `score.weight` in it; is it a reward model?")
-    return biased
+    return "score.bias" in heads
 
 
-def end_at_end_token(folder: Path) -> bool:
-    """Let the chat template print nothing after the last end token; whether it was changed.
+def end_at_end_token(folder: Path) -> None:
+    """Let the chat template print nothing after the last end token.
 
     Templates such as ChatML's put a line end there, and a server would read the score at it.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.chat_template is None or _rendered(tokenizer) == _rendered(tokenizer).rstrip():
-        return False
+    if tokenizer.chat_template is None:
+        return
     before = _rendered(tokenizer)
+    if before == before.rstrip():
+        return
     tokenizer.chat_template = _CUT.format(template=tokenizer.chat_template)
     if _rendered(tokenizer) != before.rstrip():
         raise ExportError(f"{folder}: its chat template cannot be made to end at the end token")
     tokenizer.save_pretrained(folder)
-    return True
 
 
 def _rendered(tokenizer: Any) -> str:
@@ -90,17 +93,14 @@ def _rendered(tokenizer: Any) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False))
 
 
-def longest_prompt(model: Path, prompts: list[Any]) -> int:
-    """Tokens of the longest prompt, its chat template included. Raises ModelError without one."""
+def longest_prompt(model: Path, prompts: list[Conversation]) -> int:
+    """Tokens of the longest prompt in the model's chat template. Raises ExportError without one."""
     from transformers import AutoTokenizer
 
     from constitutional_ai.engines.tokens import ChatTokens
 
-    tokens = ChatTokens(AutoTokenizer.from_pretrained(model))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    if tokenizer.chat_template is None:
+        raise ExportError(f"{model}: has no chat template, which clusters need; set it, and train")
+    tokens = ChatTokens(tokenizer)
     return max(len(tokens.prompt(prompt)) for prompt in prompts)
-
-
-def has_chat_template(model: Path) -> bool:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model).chat_template is not None

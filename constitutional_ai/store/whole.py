@@ -1,82 +1,76 @@
-"""Writes exports whole or not at all: a full disk or a kill leaves nothing that looks finished.
+"""New files and folders for other tools: whole or not there, and never over what exists.
 
-Everything is made under another name and renamed at the end. What exists is never overwritten.
+Everything is written under another name and renamed at the end, so a full disk or a kill leaves
+nothing that looks finished. What replaces its own older state is in ``store/atomic.py``.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from constitutional_ai.errors import UserError
+from constitutional_ai.store.atomic import sync_to_disk
 
 
 class ExportError(UserError):
-    """The export cannot be made, or written where it should go."""
+    """The export cannot be made, or not written where it should go."""
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes ``target`` when all went well, and else is gone.
+    """A folder to fill. It becomes ``target`` if all goes well, and is deleted otherwise.
 
-    Raises ExportError where ``target`` exists, or where the disk is full or read-only.
+    Raises ExportError if ``target`` exists, or if the disk is full or read-only.
     """
-    if target.exists():
-        raise ExportError(f"{target}: exists; name a folder that does not, or delete it")
-    draft = target.with_name(f".{target.name}.part")
-    with _told(target):
-        if draft.exists():  # of an export that was killed
-            shutil.rmtree(draft)
+    with _draft_of(target) as draft:
         draft.mkdir(parents=True)
-    try:
-        with _told(target):
-            yield draft
-            draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        yield draft
 
 
 def write_lines(target: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSONL whole or not at all; returns how many rows. Raises ExportError."""
-    if target.exists():
-        raise ExportError(f"{target}: exists; name a file that does not, or delete it")
-    draft = target.with_name(f".{target.name}.part")
-    try:
-        with _told(target):
-            count = rows_to(draft, rows)
-            draft.rename(target)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-    return count
+    """Write a new JSONL file; returns the number of rows. Raises ExportError as `new_folder`."""
+    with _draft_of(target) as draft:
+        return rows_to(draft, rows)
 
 
 def rows_to(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """JSONL in a folder that is itself made whole or not at all; returns how many rows."""
+    """Write JSONL into a folder that is new itself; returns the number of rows."""
     count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-        file.flush()
-        os.fsync(file.fileno())
+    sync_to_disk(path)
     return count
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """What the system says of a disk, as one line that names the place and what is left of it."""
+def _draft_of(target: Path) -> Iterator[Path]:
+    if target.exists():
+        raise ExportError(f"{target}: exists; name one that does not, or delete it")
+    draft = target.with_name(f".{target.name}.part")
     try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+        _delete(draft)  # of an export that was killed
+        yield draft
+        draft.rename(target)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{target}: cannot be written ({reason}); nothing is left of it, and what was there"
-            f" before is untouched"
+            " before is untouched"
         ) from None
+    finally:
+        _delete(draft)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -135,7 +135,7 @@ def test_the_command_says_what_it_wrote(
     assert "begin with" in result.stdout
     again = CliRunner().invoke(app, ["export", target, str(run), "--out", str(tmp_path / "out")])
     assert again.exit_code == 2
-    assert "exists; name a folder that does not" in again.stderr
+    assert "exists; name one that does not" in again.stderr
 
 
 def test_a_full_disk_leaves_no_half_folder(make_run: Callable[..., Path], tmp_path: Path) -> None:
