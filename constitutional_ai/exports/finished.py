@@ -14,7 +14,8 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.records import Conversation, Pair, Preference, RevisedAnswer
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, StageFolder
+from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.store.run_folder import RunFolder, StageFolder
 from constitutional_ai.store.whole import ExportError
 
 

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai import __version__
-from constitutional_ai.cli.main import STAGES, app
+from constitutional_ai.cli.main import app
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import TrainingDiverged
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_list import STAGE_NAMES, STAGES
 from constitutional_ai.stages import pipeline, preview
-from constitutional_ai.store.run_folder import STAGE_NAMES
 
 MODEL = ("--set", "model.path=no/such/model")
 

@@ -17,9 +17,10 @@ from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Row
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import pipeline
 from constitutional_ai.stages.pipeline import run_pipeline
-from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, in_chunks
+from constitutional_ai.store.run_folder import RunFolder, in_chunks
 
 
 class Count(Row):

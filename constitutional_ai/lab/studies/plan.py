@@ -14,14 +14,9 @@ from constitutional_ai.job import Job
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.principles import Constitution
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.stages.pipeline import Step, fingerprints
-from constitutional_ai.store.run_folder import (
-    ONCE,
-    STAGE_NAMES,
-    Fingerprint,
-    RunFolder,
-    StageFolder,
-)
+from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
 
 COMMON = "common"  # the variant that changes nothing
 
