@@ -22,8 +22,8 @@ from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under, usable
 from constitutional_ai.principles import Constitution, Principle, resolve
 from constitutional_ai.progress import Progress
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.refusal import refuses
-from constitutional_ai.stages.revise import finds_nothing
 
 Kind = Literal["notices", "mentions", "clean", "prefers", "helps"]
 
