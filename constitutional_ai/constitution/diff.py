@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-from constitutional_ai.constitution.structure import shares
+from constitutional_ai.constitution.draws import shares
 from constitutional_ai.data.preferences import Compared
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict

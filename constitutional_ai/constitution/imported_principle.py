@@ -1,11 +1,11 @@
-"""A principle in the making, as an import finds it: its words, a name, and which kind it is."""
+"""A principle in the making: its words, a name, and whether it asks for something or forbids it."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from constitutional_ai.constitution.similarity import STOP, words
+from constitutional_ai.constitution.similarity import telling, words
 
 _PROHIBITION = re.compile(
     r"^(?:(?:the |an? )?(?:answer|response|reply|assistant|model|bot|ai|it|you|we)?\s*"
@@ -14,7 +14,6 @@ _PROHIBITION = re.compile(
     re.IGNORECASE,
 )
 _DOUBLED = frozenset("admit begin commit forget omit permit prefer refer submit transmit".split())
-_NOT_DOUBLED = tuple("wxyh")
 
 
 @dataclass
@@ -38,9 +37,9 @@ class Entry:
         self.fields["text"] = f"{self.fields['text']} {text}".strip()
 
     def settled(self) -> Self:
-        """Its kind told from its words, and a name made of them where it has none."""
+        """With the kind that its words show, and a name made of them where it has none."""
         text = str(self.fields["text"])
-        self.fields["name"] = slug(self.name) or slug(" ".join(_telling(text)[:4])) or "principle"
+        self.fields["name"] = slug(self.name) or slug(" ".join(telling(text)[:4])) or "principle"
         if ruled_out := what_is_ruled_out(text):
             self.fields |= {"kind": "dont", "text": ruled_out}
         return self
@@ -58,8 +57,8 @@ def what_is_ruled_out(text: str) -> str:
     if match is None:
         return ""
     rest = text[match.end() :].split(" ")
-    place = next((i for i, word in enumerate(rest) if not word.endswith("ly")), 0)
-    rest[place] = gerund(rest[place])
+    verb = next((i for i, word in enumerate(rest) if not word.endswith("ly")), 0)
+    rest[verb] = gerund(rest[verb])
     said = " ".join(rest)
     return said[:1].upper() + said[1:]
 
@@ -77,19 +76,13 @@ def gerund(verb: str) -> str:
         return verb[:-2] + "ying"
     if word.endswith("e") and not word.endswith(("ee", "oe", "ye")) and word != "be":
         return verb[:-1] + "ing"
-    one_syllable = re.fullmatch(r"[^aeiou]*[aeiou][^aeiou]", word)
-    if (one_syllable and not word.endswith(_NOT_DOUBLED)) or word in _DOUBLED:
-        return verb + verb[-1] + "ing"
-    return verb + "ing"
+    doubled = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxyh]", word) or word in _DOUBLED
+    return verb + (verb[-1] if doubled else "") + "ing"
 
 
 def slug(text: str) -> str:
     """A name as files and rows carry it: "Be honest!" → "be-honest"."""
     return "-".join(words(text.replace("'", "").replace("\u2019", "")))
-
-
-def _telling(text: str) -> list[str]:
-    return [word for word in words(text) if word not in STOP]
 
 
 def unique_names(entries: Sequence[Entry]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution.structure import shares
+from constitutional_ai.constitution.draws import shares
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, user
 

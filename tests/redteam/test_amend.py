@@ -16,7 +16,7 @@ from constitutional_ai.constitution import edit
 from constitutional_ai.constitution.suite import load_suite
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ConstitutionError, UserError
+from constitutional_ai.errors import UserError
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.redteam import campaign as attack
@@ -247,7 +247,7 @@ def test_only_what_is_named_changes(tmp_path: Path, plan: Plan) -> None:
     edit.check(path, load_constitution(tmp_path / "small.toml"), changes, [])
 
 
-def test_a_file_that_cannot_be_edited_by_lines_is_refused(tmp_path: Path) -> None:
+def test_a_list_over_several_lines_is_edited_too(tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
     path.write_text(
         'name = "odd"\nversion = "1"\n[[principle]]\nname = "a"\ntext = "b"\n'
@@ -256,8 +256,7 @@ def test_a_file_that_cannot_be_edited_by_lines_is_refused(tmp_path: Path) -> Non
     changes = {"a": {"prompts": ["red-team", "helpful"]}}
     after = tmp_path / "after.toml"
     after.write_text(edit.edited(path.read_text(), changes, [], "2"))
-    with pytest.raises(ConstitutionError):
-        edit.check(after, load_constitution(path), changes, [])
+    edit.check(after, load_constitution(path), changes, [])
 
 
 @pytest.mark.parametrize("name", ["lab", "harmless", "red-team"])
