@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode as Node
 
-from constitutional_ai.constitution.imported_principle import Entry
+from constitutional_ai.constitution.entries import Entry
 
 _NUMBER = re.compile(r"(?:(?:priority|section|article)\s+)?(\d+)[.):]?\s+(?:[-–—]\s*)?", re.I)
 _PRIORITY = re.compile(r"[\[(]?\bpriority\s*[:=]?\s*(\d+)\b[\])]?\.?", re.I)

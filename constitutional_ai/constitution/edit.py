@@ -33,7 +33,9 @@ def edited(source: str, changes: Changes, additions: Sequence[Principle], versio
         table = principle_table(principle)
         if isinstance(principles, AoT):
             principles[-1].add(tomlkit.nl())  # an empty line between the two
-        principles.append(table)
+            principles.append(table)
+        else:  # a list of inline tables
+            principles.append(table.unwrap())
     return tomlkit.dumps(document)
 
 
@@ -44,9 +46,9 @@ def _with(table: Table, key: str, value: Value) -> Table:
         return table
     changed = tomlkit.table()
     for own, item in table.value.body:
-        changed.raw_append(own, item) if own else changed.add(item)
+        changed.value.append(own, item)
         if own is not None and own.key == "name":
-            changed.add(key, value)
+            changed.value.append(key, tomlkit.item(value))
     return changed
 
 
@@ -74,8 +76,8 @@ def check(path: Path, before: Constitution, changes: Changes, added: Sequence[Pr
 
 def diff(before: str, after: str, name_before: str, name_after: str) -> str:
     """A unified diff."""
-    lines = (text.splitlines(keepends=True) for text in (before, after))
-    return "".join(difflib.unified_diff(*lines, name_before, name_after))
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, name_before, name_after))
 
 
 def _as_held(value: Value) -> object:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from constitutional_ai.constitution.document import Document, read_document
-from constitutional_ai.constitution.imported_principle import Entry, unique_names
+from constitutional_ai.constitution.entries import Entry, unique_names
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.toml_file import complaint
