@@ -59,7 +59,8 @@ _OPTION = re.compile(rf"\([AB]\)|\b(?i:{_ANSWER}) [\"']?[AB]\b")
 _POSITION = re.compile(rf"\b(?:first|second|1st|2nd|former|latter) {_ANSWER}\b", re.IGNORECASE)
 # Words that may be left out before two texts are compared. Words that turn a meaning are not here.
 _SMALL = frozenset(
-    "a an and any at by for from in into is it its of on or should that the this to with".split()
+    "a an and any are at be by for from in into is it its of on or should that the this to which"
+    " who with".split()
 )
 
 
