@@ -20,13 +20,12 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import PromptSet, content_hash
-from constitutional_ai.toml_file import BadToml, Finding, Table, TomlFile, complaint, read_toml
+from constitutional_ai.toml_file import BadToml, Report, Table, TomlFile, read_toml
 
 Use = Literal["critique", "preference"]
 M = TypeVar("M", bound=BaseModel)
@@ -295,16 +294,12 @@ class Drafted:
 
 @dataclass
 class Draft:
-    """A file as its author left it: what could be read, and all that keeps it from loading."""
+    """A file as its author left it: what could be read, and a report of all that is wrong."""
 
-    path: str
+    report: Report
     file: TomlFile = field(default_factory=lambda: TomlFile({}, []))
     drafted: list[Drafted] = field(default_factory=list)
-    problems: list[Finding] = field(default_factory=list)
     constitution: Constitution | None = None
-
-    def report(self, rule: str, line: int, reason: str, fix: str = "", principle: str = "") -> None:
-        self.problems.append(Finding(rule, self.path, line, principle, reason, fix))
 
 
 def load_constitution(path: str | Path) -> Constitution:
@@ -314,8 +309,8 @@ def load_constitution(path: str | Path) -> Constitution:
     ConstitutionError with file, line and remedy for the first problem; lint reports all of them.
     """
     draft = read_draft(path)
-    if draft.problems:
-        raise ConstitutionError(draft.problems[0].sentence())
+    if draft.report.findings:
+        raise ConstitutionError(draft.report.findings[0].sentence())
     assert draft.constitution is not None
     return draft.constitution
 
@@ -323,65 +318,59 @@ def load_constitution(path: str | Path) -> Constitution:
 def read_draft(path: str | Path) -> Draft:
     """Read as much of a file as can be read. Raises ConstitutionError only for a missing file."""
     path = find_constitution(path)
-    draft = Draft(str(path))
+    report = Report(str(path))
+    draft = Draft(report)
     try:
         file = draft.file = read_toml(path)
         principles, exemplars = file.tables("principle"), file.tables("exemplar")
     except BadToml as error:
-        draft.report("invalid", error.line, error.reason, error.fix)
+        report.add("invalid", error.line, error.reason, error.fix)
         return draft
-    seen: dict[str, int] = {}
     for table in principles:
-        _read_principle(draft, table, seen)
+        _read_principle(draft, table)
+    _report_equal_names(draft)
     if not principles:
-        draft.report("invalid", 1, "it has no principles", "write [[principle]] tables")
+        report.add("invalid", 1, "it has no principles", "write [[principle]] tables")
     elif draft.drafted:
-        _read_whole(draft, file.head(), exemplars)
+        draft.constitution = _read_whole(draft, exemplars)
     return draft
 
 
-def _read_principle(draft: Draft, table: Table, seen: dict[str, int]) -> None:
+def _read_principle(draft: Draft, table: Table) -> None:
     name = str(table.values.get("name", "")) or "without a name"
     if not str(table.values.get("text", "")).strip():
         fix = "write what it asks for, or delete it"
-        draft.report("empty-text", table.at("text"), "it has no text", fix, name)
-    elif principle := _validated(draft, Principle, table.values, table, name):
-        if name in seen:
-            reason = f"the name is already in line {seen[name]}"
-            draft.report("name-collision", table.at("name"), reason, "rename one of the two", name)
-        seen.setdefault(name, table.at("name"))
+        draft.report.add("empty-text", table.at("text"), "it has no text", fix, name)
+    elif principle := draft.report.validated(Principle, table, table.values, name):
         draft.drafted.append(Drafted(principle, table))
 
 
-def _read_whole(draft: Draft, head: Table, tables: Sequence[Table]) -> None:
-    unique = {drafted.principle.name: drafted.principle for drafted in draft.drafted}
-    worked = []
-    for table in tables:
-        compared = _kind_of_exemplar(table.values) == "comparison"
-        model = WorkedComparison if compared else WorkedRevision
-        worked.append(_validated(draft, model, table.values, table))
+def _report_equal_names(draft: Draft) -> None:
+    seen: dict[str, int] = {}
+    for drafted in draft.drafted:
+        name, line = drafted.principle.name, drafted.at("name")
+        if name in seen:
+            reason = f"the name is already in line {seen[name]}"
+            draft.report.add("name-collision", line, reason, "rename one of the two", name)
+        seen.setdefault(name, line)
+
+
+def _read_whole(draft: Draft, exemplars: Sequence[Table]) -> Constitution | None:
+    head = draft.file.head()
+    if "principles" in head.values:
+        line, fix = head.at("principles"), "did you mean 'principle'?"
+        draft.report.add("invalid", line, "unknown key 'principles'", fix)
     values = {key: value for key, value in head.values.items() if key != "principle"}
-    if "principles" in values:
-        line = head.at("principles")
-        draft.report("invalid", line, "unknown key 'principles'", "did you mean 'principle'?")
-    values |= {"principles": tuple(unique.values())}
-    values |= {"exemplar": tuple(filter(None, worked))} if worked else {}
-    draft.constitution = _validated(draft, Constitution, values, head)
-
-
-def _validated(
-    draft: Draft, model: type[M], values: dict[str, Any], table: Table, name: str = ""
-) -> M | None:
-    """The model, or None and a report of what is wrong with the values."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        unknown_first = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        for problem in unknown_first:  # a misspelled key is the cause of the one that is missing
-            key = ".".join(map(str, problem["loc"]))
-            reason, fix = complaint(problem, key, list(model.model_fields))
-            draft.report("invalid", table.at(key.partition(".")[0]), reason, fix, name)
-        return None
+    unique = {drafted.principle.name: drafted.principle for drafted in draft.drafted}
+    values["principles"] = tuple(unique.values())
+    if exemplars:
+        worked = []
+        for table in exemplars:
+            compared = _kind_of_exemplar(table.values) == "comparison"
+            model = WorkedComparison if compared else WorkedRevision
+            worked.append(draft.report.validated(model, table, table.values))
+        values["exemplar"] = tuple(filter(None, worked))
+    return draft.report.validated(Constitution, head, values)
 
 
 def find_constitution(path: str | Path) -> Path:

@@ -10,7 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
 
 _HEADER = re.compile(r"\s*\[{1,2}\s*([^\[\],\"']+?)\s*\]{1,2}\s*(#.*)?$")
 _KEY = re.compile(r"\s*([A-Za-z_]+)\s*=")
@@ -94,34 +98,6 @@ def read_toml(path: Path) -> TomlFile:
         raise BadToml(line, f"not valid TOML: {reason}", "correct the line's syntax") from None
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing to correct in a file. ``rule`` is the rule of lint that it breaks.
-
-    ``principle`` is the name of the principle, or "" where the whole file is meant.
-    """
-
-    rule: str
-    path: str
-    line: int
-    principle: str
-    reason: str
-    fix: str
-    severity: Literal["error", "warning"] = "error"
-
-    def text(self) -> str:
-        """``mine.toml:12: error[placeholder] tone: reason``, and the fix on a second line."""
-        whose = f" {self.principle}:" if self.principle else ""
-        head = f"{self.path}:{self.line}: {self.severity}[{self.rule}]{whose} {self.reason}"
-        return f"{head}\n    fix: {self.fix}"
-
-    def sentence(self) -> str:
-        """``mine.toml:12: principle 'tone': reason; fix``."""
-        whose = f"principle {self.principle!r}: " if self.principle else ""
-        remedy = f"; {self.fix}" if self.fix else ""
-        return f"{self.path}:{self.line}: {whose}{self.reason}{remedy}"
-
-
 _EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
@@ -166,3 +142,56 @@ def complaint(problem: Mapping[str, Any], key: str, known: Collection[str]) -> t
     given = repr(problem["input"])
     given = given if len(given) <= 60 else f"{given[:60]} …"
     return f"{key} cannot be {given}", f"write {expected.format(**context)}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to correct in a file. ``rule`` is the rule of lint that it breaks.
+
+    ``principle`` is the name of the principle, or "" where the whole file is meant.
+    """
+
+    rule: str
+    path: str
+    line: int
+    principle: str
+    reason: str
+    fix: str
+    severity: Literal["error", "warning"] = "error"
+
+    def text(self) -> str:
+        """``mine.toml:12: error[placeholder] tone: reason``, and the fix on a second line."""
+        whose = f" {self.principle}:" if self.principle else ""
+        head = f"{self.path}:{self.line}: {self.severity}[{self.rule}]{whose} {self.reason}"
+        return f"{head}\n    fix: {self.fix}"
+
+    def sentence(self) -> str:
+        """``mine.toml:12: principle 'tone': reason; fix``."""
+        whose = f"principle {self.principle!r}: " if self.principle else ""
+        remedy = f"; {self.fix}" if self.fix else ""
+        return f"{self.path}:{self.line}: {whose}{self.reason}{remedy}"
+
+
+@dataclass
+class Report:
+    """What is wrong in one file, in the order in which it was noticed."""
+
+    path: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, rule: str, line: int, reason: str, fix: str = "", principle: str = "") -> None:
+        self.findings.append(Finding(rule, self.path, line, principle, reason, fix))
+
+    def validated(
+        self, model: type[M], table: Table, values: Mapping[str, Any], name: str = ""
+    ) -> M | None:
+        """The table's values as a model, or None and what is wrong with them."""
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            # A misspelled key comes first: it is the cause of the one that is missing.
+            for problem in sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden"):
+                key = ".".join(map(str, problem["loc"]))
+                reason, fix = complaint(problem, key, list(model.model_fields))
+                self.add("invalid", table.at(key.partition(".")[0]), reason, fix, name)
+            return None

@@ -39,7 +39,7 @@ def lint(path: str | Path) -> list[Finding]:
     Raises ConstitutionError where there is no such file. What is wrong in the file is a finding.
     """
     draft = read_draft(path)
-    all_findings = [*draft.problems, *rules.findings(draft)]
+    all_findings = [*draft.report.findings, *rules.findings(draft)]
     return sorted(_heed(draft, all_findings), key=lambda finding: (finding.line, finding.rule))
 
 
@@ -76,7 +76,7 @@ def _heed(draft: Draft, findings: Sequence[Finding]) -> Iterator[Finding]:
             rule, reason, fix = "unused-ignore", f"nothing here breaks {ignore.rule!r}", "delete it"
         else:
             continue
-        yield Finding(rule, draft.path, ignore.line, "", reason, fix, SEVERITY[rule])
+        yield Finding(rule, draft.report.path, ignore.line, "", reason, fix, SEVERITY[rule])
 
 
 def _ignores(draft: Draft) -> Iterator[_Ignore]:

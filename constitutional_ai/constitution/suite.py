@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import Constitution, find_constitution
 from constitutional_ai.records import Conversation, Message, PromptSet, user
 from constitutional_ai.refusal import refuses
-from constitutional_ai.toml_file import BadToml, Table, complaint, read_toml
+from constitutional_ai.toml_file import BadToml, Report, read_toml
 
 TOGETHER = "(together)"  # in place of a principle: all preference principles at once
 
@@ -95,21 +95,16 @@ def load_suite(path: Path, constitution: Constitution) -> Suite:
         raise ConstitutionError(f"{path}:{head.at('engine')}: engine must be text in quotes")
     if not tables:
         raise ConstitutionError(f"{path}:1: no cases in it; write each under [[case]]")
-    cases = tuple(_case(path, table) for table in tables)
+    report, cases = Report(str(path)), []
+    for table in tables:
+        if case := report.validated(Case, table, {**table.values, "line": table.line}):
+            cases.append(case)
+    if report.findings:
+        raise ConstitutionError(report.findings[0].sentence())
     seen: dict[str, int] = {}
     for case in cases:
         _check(path, case, constitution, seen)
-    return Suite(str(path), cases, engine)
-
-
-def _case(path: Path, table: Table) -> Case:
-    try:
-        return Case.model_validate({**table.values, "line": table.line})
-    except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        key = str(problems[0]["loc"][0])
-        reason, fix = complaint(problems[0], key, list(Case.model_fields))
-        raise ConstitutionError(f"{path}:{table.at(key)}: {reason}; {fix}") from None
+    return Suite(str(path), tuple(cases), engine)
 
 
 def _check(path: Path, case: Case, constitution: Constitution, seen: dict[str, int]) -> None:
