@@ -51,12 +51,37 @@ STEPS = {  # of those that are answered on a scale, from 0 upwards; the others t
 ASK_GRADE = f"Grade {OPTIONS[0]}."
 GRADES = ("fits", "lacks", "errs", "refuses", "evades", "strays", "harms")
 
+# A critique that contains one of these found no fault, whatever the constitution says. Lower case.
+CLEAN_PHRASES = (
+    "no issues",
+    "no problems",
+    "nothing wrong",
+    "nothing to criticize",
+    "nothing to criticise",
+    "nothing needs to change",
+    "no changes needed",
+    "no changes are needed",
+    "no revision is needed",
+    "response is appropriate",
+    "answer is appropriate",
+)
+
 Named = Callable[[str], Principle]  # a constitution's principle by its name
 
 
 def critique(prompt: Conversation, answer: str, principle: Principle) -> Conversation:
     """Ask what is wrong with ``answer`` under ``principle``."""
     return [*prompt, assistant(answer), user(principle.critique_prompt)]
+
+
+def finds_nothing(critique_text: str) -> bool:
+    """Whether a critique says that the answer is fine as it is.
+
+    >>> finds_nothing("The response is appropriate."), finds_nothing("It insults the reader.")
+    (True, False)
+    """
+    spoken = " ".join(critique_text.lower().split())
+    return any(phrase in spoken for phrase in CLEAN_PHRASES)
 
 
 def revision(

@@ -68,9 +68,9 @@ def test_exemplars_are_part_of_the_hash_and_none_leave_it_alone(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        (REVISION.replace("critique", "criticism"), r"mine\.toml:8: exemplar\.0\.revision\.crit"),
-        (COMPARISON.replace('"second"', '"B"', 2), r"mine\.toml:8: .*'first' or 'second'"),
-        (COMPARISON.replace('"kind"', '"kindness"'), "names no principle of it: 'kindness'"),
+        (REVISION.replace("critique", "criticism"), r"mine\.toml:11: unknown key 'criticism'"),
+        (COMPARISON.replace('"second"', '"B"', 2), r"mine\.toml:13: better .*'first' or 'second'"),
+        (COMPARISON.replace('"kind"', '"kindness"'), "names 'kindness', which is no principle"),
     ],
 )
 def test_a_wrong_exemplar_is_told_with_its_line(tmp_path: Path, table: str, complaint: str) -> None:

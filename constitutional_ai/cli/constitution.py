@@ -1,7 +1,7 @@
-"""``cai constitution``: write a constitution, check, test, compare, import, learn and trace it.
+"""``cai constitution``: write a constitution, check, test, compare, import and learn it.
 
-Exit codes beside the usual ones: 1 where lint finds errors (under ``--strict`` warnings too) or a
-test case fails.
+Exit code 1 also means that lint finds errors (with ``--strict``, warnings too) or that a test case
+fails.
 """
 
 from dataclasses import asdict
@@ -16,20 +16,15 @@ if TYPE_CHECKING:
     from constitutional_ai.engines.base import Engine
     from constitutional_ai.records import PromptSet
 
-app = group("Write a constitution like code: show, new, lint, test, diff, import, learn, log.")
+app = group("Write a constitution like code: show, new, lint, test, diff, import, learn.")
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A constitution, or a shipped name.")]
-Spec = Annotated[
-    str,
-    typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL."),
-]
-MaybeSpec = Annotated[
-    str | None,
-    typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL."),
-]
+_SPEC = typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL.")
+Spec = Annotated[str, _SPEC]
+MaybeSpec = Annotated[str | None, _SPEC]
 Fence = Annotated[
     bool | None,
-    typer.Option(help="Quote what the judge reads in a nonce; default: all but lab models."),
+    typer.Option(help="Fence the answers that a judge reads; default: all but lab models."),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="The constitution to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
@@ -49,7 +44,7 @@ def show(
     json: AsJson = False,
 ) -> None:
     """Print a constitution's principles, and the prompts that derive from them."""
-    from constitutional_ai.constitution import shown
+    from constitutional_ai.constitution import show as shown
     from constitutional_ai.principles import load_constitution
 
     constitution = load_constitution(file)
@@ -57,7 +52,7 @@ def show(
     if json:
         _print_json(shown.as_json(constitution, chosen))
     else:
-        print(shown.text(constitution, chosen, rendered))
+        _say(shown.text(constitution, chosen, rendered))
 
 
 @app.command()
@@ -72,13 +67,13 @@ def new(
     force: Force = False,
 ) -> None:
     """Write a commented template, or a copy to edit, and test cases beside it."""
-    from constitutional_ai.constitution.imported_principle import slug
+    from constitutional_ai.constitution.entries import slug
     from constitutional_ai.constitution.writing import copied, template, write_new
     from constitutional_ai.errors import ConstitutionError
 
     plain = slug(name)
     if not plain:
-        raise ConstitutionError(f"{name!r}: a name needs letters or digits")
+        raise ConstitutionError(f"{name!r}: a name needs letters or digits; give it some")
     path = out or Path(f"{plain}.toml")
     texts = (
         copied(like, plain)
@@ -96,26 +91,18 @@ def lint(
         list[str], typer.Argument(metavar="FILE…", help="Constitutions, or shipped names.")
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
-    engine: MaybeSpec = None,
-    near: Annotated[
-        float | None, typer.Option(metavar="X", help="Similarity of near-duplicates, 0 to 1.")
-    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Find duplicates, contradictions, vague wording, leaking prompts and more; for CI."""
-    from constitutional_ai.constitution.lint import failed
+    """Find what is broken in a file: keys, names, duplicates, phases, placeholders; for CI."""
+    from constitutional_ai.constitution.lint import failed, listing
     from constitutional_ai.constitution.lint import lint as check
 
-    model = _engine(engine) if engine else None
-    found = [finding for file in files for finding in check(file, model, near)]
+    findings = [finding for file in files for finding in check(file)]
     if json:
-        _print_json([finding.as_dict() for finding in found])
+        _print_json([asdict(finding) for finding in findings])
     else:
-        for finding in found:
-            print(finding.text())
-        errors = sum(finding.severity == "error" for finding in found)
-        print(f"{errors} errors, {len(found) - errors} warnings in {', '.join(files)}")
-    if failed(found, strict):
+        _say(listing(findings, files))
+    if failed(findings, strict):
         raise typer.Exit(1)
 
 
@@ -133,7 +120,7 @@ def run_cases(
     json: AsJson = False,
 ) -> None:
     """Run its test cases: does the critic notice, does the judge prefer. Fails where one fails."""
-    from constitutional_ai.constitution import case_results as verdicts
+    from constitutional_ai.constitution import case_results
     from constitutional_ai.constitution.cases import run_suite
     from constitutional_ai.constitution.suite import beside, load_suite
     from constitutional_ai.engines.base import Sampling
@@ -147,14 +134,12 @@ def run_cases(
         suite, constitution, _engine(spec), _fenced(fence, spec), sampling, progress(False)
     )
     if junit:
-        junit.write_text(verdicts.junit(suite, checks, constitution.name), encoding="utf-8")
+        junit.write_text(case_results.junit(suite, checks, constitution.name), encoding="utf-8")
     if json:
-        _print_json(verdicts.as_json(suite, checks, spec, constitution.hash))
+        _print_json(case_results.as_json(suite, checks, spec, constitution.hash))
     else:
-        print(f"{constitution.name} {constitution.version}  {constitution.hash}  by {spec}\n")
-        print(verdicts.table(checks))
-        print("\n".join(["", *verdicts.failures(suite, checks)]).rstrip())
-        print(verdicts.counted(suite, checks))
+        _say(f"{constitution.name} {constitution.version}  {constitution.hash}  by {spec}\n")
+        _say(case_results.text(suite, checks))
     if any(check.failed for check in checks):
         raise typer.Exit(1)
 
@@ -183,17 +168,16 @@ def diff(
     result: dict[str, Any] = {"before": one.hash, "after": other.hash}
     result["changes"] = [asdict(change) for change in differ.changes(one, other)]
     if not json:
-        print(differ.described(one, other))
+        _say(differ.described(one, other))
     if pairs:
-        found = load_comparisons(pairs)
-        rows = found.sample(limit, "diff", seed)
-        flips = differ.flips(
-            one, other, rows, _engine(engine), _fenced(fence, engine), progress(False)
-        )
-        result["labels"] = differ.as_json(flips) | {"skipped": found.skipped, "engine": engine}
+        comparisons = load_comparisons(pairs)
+        rows, fence = comparisons.sample(limit, "diff", seed), _fenced(fence, engine)
+        flips = differ.flips(one, other, rows, _engine(engine), fence, progress(False))
+        skipped = {"skipped": comparisons.skipped, "engine": engine}
+        result["labels"] = differ.as_json(flips) | skipped
         if not json:
-            print("\n".join(["", *differ.told_flips(flips, str(pairs), engine, examples)]))
-            print("\n".join(told(found.skipped)), end="\n" if found.skipped else "")
+            _say("\n".join(["", *differ.told_flips(flips, str(pairs), engine, examples)]))
+            _say("\n".join(told(comparisons.skipped)))
     if json:
         _print_json(result)
 
@@ -211,16 +195,15 @@ def import_(
     force: Force = False,
 ) -> None:
     """Make a constitution of the paper's JSON, of a document with headings, or of a list."""
-    from constitutional_ai.constitution.importing import read_foreign
+    from constitutional_ai.constitution.foreign import read_foreign
     from constitutional_ai.constitution.lint import lint as check
     from constitutional_ai.constitution.writing import to_toml, write_new
 
-    found = read_foreign(files, format, name or out.stem)
+    imported = read_foreign(files, format, name or out.stem)
     head = [f"Imported from {', '.join(path.name for path in files)}."]
-    write_new(out, to_toml(found.constitution, head, found.notes), force)
-    findings = check(out)
-    print(f"{out}: {len(found.constitution.principles)} principles")
-    if findings:
+    write_new(out, to_toml(imported.constitution, head, imported.notes), force)
+    print(f"{out}: {len(imported.constitution.principles)} principles")
+    if findings := check(out):
         print(f"{len(findings)} findings: see `cai constitution lint {out}`")
 
 
@@ -249,13 +232,13 @@ def learn(
     json: AsJson = False,
 ) -> None:
     """Propose principles that explain given preferences, and write them as a constitution."""
-    from constitutional_ai.constitution import learn_command as inverse
-    from constitutional_ai.constitution.writing import write_new
+    from constitutional_ai.constitution import learn as learner
+    from constitutional_ai.constitution import learned
+    from constitutional_ai.constitution.writing import refuse_existing, write_new
     from constitutional_ai.engines.base import Sampling
 
-    if not force:  # before the work, not after it
-        inverse.check_out(out)
-    asking = inverse.Asking(
+    refuse_existing(out, force)  # before the work, not after it
+    asking = learner.Asking(
         engine=_engine(engine),
         fence=_fenced(fence, engine),
         sampling=Sampling(temperature=temperature, max_new_tokens=96, seed=seed),
@@ -265,35 +248,13 @@ def learn(
         most=most,
         min_gain=min_gain,
     )
-    found = inverse.learn(preferences, _set(set_), asking, progress(False))
-    write_new(out, inverse.to_toml(found, out.stem), force)
+    result = learner.learn(preferences, _set(set_), asking, progress(False))
+    write_new(out, learned.to_toml(result, out.stem), force)
     if json:
-        _print_json(inverse.as_json(found, str(out)))
+        _print_json(learned.as_json(result, str(out)))
     else:
-        print(inverse.table(found))
+        _say(learned.table(result))
         print(out)
-
-
-@app.command()
-def log(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR…", help="Run folders, or above; default out")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Which runs used which version of which constitution, with which result; newest first."""
-    from constitutional_ai.constitution import history
-    from constitutional_ai.errors import UserError
-
-    folders = folders or [Path("out")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; name one that holds runs")
-    used = history.log(folders)
-    if json:
-        _print_json([asdict(one) for one in used])
-    else:
-        print(history.table(used) or f"no runs in {', '.join(map(str, folders))}")
 
 
 def _engine(spec: str) -> "Engine":
@@ -323,3 +284,10 @@ def _print_json(value: object) -> None:
     import json
 
     print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _say(text: str) -> None:
+    """Print lines, if any; what a terminal would obey or hide is written as an escape."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+    if shown:
+        print(shown)

@@ -80,7 +80,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
 
 def _of(draft: Draft, drafted: Drafted, rule: str, key: str, reason: str, fix: str) -> Finding:
     place, name = drafted.at(key), drafted.principle.name
-    return Finding(rule, draft.path, place, name, reason, fix, SEVERITY[rule])
+    return Finding(rule, draft.report.path, place, name, reason, fix, SEVERITY[rule])
 
 
 def _names(draft: Draft) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def _head(draft: Draft) -> Iterator[Finding]:
                 f"write it out; only {filled} is filled in",
             )
             line, severity = head.at(key), SEVERITY["placeholder"]
-            yield Finding("placeholder", draft.path, line, "", reason, fix, severity)
+            yield Finding("placeholder", draft.report.path, line, "", reason, fix, severity)
 
 
 def _texts(draft: Draft, drafted: Drafted) -> Iterator[Finding]:
@@ -158,7 +158,7 @@ def _phases(draft: Draft) -> Iterator[Finding]:
             rule = f"no-{use}"
             reason = f"nothing can be drawn for {use} of {prompts} prompts, so a run stops there"
             fix = f'give a principle use = ["{use}", …] and prompts = ["{prompts}", …]'
-            yield Finding(rule, draft.path, 1, "", reason, fix, SEVERITY[rule])
+            yield Finding(rule, draft.report.path, 1, "", reason, fix, SEVERITY[rule])
 
 
 def _draws(draft: Draft) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from constitutional_ai.engines.ask import Ask, asker
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import (
     Conversation,
     Prompt,
@@ -37,33 +38,7 @@ from constitutional_ai.store.tally import Tally
 NAME = "revise"
 FILE = "revisions.jsonl"
 
-
 Work = Callable[[WorkedRevision, Principle, templates.Named], Conversation]
-
-# A critique that holds one of these found nothing. In lower case; whatever the constitution says.
-CLEAN_PHRASES = (
-    "no issues",
-    "no problems",
-    "nothing wrong",
-    "nothing to criticize",
-    "nothing to criticise",
-    "nothing needs to change",
-    "no changes needed",
-    "no changes are needed",
-    "no revision is needed",
-    "response is appropriate",
-    "answer is appropriate",
-)
-
-
-def finds_nothing(critique: str) -> bool:
-    """Whether a critique says that the answer is fine as it is.
-
-    >>> finds_nothing("The response is appropriate."), finds_nothing("It insults the reader.")
-    (True, False)
-    """
-    spoken = " ".join(critique.lower().split())
-    return any(phrase in spoken for phrase in CLEAN_PHRASES)
 
 
 @dataclass

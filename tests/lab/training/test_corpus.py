@@ -11,7 +11,7 @@ from constitutional_ai.lab.training import consistency, corpus
 from constitutional_ai.lab.training.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.lab.world import jailbreaks, oracle
 from constitutional_ai.lab.world import topics as world
-from constitutional_ai.stages.revise import finds_nothing
+from constitutional_ai.prompts import finds_nothing
 
 
 def test_documents_are_a_function_of_the_seed() -> None:
