@@ -11,7 +11,7 @@ import typer
 
 from constitutional_ai.cli import constitution, data, evaluate, export, judge, monitor, redteam
 from constitutional_ai.cli.options import Commands, Json, Out, RunFile, Set, progress
-from constitutional_ai.errors import SettingsError
+from constitutional_ai.errors import Problems, SettingsError
 from constitutional_ai.stage_list import STAGES
 from constitutional_ai.version import __version__
 from constitutional_ai.world import part
@@ -81,13 +81,13 @@ def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
     from constitutional_ai.stages.check import problems
 
     settings, place = load_run_file(file, overrides or [])
-    found = list(problems(settings, place=place))
-    if dry_run and not found:
+    complaints = list(problems(settings, place=place))
+    if dry_run and not complaints:
         from constitutional_ai.stages import preview
 
         print(preview.dry_run(settings, *preview.engine_or_reason(settings)))
-    if found:
-        raise SettingsError("\n".join(found))
+    if complaints:
+        raise Problems(complaints)
     if not dry_run:
         print(f"{file}: nothing is seen that would stop this run")
 

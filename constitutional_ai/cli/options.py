@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from constitutional_ai.errors import RowsFailed, TrainingDiverged, UserError
+from constitutional_ai.errors import Problems, RowsFailed, TrainingDiverged, UserError
 from constitutional_ai.stage_list import STAGE_NAMES
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Commands(TyperGroup):
             with _interruptible():
                 return super().invoke(ctx)
         except UserError as error:
-            raise typer.Exit(_say(2, str(error))) from None
+            lines = error.lines if isinstance(error, Problems) else [str(error)]
+            raise typer.Exit(max(_say(2, line) for line in lines)) from None
         except KeyboardInterrupt:
             text = "interrupted; run the same command again to continue"
             raise typer.Exit(_say(130, text)) from None
@@ -98,8 +99,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _say(code: int, text: str) -> int:
-    for line in text.splitlines():
-        print("cai:", line, file=sys.stderr)
+    print("cai:", " ".join(text.split("\n")), file=sys.stderr)
     return code
 
 

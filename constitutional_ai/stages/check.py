@@ -7,7 +7,7 @@ checks are cheap: no model is loaded, nothing is downloaded, and a server is onl
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from constitutional_ai.constitution.lint import lint
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines import VLLM, is_served
-from constitutional_ai.errors import SettingsError, UserError
+from constitutional_ai.errors import Problems, UserError
 from constitutional_ai.job import SELF
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.settings import Settings
@@ -32,9 +32,9 @@ def name_alone(setting: str) -> str:
 
 
 def refuse(settings: Settings, todo: Sequence[str], place: Place = name_alone) -> None:
-    """Raise SettingsError with every problem, one a line, where there is any."""
+    """Raise Problems where there are any."""
     if lines := list(problems(settings, todo, place)):
-        raise SettingsError("\n".join(lines))
+        raise Problems(lines)
 
 
 def problems(
@@ -100,7 +100,7 @@ def _of_model(spec: str, settings: Settings) -> str:
         return _of_server(spec, settings)
     if spec.startswith(VLLM):
         missing = "needs vLLM: pip install 'constitutional-ai[vllm]'"
-        return _of_model(spec.removeprefix(VLLM), settings) if find_spec("vllm") else missing
+        return _of_model(spec.removeprefix(VLLM), settings) if _installed("vllm") else missing
     if is_model(spec):
         try:
             world().model_path(spec)
@@ -139,7 +139,7 @@ def _training(settings: Settings, place: Place) -> Iterator[str]:
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"
             " and label.judge"
         )
-    if model.lora_rank and find_spec("peft") is None:
+    if model.lora_rank and not _installed("peft"):
         yield (
             f"{place('model.lora_rank')}: model.lora_rank = {model.lora_rank} needs peft:"
             " pip install 'constitutional-ai[lora]'"
@@ -152,6 +152,14 @@ def _training(settings: Settings, place: Place) -> Iterator[str]:
                 f"{place('model.device')}: model.device = {model.device!r}: torch sees no CUDA"
                 ' device here; use "auto" or "cpu"'
             )
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def models_of(stage: Stage, settings: Settings) -> list[str]:
