@@ -244,7 +244,6 @@ def _print_json(value: object) -> None:
 
 
 def _say(text: str) -> None:
-    """Print lines, if any; what a terminal would obey or hide is written as an escape."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-    if shown:
-        print(shown)
+    from constitutional_ai.toml_file import visible
+
+    print(visible(text))
