@@ -144,6 +144,11 @@ def complaint(problem: Mapping[str, Any], key: str, known: Collection[str]) -> t
     return f"{key} cannot be {given}", f"write {expected.format(**context)}"
 
 
+def visible(text: str) -> str:
+    """Lines in which all that a terminal would obey or hide is written as an escape."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing to correct in a file. ``rule`` is the rule of lint that it breaks.
@@ -163,13 +168,13 @@ class Finding:
         """``mine.toml:12: error[placeholder] tone: reason``, and the fix on a second line."""
         whose = f" {self.principle}:" if self.principle else ""
         head = f"{self.path}:{self.line}: {self.severity}[{self.rule}]{whose} {self.reason}"
-        return f"{head}\n    fix: {self.fix}"
+        return f"{visible(head)}\n    fix: {visible(self.fix)}"
 
     def sentence(self) -> str:
         """``mine.toml:12: principle 'tone': reason; fix``."""
         whose = f"principle {self.principle!r}: " if self.principle else ""
         remedy = f"; {self.fix}" if self.fix else ""
-        return f"{self.path}:{self.line}: {whose}{self.reason}{remedy}"
+        return visible(f"{self.path}:{self.line}: {whose}{self.reason}{remedy}")
 
 
 @dataclass

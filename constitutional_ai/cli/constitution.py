@@ -35,12 +35,8 @@ DEFAULT_ENGINE = "lab:s"
 @app.command()
 def show(
     file: File = "lab",
-    principle: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this principle.")
-    ] = None,
-    rendered: Annotated[
-        bool, typer.Option("--rendered", help="All that a model is sent, turn by turn.")
-    ] = False,
+    principle: Annotated[str | None, typer.Option(metavar="NAME", help="Only this one.")] = None,
+    rendered: Annotated[bool, typer.Option("--rendered", help="All that a model sees.")] = False,
     json: AsJson = False,
 ) -> None:
     """Print a constitution's principles, and the prompts that derive from them."""
@@ -58,30 +54,17 @@ def show(
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, such as support-bot.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Default NAME.toml.")
-    ] = None,
-    like: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="Begin with a copy of this one.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default NAME.toml.")] = None,
+    like: Annotated[str | None, typer.Option("--from", metavar="FILE", help="Copy it.")] = None,
     force: Force = False,
 ) -> None:
     """Write a commented template, or a copy to edit, and test cases beside it."""
-    from constitutional_ai.constitution.entries import slug
-    from constitutional_ai.constitution.writing import copied, template, write_new
-    from constitutional_ai.errors import ConstitutionError
+    from constitutional_ai.constitution import writing
 
-    plain = slug(name)
-    if not plain:
-        raise ConstitutionError(f"{name!r}: a name needs letters or digits; give it some")
-    path = out or Path(f"{plain}.toml")
-    texts = (
-        copied(like, plain)
-        if like
-        else (template("new.toml", plain), template("new.tests.toml", plain))
-    )
+    texts = writing.new_files(name, like)
+    path = out or Path(f"{writing.plain_name(name)}.toml")
     for place, text in zip((path, path.with_suffix(".tests.toml")), texts, strict=False):
-        write_new(place, text, force)
+        writing.write_new(place, text, force)
         print(place)
 
 
@@ -94,24 +77,21 @@ def lint(
     json: AsJson = False,
 ) -> None:
     """Find what is broken in a file: keys, names, duplicates, phases, placeholders; for CI."""
-    from constitutional_ai.constitution.lint import failed, listing
-    from constitutional_ai.constitution.lint import lint as check
+    from constitutional_ai.constitution import lint as linter
 
-    findings = [finding for file in files for finding in check(file)]
+    findings = [finding for file in files for finding in linter.lint(file)]
     if json:
         _print_json([asdict(finding) for finding in findings])
     else:
-        _say(listing(findings, files))
-    if failed(findings, strict):
+        _say(linter.listing(findings, files))
+    if linter.failed(findings, strict):
         raise typer.Exit(1)
 
 
 @app.command("test")
 def run_cases(
     file: File,
-    cases: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: NAME.tests.toml beside it.")
-    ] = None,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE", help="Default beside it.")] = None,
     engine: MaybeSpec = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     fence: Fence = None,
@@ -120,26 +100,24 @@ def run_cases(
     json: AsJson = False,
 ) -> None:
     """Run its test cases: does the critic notice, does the judge prefer. Fails where one fails."""
-    from constitutional_ai.constitution import case_results
+    from constitutional_ai.constitution import case_results, suite
     from constitutional_ai.constitution.cases import run_suite
-    from constitutional_ai.constitution.suite import beside, load_suite
     from constitutional_ai.engines.base import Sampling
     from constitutional_ai.principles import load_constitution
 
     constitution = load_constitution(file)
-    suite = load_suite(cases or beside(file), constitution)
-    spec = engine or suite.engine or DEFAULT_ENGINE
+    tried = suite.load_suite(cases or suite.beside(file), constitution)
+    spec = engine or tried.engine or DEFAULT_ENGINE
+    model, fenced = _judge(spec, fence)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    checks = run_suite(
-        suite, constitution, _engine(spec), _fenced(fence, spec), sampling, progress(False)
-    )
+    checks = run_suite(tried, constitution, model, fenced, sampling, progress(False))
     if junit:
-        junit.write_text(case_results.junit(suite, checks, constitution.name), encoding="utf-8")
+        junit.write_text(case_results.junit(tried, checks, constitution.name), encoding="utf-8")
     if json:
-        _print_json(case_results.as_json(suite, checks, spec, constitution.hash))
+        _print_json(case_results.as_json(tried, checks, spec, constitution.hash))
     else:
         _say(f"{constitution.name} {constitution.version}  {constitution.hash}  by {spec}\n")
-        _say(case_results.text(suite, checks))
+        _say(case_results.text(tried, checks))
     if any(check.failed for check in checks):
         raise typer.Exit(1)
 
@@ -148,10 +126,7 @@ def run_cases(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A constitution, or a shipped name.")],
     after: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    pairs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Judge these pairs under both: pairs, preferences, HH."),
-    ] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge under both.")] = None,
     engine: Spec = DEFAULT_ENGINE,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to judge, drawn.")] = 500,
     examples: Annotated[int, typer.Option(min=0, help="Flipped pairs to show.")] = 5,
@@ -161,7 +136,7 @@ def diff(
 ) -> None:
     """What changed: the words by principle and, with --pairs, which labels flip."""
     from constitutional_ai.constitution import diff as differ
-    from constitutional_ai.data.preferences import load_comparisons, told
+    from constitutional_ai.data.preferences import load_comparisons
     from constitutional_ai.principles import load_constitution
 
     one, other = load_constitution(before), load_constitution(after)
@@ -170,14 +145,13 @@ def diff(
     if not json:
         _say(differ.described(one, other))
     if pairs:
-        comparisons = load_comparisons(pairs)
-        rows, fence = comparisons.sample(limit, "diff", seed), _fenced(fence, engine)
-        flips = differ.flips(one, other, rows, _engine(engine), fence, progress(False))
-        skipped = {"skipped": comparisons.skipped, "engine": engine}
-        result["labels"] = differ.as_json(flips) | skipped
+        compared = load_comparisons(pairs)
+        rows = compared.sample(limit, "diff", seed)
+        flips = differ.flips(one, other, rows, *_judge(engine, fence), progress(False))
+        labels = {"skipped": compared.skipped, "engine": engine}
+        result["labels"] = differ.as_json(flips) | labels
         if not json:
-            _say("\n".join(["", *differ.told_flips(flips, str(pairs), engine, examples)]))
-            _say("\n".join(told(comparisons.skipped)))
+            _say(differ.told_flips(flips, compared, engine, examples))
     if json:
         _print_json(result)
 
@@ -189,21 +163,18 @@ def import_(
     ],
     out: Out,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    format: Annotated[
-        str, typer.Option(metavar="FORMAT", help="auto, paper, markdown or list.")
-    ] = "auto",
+    format: Annotated[str, typer.Option(help="auto, paper, markdown or list.")] = "auto",
     force: Force = False,
 ) -> None:
     """Make a constitution of the paper's JSON, of a document with headings, or of a list."""
-    from constitutional_ai.constitution.foreign import read_foreign
-    from constitutional_ai.constitution.lint import lint as check
-    from constitutional_ai.constitution.writing import to_toml, write_new
+    from constitutional_ai.constitution import foreign, lint, writing
 
-    imported = read_foreign(files, format, name or out.stem)
+    imported = foreign.read_foreign(files, format, name or out.stem)
     head = [f"Imported from {', '.join(path.name for path in files)}."]
-    write_new(out, to_toml(imported.constitution, head, imported.notes), force)
+    text = writing.to_toml(imported.constitution, head, imported.notes)
+    writing.write_new(out, text, force)
     print(f"{out}: {len(imported.constitution.principles)} principles")
-    if findings := check(out):
+    if findings := lint.lint(out):
         print(f"{len(findings)} findings: see `cai constitution lint {out}`")
 
 
@@ -222,9 +193,7 @@ def learn(
     limit: Annotated[int, typer.Option(min=2, help="Pairs to judge; half are held out.")] = 400,
     most: Annotated[int, typer.Option(min=1, help="Principles at most.")] = 8,
     min_gain: Annotated[float, typer.Option(min=0, help="Share one more must explain.")] = 0.01,
-    set_: Annotated[
-        str, typer.Option("--set", metavar="SET", help="Of rows that name none.")
-    ] = "red-team",
+    set_: Annotated[str, typer.Option("--set", help="Of rows that name none.")] = "red-team",
     fence: Fence = None,
     temperature: Annotated[float, typer.Option(min=0, help="Of the proposals.")] = 1.0,
     seed: int = 0,
@@ -233,23 +202,15 @@ def learn(
 ) -> None:
     """Propose principles that explain given preferences, and write them as a constitution."""
     from constitutional_ai.constitution import learn as learner
-    from constitutional_ai.constitution import learned
-    from constitutional_ai.constitution.writing import refuse_existing, write_new
+    from constitutional_ai.constitution import learned, writing
     from constitutional_ai.engines.base import Sampling
 
-    refuse_existing(out, force)  # before the work, not after it
-    asking = learner.Asking(
-        engine=_engine(engine),
-        fence=_fenced(fence, engine),
-        sampling=Sampling(temperature=temperature, max_new_tokens=96, seed=seed),
-        candidates=candidates,
-        propose=propose,
-        limit=limit,
-        most=most,
-        min_gain=min_gain,
-    )
-    result = learner.learn(preferences, _set(set_), asking, progress(False))
-    write_new(out, learned.to_toml(result, out.stem), force)
+    writing.refuse_existing(out, force)  # before the work, not after it
+    set_of_rows, (model, fenced) = _set(set_), _judge(engine, fence)
+    sampling = Sampling(temperature=temperature, max_new_tokens=96, seed=seed)
+    asking = learner.Asking(model, fenced, sampling, candidates, propose, limit, most, min_gain)
+    result = learner.learn(preferences, set_of_rows, asking, progress(False))
+    writing.write_new(out, learned.to_toml(result, out.stem), force)
     if json:
         _print_json(learned.as_json(result, str(out)))
     else:
@@ -257,17 +218,13 @@ def learn(
         print(out)
 
 
-def _engine(spec: str) -> "Engine":
+def _judge(spec: str, fence: bool | None) -> tuple["Engine", bool]:
+    """The model, and whether it is shown answers in a fence."""
     from constitutional_ai.engines import open_engine
+    from constitutional_ai.judge.one_principle import fenced
     from constitutional_ai.settings import Settings
 
-    return open_engine(spec, Settings())
-
-
-def _fenced(fence: bool | None, spec: str) -> bool:
-    from constitutional_ai.judge.one_principle import fenced
-
-    return fenced(spec) if fence is None else fence
+    return open_engine(spec, Settings()), fenced(spec) if fence is None else fence
 
 
 def _set(text: str) -> "PromptSet":
@@ -287,7 +244,6 @@ def _print_json(value: object) -> None:
 
 
 def _say(text: str) -> None:
-    """Print lines, if any; what a terminal would obey or hide is written as an escape."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-    if shown:
-        print(shown)
+    from constitutional_ai.toml_file import visible
+
+    print(visible(text))

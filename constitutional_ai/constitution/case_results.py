@@ -50,34 +50,20 @@ def text(suite: Suite, checks: Sequence[Check]) -> str:
 
 
 def _table(checks: Sequence[Check]) -> str:
-    """The rows of ``by_principle``; intervals are 95 %. A column without figures is left out."""
-    columns: dict[str, list[str]] = {
-        name: []
-        for name in (
-            "notices",
-            "mentions",
-            "good clean",
-            "still helps",
-            "judge",
-            "P(good)",
-            "flips",
-        )
-    }
+    """The rows of ``by_principle``; intervals are 95%. A column without figures is left out."""
     rows = by_principle(checks)
-    for row in rows:
-        p, flipped = row.get("p_good"), row.get("flipped")
-        cells = [
-            *(_share(row.get(kind)) for kind in ("notices", "mentions", "clean", "helps")),
-            _share(row.get("prefers"), interval=True),
-            "" if p is None else f"{p:.2f}",
-            "" if flipped is None else str(flipped),
-        ]
-        for column, cell in zip(columns.values(), cells, strict=True):
-            column.append(cell)
+    columns = {
+        "notices": [_share(row.get("notices")) for row in rows],
+        "mentions": [_share(row.get("mentions")) for row in rows],
+        "good clean": [_share(row.get("clean")) for row in rows],
+        "still helps": [_share(row.get("helps")) for row in rows],
+        "judge": [_share(row.get("prefers"), interval=True) for row in rows],
+        "P(good)": [f"{row['p_good']:.2f}" if "p_good" in row else "" for row in rows],
+        "flips": [str(row.get("flipped", "")) for row in rows],
+    }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     names = [str(row["principle"]) for row in rows]
-    lines = zip(names, *filled.values(), strict=True)
-    return table(["principle", *filled], [list(line) for line in lines])
+    return table(["principle", *filled], list(zip(names, *filled.values(), strict=True)))
 
 
 def _share(estimate: stats.Estimate | None, interval: bool = False) -> str:

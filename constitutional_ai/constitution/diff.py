@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from constitutional_ai.constitution.draws import Pool, shares
-from constitutional_ai.data.preferences import Compared
+from constitutional_ai.data.preferences import Compared, Comparisons, told
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under, usable
@@ -214,9 +214,9 @@ def _label(constitution: Constitution, row: Compared, verdicts: Verdicts) -> Res
     return resolve(read, constitution)
 
 
-def told_flips(result: Flips, source: str, engine: str, examples: int) -> list[str]:
-    """The semantic diff as a person reads it."""
-    lines = [f"labels of {source} by {engine}:"]
+def told_flips(result: Flips, compared: Comparisons, engine: str, examples: int) -> str:
+    """The change of labels as a person reads it."""
+    lines = ["", f"labels of {compared.path} by {engine}:"]
     if result.read:
         share = result.share
         lines += [
@@ -230,11 +230,11 @@ def told_flips(result: Flips, source: str, engine: str, examples: int) -> list[s
         better, worse = (flip.second, flip.first) if after < 0.5 else (flip.first, flip.second)
         lines += [
             "",
-            f"{source}:{flip.line}: {_short(flip.prompt[-1]['content'])}",
+            f"{compared.path}:{flip.line}: {_short(flip.prompt[-1]['content'])}",
             f"  now better ({max(after, 1 - after):.2f}): {_short(better)}",
             f"  before ({max(before, 1 - before):.2f}):     {_short(worse)}",
         ]
-    return lines
+    return "\n".join([*lines, *told(compared.skipped)])
 
 
 def _short(text: str, limit: int = 200) -> str:

@@ -18,7 +18,7 @@ _DOUBLED = frozenset("admit begin commit forget omit permit prefer refer submit 
 
 @dataclass
 class Entry:
-    """``fields`` are those of a Principle; ``line`` is where it stood, 0 where there are none."""
+    """``fields`` are those of a Principle; it stood in ``origin``, at ``line`` unless that is 0."""
 
     fields: dict[str, Any]
     line: int = 0
@@ -32,6 +32,10 @@ class Entry:
     @property
     def name(self) -> str:
         return str(self.fields["name"])
+
+    @property
+    def place(self) -> str:
+        return f"{self.origin}:{self.line}" if self.line else self.origin
 
     def extend(self, text: str) -> None:
         self.fields["text"] = f"{self.fields['text']} {text}".strip()

@@ -19,13 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from constitutional_ai.constitution.document import Document, read_document
 from constitutional_ai.constitution.entries import Entry, unique_names
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import Constitution, Principle
-from constitutional_ai.toml_file import complaint
+from constitutional_ai.toml_file import Report, Table
 
 FORMATS = ("auto", "paper", "markdown", "list")
 
@@ -49,7 +47,7 @@ def read_foreign(paths: Sequence[Path], format: str, name: str) -> Imported:
         description=next((one.description for one in documents if one.description), ""),
         principles=tuple(_principle(entry) for entry in entries),
     )
-    notes = {entry.name: [*entry.notes, f"from {entry.origin}"] for entry in entries}
+    notes = {entry.name: [*entry.notes, f"from {entry.place}"] for entry in entries}
     return Imported(constitution, notes)
 
 
@@ -74,7 +72,7 @@ def _document(path: Path, format: str) -> Document:
             f" {', '.join(FORMATS[1:])}"
         )
     for entry in document.entries:
-        entry.origin = f"{path.name}:{entry.line}" if entry.line else path.name
+        entry.origin = path.name
     return document
 
 
@@ -85,13 +83,11 @@ def _guess(path: Path, text: str) -> str:
 
 
 def _principle(entry: Entry) -> Principle:
-    try:
-        return Principle(**entry.fields)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        reason, fix = complaint(problem, key, list(Principle.model_fields))
-        raise ConstitutionError(f"{entry.origin}: {entry.name}: {reason}; {fix}") from None
+    report, table = Report(entry.origin), Table(entry.fields, entry.line)
+    principle = report.validated(Principle, table, entry.fields, entry.name)
+    if principle is None:
+        raise ConstitutionError(report.findings[0].sentence())
+    return principle
 
 
 # ---- the paper's JSON ---------------------------------------------------------------------------

@@ -68,19 +68,19 @@ def findings(draft: Draft) -> Iterator[Finding]:
     """What is wrong with the principles that could be read, and with the constitution."""
     if not draft.drafted:
         return
-    yield from _names(draft)
-    yield from _head(draft)
+    for rule_of_all in (_names, _head, _phases, _draws, _twice):
+        yield from rule_of_all(draft)
     for drafted in draft.drafted:
         yield from _texts(draft, drafted)
         yield from _prompts(draft, drafted)
-    yield from _phases(draft)
-    yield from _draws(draft)
-    yield from _twice(draft)
+
+
+def _at(draft: Draft, rule: str, line: int, reason: str, fix: str, name: str = "") -> Finding:
+    return Finding(rule, draft.report.path, line, name, reason, fix, SEVERITY[rule])
 
 
 def _of(draft: Draft, drafted: Drafted, rule: str, key: str, reason: str, fix: str) -> Finding:
-    place, name = drafted.at(key), drafted.principle.name
-    return Finding(rule, draft.report.path, place, name, reason, fix, SEVERITY[rule])
+    return _at(draft, rule, drafted.at(key), reason, fix, drafted.principle.name)
 
 
 def _names(draft: Draft) -> Iterator[Finding]:
@@ -107,8 +107,7 @@ def _head(draft: Draft) -> Iterator[Finding]:
                 f"{key} still has {match[0]!r}",
                 f"write it out; only {filled} is filled in",
             )
-            line, severity = head.at(key), SEVERITY["placeholder"]
-            yield Finding("placeholder", draft.report.path, line, "", reason, fix, severity)
+            yield _at(draft, "placeholder", head.at(key), reason, fix)
 
 
 def _texts(draft: Draft, drafted: Drafted) -> Iterator[Finding]:
@@ -155,10 +154,9 @@ def _phases(draft: Draft) -> Iterator[Finding]:
     drawn = shares([drafted.principle for drafted in draft.drafted])
     for use, prompts in NEEDED:
         if not drawn[use, prompts]:
-            rule = f"no-{use}"
             reason = f"nothing can be drawn for {use} of {prompts} prompts, so a run stops there"
             fix = f'give a principle use = ["{use}", …] and prompts = ["{prompts}", …]'
-            yield Finding(rule, draft.report.path, 1, "", reason, fix, SEVERITY[rule])
+            yield _at(draft, f"no-{use}", 1, reason, fix)
 
 
 def _draws(draft: Draft) -> Iterator[Finding]:
@@ -224,14 +222,11 @@ def _likenesses(principle: Principle) -> Iterator[tuple[str, str, Hashable, Sequ
     kind, said = principle.kind, tuple(words(principle.text))
     other = "dont" if kind == "do" else "do"
     pools = list(product(principle.use, principle.prompts))
-    yield "contradiction", "text", ("text", other, said), pools
-    yield "duplicate", "text", ("text", kind, said), pools
-    yield (
-        "near-duplicate",
-        "text",
-        ("words", kind, frozenset(stem(word) for word in said if word not in _SMALL)),
-        pools,
-    )
+    if said:
+        yield "contradiction", "text", ("text", other, said), pools
+        yield "duplicate", "text", ("text", kind, said), pools
+    if telling := frozenset(stem(word) for word in said if word not in _SMALL):
+        yield "near-duplicate", "text", ("words", kind, telling), pools
     for key, phase in (("critique_prompt", "critique"), ("preference_prompt", "preference")):
         asked = tuple(words(getattr(principle, key)))
         yield "same-prompt", key, (key, asked), [pool for pool in pools if pool[0] == phase]

@@ -1,10 +1,10 @@
 """A constitution as ``cai constitution show`` prints it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution.draws import shares
+from constitutional_ai.constitution.draws import Pool, shares
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, user
 
@@ -31,7 +31,7 @@ def text(constitution: Constitution, principles: list[Principle], rendered: bool
     return "\n".join(lines)
 
 
-def _principle(principle: Principle, drawn: Any) -> Iterator[str]:
+def _principle(principle: Principle, drawn: Mapping[Pool, Any]) -> Iterator[str]:
     use = f"{', '.join(principle.use)} on {', '.join(principle.prompts)} prompts"
     rank = ", hard" if principle.hard else ""
     rank += f", priority {principle.priority}" if principle.priority else ""
@@ -49,22 +49,20 @@ def _principle(principle: Principle, drawn: Any) -> Iterator[str]:
 
 def sent(principle: Principle) -> dict[str, Conversation]:
     """All that a model is sent because of one principle, with {…} for what comes from the run."""
-    request = [user(REQUEST)]
-    first, second = ANSWERS
-    found: dict[str, Conversation] = {}
+    request, (first, second) = [user(REQUEST)], ANSWERS
+    turns: dict[str, Conversation] = {}
     if "critique" in principle.use:
-        found["critique"] = templates.critique(request, first, principle)
-        found["revision"] = templates.revision(request, first, CRITIQUE, principle)
+        turns["critique"] = templates.critique(request, first, principle)
+        turns["revision"] = templates.revision(request, first, CRITIQUE, principle)
     if "preference" in principle.use:
-        fence = "nonce"
-        found["preference, one order"] = templates.comparison(
-            request, first, second, principle, fence
-        )
-        found["preference, the other order"] = templates.comparison(
-            request, second, first, principle, fence
-        )
-        found["preference, unfenced"] = templates.comparison(request, first, second, principle)
-    return found
+        for name, one, other, fence in (
+            ("one order", first, second, "nonce"),
+            ("the other order", second, first, "nonce"),
+            ("unfenced", first, second, ""),
+        ):
+            asked = templates.comparison(request, one, other, principle, fence)
+            turns[f"preference, {name}"] = asked
+    return turns
 
 
 def _turns(conversation: Conversation) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """Constitutions as TOML files that ``load_constitution`` reads back with the same hash."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tomlkit
 from tomlkit.items import Table
 
+from constitutional_ai.constitution.entries import slug
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import (
     Constitution,
@@ -15,6 +15,7 @@ from constitutional_ai.principles import (
     find_constitution,
     load_constitution,
 )
+from constitutional_ai.store.atomic import write_atomic
 
 KEPT = "constitution.toml"  # in a run folder: what the run was made under
 
@@ -52,8 +53,7 @@ def principle_table(principle: Principle) -> Table:
 def write_new(path: Path, text: str, force: bool = False) -> None:
     """Write a file that is not there yet, or any with ``force``. Raises ConstitutionError."""
     refuse_existing(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_atomic(path, text)
 
 
 def refuse_existing(path: Path, force: bool = False) -> None:
@@ -62,27 +62,36 @@ def refuse_existing(path: Path, force: bool = False) -> None:
         raise ConstitutionError(f"{path}: already exists; take another --out, or add --force")
 
 
-def template(file: str, name: str) -> str:
-    """The text of ``new.toml`` or ``new.tests.toml``, for a constitution of that name."""
-    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
-    return text.replace("{name}", name)
+def plain_name(text: str) -> str:
+    """A name that a file can carry. Raises ConstitutionError where nothing of it is left."""
+    name = slug(text)
+    if not name:
+        raise ConstitutionError(f"{text!r}: a name needs letters or digits; give it some")
+    return name
 
 
-def copied(constitution: str, name: str) -> tuple[str, ...]:
-    """A constitution's file under another name, and the file of its test cases if it has one."""
-    path = find_constitution(constitution)
+def new_files(name: str, like: str | None) -> list[str]:
+    """The texts of a new constitution and of its test cases, if there are any.
+
+    They come from the template, or from another constitution, ``like``.
+    """
+    name = plain_name(name)
+    if like is None:
+        here = Path(__file__).parent
+        texts = [(here / file).read_text("utf-8") for file in ("new.toml", "new.tests.toml")]
+        return [text.replace("{name}", name) for text in texts]
+    path = find_constitution(like)
     load_constitution(path)  # a copy of what does not load would be no help
     document = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
     document["name"] = name
-    named, cases = tomlkit.dumps(document), path.with_suffix(".tests.toml")
-    return (named, cases.read_text(encoding="utf-8-sig")) if cases.is_file() else (named,)
+    cases = path.with_suffix(".tests.toml")
+    tests = [cases.read_text(encoding="utf-8-sig")] if cases.is_file() else []
+    return [tomlkit.dumps(document), *tests]
 
 
 def keep_copy(folder: Path, constitution: Constitution) -> None:
-    """Leave the constitution in a run folder, whole or not at all: a hash alone cannot be read."""
-    draft = folder / f".{KEPT}.part"
-    draft.write_text(to_toml(constitution, [f"hash {constitution.hash}"]), encoding="utf-8")
-    os.replace(draft, folder / KEPT)
+    """Leave the constitution in a run folder: a hash alone cannot be read."""
+    write_atomic(folder / KEPT, to_toml(constitution, [f"hash {constitution.hash}"]))
 
 
 def _comments(lines: Sequence[str]) -> str:

@@ -148,6 +148,7 @@ SPARED = [
     'name = "a"\nkind = "dont"\ntext = "Not enough detail to cook from."',
     'name = "a"\ntext = "The answer should never name the source of every figure in it."',
     'name = "a"\ntext = "各段落は短く。"\n\n[[principle]]\nname = "b"\ntext = "出典を示す。"',
+    'name = "a"\ntext = "§ 1"\n\n[[principle]]\nname = "b"\ntext = "§ 2"',
     # the same words for other prompts, or for the other phase
     'name = "a"\ntext = "Cite."\nprompts = ["helpful"]\n\n'
     '[[principle]]\nname = "b"\ntext = "Cite."\nprompts = ["red-team"]',
