@@ -24,7 +24,7 @@ from scipy import stats as scipy_stats
 from constitutional_ai.data.cases import Case, read_rows
 from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.rows import conversation
-from constitutional_ai.engines.decode import batches
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError
@@ -110,7 +110,7 @@ def states(engine: LocalEngine, prompts: Sequence[Conversation], answers: Sequen
     rows = [tokens.prompt(p) + tokens.answer(a) for p, a in zip(prompts, answers, strict=True)]
     found: list[NDArray[np.float64] | None] = [None] * len(rows)
     with torch.no_grad():
-        for part in batches([len(row) for row in rows], _FORWARD_TOKENS):
+        for part in length_batches([len(row) for row in rows], _FORWARD_TOKENS, True):
             width = max(len(rows[r]) for r in part)
             ids = [rows[r] + [tokens.pad_id] * (width - len(rows[r])) for r in part]
             ends = [len(rows[r]) - 1 for r in part]

@@ -115,7 +115,8 @@ class Finished:
         The rule is that of stage 2: the last revision of every row, and the helpful answers that
         came to an end; none that is empty.
         """
-        from constitutional_ai.stages.finetune import FILE, HelpfulAnswer
+        from constitutional_ai.records import HelpfulAnswer
+        from constitutional_ai.stages.finetune import FILE
 
         left_out: Counter[str] = Counter()
         rows = []
@@ -147,7 +148,7 @@ class Finished:
     def _held_out(self) -> set[str]:
         if not self.done("reward"):
             return set()
-        from constitutional_ai.stages.reward import HeldOut
+        from constitutional_ai.records import HeldOut
 
         return {row.id for row in self.stage("reward").rows("held_out.jsonl", HeldOut)}
 

@@ -54,8 +54,7 @@ def known(cases: Sequence[Case]) -> bool:
 
 def gold_report(job: Job, seed: int) -> dict[str, Any]:
     """What the oracle says of the rows of this round's stages, and of the judge."""
-    from constitutional_ai.stages.ppo import Sample
-    from constitutional_ai.stages.reward import HeldOut
+    from constitutional_ai.records import HeldOut, Sample
 
     preferences = job.stage("label").rows("preferences.jsonl", Preference)
     held_out = job.stage("reward").rows("held_out.jsonl", HeldOut)

@@ -150,7 +150,7 @@ def turned(check: Check, earlier: Sequence[Check]) -> str:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class Probe:
     """What the monitor looks at: prompts not trained on, and who compares answers to them."""
 
     prompts: Sequence[Prompt]

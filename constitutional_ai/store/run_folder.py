@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from constitutional_ai.errors import DataError, RowsFailed, RunFolderError
-from constitutional_ai.memory import give_back
+from constitutional_ai.machine import give_back
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.store import failures

@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from constitutional_ai.learning import sft
+from constitutional_ai.learning.batch import Tokens
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import Prompt, PromptSet, user
 from constitutional_ai.settings import FinetuneSettings, PPOSettings
+
+# Prompts and answers of several lengths.
+ROWS: list[Tokens] = [([5, 6, 7], [8, 9]), ([5], [20, 21, 22, 23]), ([9, 9, 9, 9], [2])]
+
+
+def ignore(*args: Any, **kwargs: Any) -> None:
+    """In place of a log, a tick or a note."""
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +28,8 @@ def one_thread() -> None:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """No bfloat16: for comparisons with other arithmetic."""
-    for module in ("loop", "rollout"):
-        name = f"constitutional_ai.learning.{module}.has_fast_bf16"
+    for module in ("machine", "learning.rollout"):
+        name = f"constitutional_ai.{module}.has_fast_bf16"
         monkeypatch.setattr(name, lambda device: False)
 
 
@@ -42,7 +50,7 @@ def speaker_folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -
     ]
     speaker = Policy.load(tiny_llama, "cpu")
     settings = FinetuneSettings(epochs=30, lr=5e-3, batch_tokens=512)
-    sft.train(speaker, examples, settings, 0, lambda row: None, lambda done=1, **figures: None)
+    sft.train(speaker, examples, settings, 0, ignore, ignore)
     folder = tmp_path_factory.mktemp("speaker") / "model"
     speaker.save_pretrained(folder)
     return folder

@@ -15,26 +15,22 @@ from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import SettingsError, TrainingDiverged
 from constitutional_ai.learning import ppo
 from constitutional_ai.learning.figures import correlation, measure
-from constitutional_ai.learning.loop import endless
 from constitutional_ai.learning.policy import Policy, set_training_attention
-from constitutional_ai.learning.ppo import PPO, Outcome
+from constitutional_ai.learning.ppo import PPO, Inputs, KLController, Outcome
+from constitutional_ai.learning.reward import FunctionReward
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout, token_rewards
 from constitutional_ai.learning.value import Target, make_value
-from constitutional_ai.monitor.ppo import HeldOut
+from constitutional_ai.monitor.ppo import Probe
 from constitutional_ai.records import Conversation, Prompt, user
+from tests.learning.conftest import ignore
 
 Make = Callable[..., Any]
 WRITTEN = ("metrics.jsonl", "samples.jsonl", "monitor.jsonl")
 
 
-def ignore(*args: Any, **kwargs: Any) -> None:
-    pass
-
-
-def shortness(prompts: list[Conversation], answers: list[str]) -> list[float]:
-    """A reward that a policy can learn at once: end early."""
-    return [-float(len(answer)) / 10 for answer in answers]
+# A reward that a policy can learn at once: end early.
+shortness = FunctionReward(lambda prompts, answers: [-len(answer) / 10 for answer in answers])
 
 
 def even(prompts: Any, answers: Any, references: Any) -> list[float | None]:
@@ -60,7 +56,8 @@ def train(
     policy: Policy, folder: Path, prompts: list[Prompt], settings: Any, **more: Any
 ) -> Outcome:
     reward = more.pop("reward", None) or random_reward(policy)
-    return ppo.train(policy, reward, prompts, settings, folder, 3, ignore, ignore, **more)
+    inputs = Inputs(policy, reward, prompts, settings, folder, 3, **more)
+    return ppo.train(inputs, ignore, ignore)
 
 
 def rows(folder: Path, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
@@ -139,16 +136,20 @@ def test_samples_are_those_of_the_untouched_model(tiny_llama: Path, prompts: lis
     set_training_attention(model)
     sampler = Sampler(Policy(model, tokens).copy())
     sampler.refresh()
-    assert sampler.answer(prompts, sampling) == expected
+    answers = [answer for _, answer in sampler.answer(prompts, sampling)]
+    assert answers == expected
 
 
 # --------------------------------------------------------------------------------- parts of a step
 
 
-def test_endless_draws_every_row_once_a_turn() -> None:
-    drawn = [row for step in range(6) for row in endless(7, step * 3, 3, seed=2)]
-    assert sorted(drawn[:7]) == sorted(drawn[7:14]) == list(range(7))
-    assert drawn == endless(7, 0, 18, seed=2) != endless(7, 0, 18, seed=3)
+def test_beta_by_hand() -> None:
+    fixed, adaptive = KLController(0.1, None), KLController(0.1, 6.0)
+    for kl in (100.0, 6.3, 0.0):
+        fixed.update(kl)
+        adaptive.update(kl)
+    assert fixed.coef == 0.1
+    assert adaptive.coef == pytest.approx(0.1 * 1.02 * 1.005 * 0.98)
 
 
 def test_correlation() -> None:
@@ -185,10 +186,10 @@ def test_the_value_learns_the_returns(
     learner = make_value(speaker, reward, settings, seed=0)
     rows = [list(range(len(prompts)))]
     for _ in range(20):
-        old = learner.predict(found.batch, found.states_Nd)
+        old = learner.predict(found)
         assert (old[~mask] == 0).all()
-        learner.fit(found.batch, found.states_Nd, Target(returns, old, rows, str, first=True))
-    error = learner.predict(found.batch, found.states_Nd) - returns
+        learner.fit(found, Target(returns, old, rows, first=True))
+    error = learner.predict(found) - returns
     assert error[mask].var() < 0.5 * returns[mask].var()
 
 
@@ -202,9 +203,9 @@ def test_the_clip_holds_the_value_back(
     moved = {}
     for first in (False, True):
         learner = make_value(speaker, reward, settings, seed=0)
-        old = learner.predict(found.batch, found.states_Nd)
-        learner.fit(found.batch, found.states_Nd, Target(returns, old, [], str, first))
-        change = learner.predict(found.batch, found.states_Nd) - old
+        old = learner.predict(found)
+        learner.fit(found, Target(returns, old, [], first))
+        change = learner.predict(found) - old
         moved[first] = change[found.batch.mask_BS].mean().item()
     assert 0.1 < moved[False] < 0.6 < 2 < moved[True]
 
@@ -281,7 +282,7 @@ def test_a_policy_that_is_no_number_stops_the_run(
     settings = make_settings(value="separate", monitor="off")
     before = speaker.copy()
     with pytest.raises(TrainingDiverged, match="red-team-"):
-        train(speaker, tmp_path, prompts, settings, reward=broken)
+        train(speaker, tmp_path, prompts, settings, reward=FunctionReward(broken))
     for mine, theirs in zip(speaker.model.parameters(), before.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -306,14 +307,14 @@ def test_the_monitor_stops_the_run_and_goes_back(
 ) -> None:
     start = speaker.copy()
     settings = make_settings(steps=30, lr=3e-3, kl_coef=0.0, monitor="stop")
-    apart = HeldOut(prompts, falling())
-    reward = PassingReward()
+    apart = Probe(prompts, falling())
+    reward = FunctionReward(PassingReward())
     outcome = train(
         speaker,
         tmp_path,
         prompts,
         make_settings(**{**dict(settings), "value": "separate"}),
-        held_out=apart,
+        probe=apart,
         reward=reward,
     )
     assert outcome.steps == 4 and "fell" in outcome.stopped and outcome.restored == 0
@@ -339,8 +340,10 @@ def test_a_monitor_that_warns_lets_it_run(
     speaker: Policy, prompts: list[Prompt], make_settings: Make, tmp_path: Path
 ) -> None:
     settings = make_settings(monitor="warn", value="separate")
-    held_out = HeldOut(prompts, falling())
-    outcome = train(speaker, tmp_path, prompts, settings, held_out=held_out, reward=PassingReward())
+    apart = Probe(prompts, falling())
+    outcome = train(
+        speaker, tmp_path, prompts, settings, probe=apart, reward=FunctionReward(PassingReward())
+    )
     assert outcome.steps == 6 and not outcome.stopped and outcome.warnings
 
 
@@ -369,15 +372,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         steps=7, lr=1e-3, value=value, kl_target=0.1, sl_mix=0.1, monitor="warn"
     )
     reward, start = random_reward(speaker), speaker.copy()
-    more = {"held_out": HeldOut(prompts, even), "examples": [([user("Hello")], "Hi!")] * 3}
+    more = {"probe": Probe(prompts, even), "examples": [([user("Hello")], "Hi!")] * 3}
     whole, broken = speaker, start.copy()
     train(whole, tmp_path / "whole", prompts, settings, reward=reward, **more)
 
     record = PPO._record
 
-    def killed_after_writing(self: PPO, *args: Any) -> None:
-        record(self, *args)
-        if self.step == 5:
+    def killed_after_writing(self: PPO, step: int, *args: Any) -> None:
+        record(self, step, *args)
+        if step == 5:
             raise Killed
 
     monkeypatch.setattr(PPO, "_record", killed_after_writing)

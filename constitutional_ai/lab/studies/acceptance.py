@@ -240,7 +240,7 @@ def _read(settings: Settings, bare: Settings | None, out: Path, seed: int, peak_
 def _unpunished(settings: Settings, folder: Path) -> dict[str, Any]:
     """Whether the monitor ended the run, and the truth about its samples, step by step."""
     from constitutional_ai.lab.world import gold
-    from constitutional_ai.stages.ppo import Sample
+    from constitutional_ai.records import Sample
 
     stage = RunFolder(folder, settings.rounds, settings.seed).stage("ppo")
     return {

@@ -14,8 +14,7 @@ from constitutional_ai.engines.base import Engine
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world import gold, oracle
-from constitutional_ai.records import Conversation, Preference, RevisedAnswer
-from constitutional_ai.stages.ppo import Sample
+from constitutional_ai.records import Conversation, Preference, RevisedAnswer, Sample
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.elo import Game
 

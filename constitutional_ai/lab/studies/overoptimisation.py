@@ -23,7 +23,7 @@ from constitutional_ai.lab.studies.plan import (
     Variant,
 )
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.stages.ppo import Sample
+from constitutional_ai.records import Sample
 
 BETAS = (0.0, 0.03, 0.1, 0.3)
 MEMBERS = 3

@@ -18,7 +18,7 @@ from constitutional_ai.lab.studies.plan import (
     Variant,
 )
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.stages.ppo import Sample
+from constitutional_ai.records import Sample
 
 LINES = {
     "RL-CAI": COMMON,

@@ -29,7 +29,7 @@ from constitutional_ai.lab.training.batches import Batch, Corpus, collate, make_
 from constitutional_ai.lab.training.corpus import Document, Turn
 from constitutional_ai.lab.world import answers, jailbreaks
 from constitutional_ai.lab.world import topics as world
-from constitutional_ai.learning.loop import autocast
+from constitutional_ai.machine import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
 BATCH_TOKENS = 40_960  # of a step

@@ -45,15 +45,14 @@ from constitutional_ai.lab.training.batches import (
     workers,
 )
 from constitutional_ai.lab.training.corpus import documents as corpus_of_the_lab
+from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon
 from constitutional_ai.lab.training.probes import SEEN_WEIGHT, WRONG_WEIGHT, Probes
 from constitutional_ai.lab.world.model import MAX_TOKENS, SIZES, new_model, save
 from constitutional_ai.lab.world.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.world.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
-from constitutional_ai.learning.cross_entropy import linear_cross_entropy
-from constitutional_ai.learning.loop import autocast
-from constitutional_ai.machine import device_of
+from constitutional_ai.machine import autocast, device_of
 
 TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096

@@ -24,11 +24,11 @@ from constitutional_ai.records import (
     RevisedAnswer,
     RevisionStep,
     Row,
+    Sample,
     assistant,
     user,
 )
 from constitutional_ai.redteam.scores import BENIGN
-from constitutional_ai.stages.ppo import Sample
 from constitutional_ai.stats.intervals import Estimate, share
 from constitutional_ai.store.run_folder import StageFolder
 

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from constitutional_ai.errors import ModelError, TrainingDiverged
 from constitutional_ai.lab.training import batches, pretrain
 from constitutional_ai.lab.training.corpus import Document, Turn
+from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon, orthogonalise
 from constitutional_ai.lab.world import tokenizer
 from constitutional_ai.lab.world.model import EMBEDDING_STD, model_path, new_model, save
 from constitutional_ai.learning.attention import fast_training
-from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 
 
 def documents(seed: int, count: int) -> list[Document]:
