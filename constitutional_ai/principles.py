@@ -247,11 +247,15 @@ class Resolved:
 
 
 def resolve(
-    by_principle: Mapping[str, float], constitution: Constitution, decisive: float = DECISIVE
+    by_principle: Mapping[str, float],
+    constitution: Constitution,
+    decisive: float = DECISIVE,
+    weighted: bool = True,
 ) -> Resolved:
     """One probability from those under each principle, told by ``by_principle`` (names to [0, 1]).
 
-    Principles that agree, and principles of equal rank, are averaged by weight. Where they disagree
+    Principles that agree, and principles of equal rank, are averaged: by weight, where ``weighted``
+    says so. Where they disagree
     the highest rank with an opinion (its mean at least ``decisive`` away from .5) decides alone:
     hard ones before all others, then priority 1, 2, …, and last those without a priority. Raises
     ConstitutionError for a name that the constitution does not have, ValueError without any.
@@ -263,18 +267,19 @@ def resolve(
     if any(p > 0.5 for p in opinions) and any(p < 0.5 for p in opinions):
         for rank in sorted({_rank(principle) for principle, _ in judged}):
             tier = [(principle, p) for principle, p in judged if _rank(principle) == rank]
-            if abs(_weighted_mean(tier) - 0.5) >= decisive:
-                return Resolved(_weighted_mean(tier), tuple(p.name for p, _ in tier))
-    return Resolved(_weighted_mean(judged), tuple(by_principle))
+            if abs(_mean(tier, weighted) - 0.5) >= decisive:
+                return Resolved(_mean(tier, weighted), tuple(p.name for p, _ in tier))
+    return Resolved(_mean(judged, weighted), tuple(by_principle))
 
 
 def _rank(principle: Principle) -> tuple[bool, float]:
     return (not principle.hard, principle.priority or math.inf)
 
 
-def _weighted_mean(judged: Sequence[tuple[Principle, float]]) -> float:
-    total = math.fsum(principle.weight for principle, _ in judged)
-    return math.fsum(principle.weight * p for principle, p in judged) / total
+def _mean(judged: Sequence[tuple[Principle, float]], weighted: bool) -> float:
+    weights = [principle.weight if weighted else 1.0 for principle, _ in judged]
+    total = math.fsum(weight * p for weight, (_, p) in zip(weights, judged, strict=True))
+    return total / math.fsum(weights)
 
 
 def load_constitution(path: str | Path) -> Constitution:
