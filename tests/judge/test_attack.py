@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 from constitutional_ai.cli import main as cli
 from constitutional_ai.data import labelled
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.judge import builtin_pairs as everyday
 from constitutional_ai.judge import pages
-from constitutional_ai.judge.attack import attack, families
+from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.judge.judge_pairs import JURY
 from constitutional_ai.lab.training.skills import JUDGED
@@ -26,7 +25,7 @@ from tests.engines.faulty_server import MODEL, faulty_server
 CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
 )
-ROWS = everyday.pairs()
+ROWS = labelled.load(BUILTIN_PAIRS)
 BETTER = tuple(row.better for row in ROWS)
 NULLS = set(families(False)["a constant null answer"].texts)
 
@@ -144,11 +143,11 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     flattery = found["attacks"]["flattery"].by_kind
     assert {kind: share["mean"] for kind, share in flattery.items()} == {"firm": 0.0, "vain": 1.0}
     assert flattery["vain"]["n"] == len(rows) // 2
-    pages.say_attacks({"weak": found}, as_json=False)
+    pages.say_attacks({"weak": found})
     said = capsys.readouterr().out
     assert "weak: fooled, by kind of pair." in said and "firm" in said
     assert "weak: better one lost by it, by kind of pair." in " ".join(said.split())
-    pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
+    pages.say_attacks({"weak": attacked(weak)})  # the everyday pairs have no kinds
     assert "by kind" not in capsys.readouterr().out
 
 
@@ -204,7 +203,7 @@ def test_a_served_judge_is_attacked_by_the_same_command() -> None:
     with faulty_server() as server:
         spec = f"{server.url}#{MODEL}"
         done = CliRunner().invoke(
-            cli.app, ["judge", "attack", "--engine", spec, "--count", "3", "--json"]
+            cli.app, ["judge", "attack", "--engine", spec, "--count", "1", "--json"]
         )
     assert done.exit_code == 0, done.output
     found = json.loads(done.output.strip().splitlines()[-1])[spec]
