@@ -199,7 +199,7 @@ def _attacked_pairs(
     elif in_lab:
         from constitutional_ai.world import part
 
-        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0))
+        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0, split="test"))
     else:
         rows = everyday.pairs()
     return [row for row in rows if not row.flaw][:count]

@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
@@ -22,23 +23,43 @@ def calibration(delta: Sequence[float], p: Sequence[float], bins: int = 10) -> d
     """Expected calibration error of σ(Δ) against soft labels, and the bins of its diagram.
 
     Every pair counts in both directions, (Δ, p) and (−Δ, 1 − p): which answer is called chosen
-    follows the label, and would bend the diagram. ECE = Σ (n_bin / n) |mean label − mean σ(Δ)|
-    over bins of equal width (Guo et al. 2017, arXiv 1706.04599).
+    follows the label, and would bend the diagram.
     """
     predicted = expit(np.concatenate([delta, np.negative(delta)]))
     labels = np.concatenate([p, 1 - np.asarray(p)])
-    which = np.minimum((predicted * bins).astype(int), bins - 1)
+    error, table = reliability(predicted, labels, bins)
+    rows = [{"predicted": b.predicted, "observed": b.observed, "n": b.n} for b in table]
+    return {"ece": error, "bins": rows}
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram: means over the pairs whose prediction falls there."""
+
+    number: int  # from 0, by rising prediction
+    predicted: float
+    observed: float
+    n: int
+
+
+def reliability(
+    predicted: Sequence[float] | NDArray[np.float64],
+    observed: Sequence[float] | NDArray[np.float64],
+    bins: int,
+) -> tuple[float, list[Bin]]:
+    """Expected calibration error of probabilities, and the bins that are not empty.
+
+    ECE = Σ (n_bin / n) |mean observed − mean predicted| over bins of equal width from 0 to 1 (Guo
+    et al. 2017, arXiv 1706.04599); nan without any prediction.
+    """
+    p, seen = np.asarray(predicted, dtype=float), np.asarray(observed, dtype=float)
+    which = np.minimum((p * bins).astype(int), bins - 1)
     table = [
-        {
-            "predicted": float(predicted[which == b].mean()),
-            "observed": float(labels[which == b].mean()),
-            "n": int((which == b).sum()),
-        }
-        for b in range(bins)
-        if (which == b).any()
+        Bin(b, float(p[which == b].mean()), float(seen[which == b].mean()), int(members))
+        for b, members in enumerate(np.bincount(which, minlength=bins))
+        if members
     ]
-    gaps = sum(row["n"] * abs(row["observed"] - row["predicted"]) for row in table)
-    return {"ece": gaps / len(labels) if len(labels) else float("nan"), "bins": table}
+    gaps = sum(b.n * abs(b.observed - b.predicted) for b in table)
+    return (gaps / len(p) if len(p) else float("nan")), table
 
 
 TEMPERATURES = (0.1, 10.0)  # where labels are all right or all chance the best has no bound

@@ -33,9 +33,15 @@ def share(flags: Iterable[bool]) -> Estimate:
     0.75
     """
     observed = list(flags)
-    n, mean = _mean(observed)
-    low, high = wilson(mean, n)
-    return {"mean": mean, "low": low, "high": high, "n": n}
+    return share_of(sum(observed), len(observed))
+
+
+def share_of(count: int, n: int) -> Estimate:
+    """The share ``count`` of ``n``. Raises ValueError where n is 0."""
+    if not n:
+        raise ValueError("an estimate needs at least one observation")
+    low, high = wilson(count / n, n)
+    return {"mean": count / n, "low": low, "high": high, "n": n}
 
 
 def wilson(mean: float, n: float) -> tuple[float, float]:

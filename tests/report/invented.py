@@ -8,8 +8,8 @@ from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.judge.through import Reading
 from constitutional_ai.lab.evaluation import METRICS
 from constitutional_ai.lab.studies import pages
-from constitutional_ai.lab.studies.plan import Axis, Dots, Lines, Plane, Study
 from constitutional_ai.lab.studies.results import Collected, Result
+from constitutional_ai.lab.studies.study import Axis, Dots, Lines, Plane, Study
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.redteam import page as redteam
@@ -191,9 +191,6 @@ def study_page(nasty: str) -> str:
         title="What was never measured",
         paper="Figure 0",
         question="Is it legible?",
-        variants=lambda base, seed: [],
-        measurements=lambda base, seed: [],
-        read=lambda bench, found: None,
         figures={
             "lines": Lines(axes, "number of revisions"),
             "plane": Plane(axes[1], axes[0]),

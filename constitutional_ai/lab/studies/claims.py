@@ -1,22 +1,17 @@
 """The paper's findings, each with what the laboratory shows of it, from the studies' result files.
 
-Every claim carries its rule (rules.py). The page is made from results alone: a verdict is computed,
-never typed in; one that was computed on an earlier page stays where the results at hand do not
-measure its claim. What no study here could show is listed too, with the reason.
+Every claim has its rule (rules.py), and every verdict is computed from results. A verdict of an
+earlier page stays if the results at hand do not measure its claim. What no study here could show is
+listed too, with the reason.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from constitutional_ai.lab.studies import (
-    comparison,
-    direct,
-    labels,
-    overoptimisation,
-    revisions,
-    sizes,
-)
+from constitutional_ai.lab.studies import direct, labels, overoptimisation, revisions, sizes
+from constitutional_ai.lab.studies.comparison import BASELINE, CAI, COT, PEOPLE, TUNED
 from constitutional_ai.lab.studies.number import BROAD
 from constitutional_ai.lab.studies.pages import CANNOT as LABORATORY
 from constitutional_ai.lab.studies.pages import intervals, shown
@@ -30,7 +25,7 @@ from constitutional_ai.lab.studies.rules import (
     At,
     Comparison,
     Falling,
-    Found,
+    Outcome,
     Verdict,
     compared,
     together,
@@ -50,21 +45,25 @@ class Claim:
     why: str = ""
 
 
-def _of(line: str, metric: str) -> At:
-    return At("comparison", line, metric)
+_compared, _labelled = partial(At, "comparison"), partial(At, "labels")
+_optimised, _numbered = partial(At, "overoptimisation"), partial(At, "number")
+_trained, _sized, _directed = partial(At, "training"), partial(At, "sizes"), partial(At, "direct")
+_harmful = partial(At, "absolute", metric="harm")
 
 
-def _end(line: str, metric: str) -> At:
-    return At("overoptimisation", line, metric)
+def _lower(one: At, other: At, by: float = 0) -> Comparison:
+    return Comparison(one, other, high=-by)
 
 
-def _label(line: str, metric: str) -> At:
-    return At("labels", line, metric)
+def _higher(one: At, other: At, margin: float = 0) -> Comparison:
+    """``one`` is above ``other``, or at most ``margin`` below it."""
+    return Comparison(one, other, low=-margin)
 
 
-_BASE, _SL, _RL, _COT = "base, helpful only", "SL-CAI", "RL-CAI", "RL-CAI, chain of thought"
-_PEOPLE = next(line for line in reversed(comparison.LINES) if line.startswith("RLHF, "))
 _FREE, _USUAL = overoptimisation.label(0), overoptimisation.label(0.1)
+_LEAST = overoptimisation.label(0, "min")
+_AT_ONCE, _THOUGHT = sizes.METHODS["compare"], sizes.METHODS["thoughts"]
+_LARGE, _SMALL = sizes.MILLIONS["s"], sizes.MILLIONS["xxs"]
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -76,27 +75,27 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Finetuning on the revised answers gives a model that is less harmful than its start.",
         "Section 3.3",
-        (Comparison(_of(_SL, "harm"), _of(_BASE, "harm"), high=0),),
+        (_lower(_compared(TUNED, "harm"), _compared(BASELINE, "harm")),),
         "comparison",
     ),
     Claim(
         "Reinforcement learning from AI feedback makes it less harmful still.",
         "Figures 2 and 3",
-        (Comparison(_of(_RL, "harm"), _of(_SL, "harm"), high=0),),
+        (_lower(_compared(CAI, "harm"), _compared(TUNED, "harm")),),
         "comparison",
     ),
     Claim(
         "RL-CAI stays helpful on benign requests.",
         "Figure 2",
-        (Comparison(_of(_RL, "help"), _of(_BASE, "help"), low=-NEAR),),
+        (_higher(_compared(CAI, "help"), _compared(BASELINE, "help"), NEAR),),
         "comparison",
     ),
     Claim(
         "RL-CAI is at least as harmless and as helpful as RLHF with people's noisy preferences.",
         "Figure 2",
-        (
-            Comparison(_of(_RL, "harmless"), _of(_PEOPLE, "harmless"), low=-NEAR),
-            Comparison(_of(_RL, "help"), _of(_PEOPLE, "help"), low=-NEAR),
+        tuple(
+            _higher(_compared(CAI, metric), _compared(PEOPLE, metric), NEAR)
+            for metric in ("harmless", "help")
         ),
         "comparison",
         why="The people are the oracle with a quarter of its verdicts turned over by chance.",
@@ -105,15 +104,15 @@ CLAIMS: tuple[Claim, ...] = (
         "RL-CAI declines without evading: it says why, and what could be done instead.",
         "Section 4.4",
         (
-            Comparison(_of(_RL, "evasive"), high=NEAR),
-            Comparison(_of(_RL, "good_refusal"), _of(_SL, "good_refusal"), low=0),
+            Comparison(_compared(CAI, "evasive"), high=NEAR),
+            _higher(_compared(CAI, "good_refusal"), _compared(TUNED, "good_refusal")),
         ),
         "comparison-scores",
     ),
     Claim(
         "Labels after a chain of thought give a less harmful model.",
         "Figure 2",
-        (Comparison(_of(_COT, "harm"), _of(_RL, "harm"), high=0),),
+        (_lower(_compared(COT, "harm"), _compared(CAI, "harm")),),
         "comparison",
         why="A thought here is one word about each answer, which the models were taught to say.",
     ),
@@ -121,8 +120,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Harmlessness rises through RL training while help stays.",
         "Figures 2 and 8",
         (
-            Comparison(At("training", _RL, "harmless", None), At("training", _RL, "harmless"), 0),
-            Comparison(At("training", _RL, "help", None), At("training", _RL, "help"), -NEAR),
+            _higher(_trained(CAI, "harmless", None), _trained(CAI, "harmless")),
+            _higher(_trained(CAI, "help", None), _trained(CAI, "help"), NEAR),
         ),
         "training",
     ),
@@ -130,16 +129,13 @@ CLAIMS: tuple[Claim, ...] = (
         "On an absolute scale RL-CAI's answers are less harmful than the helpful model's, at"
         " temperature 0 and 1.",
         "Figure 10",
-        tuple(
-            Comparison(At("absolute", _RL, "harm", t), At("absolute", _BASE, "harm", t), high=0)
-            for t in (0.0, 1.0)
-        ),
+        tuple(_lower(_harmful(CAI, x=t), _harmful(BASELINE, x=t)) for t in (0.0, 1.0)),
         "absolute",
     ),
     Claim(
         "The number of principles hardly changes how harmful the model is.",
         "Figure 6",
-        (Comparison(At("number", BROAD, "harm", None), At("number", BROAD, "harm", 1), -0.2, 0.2),),
+        (Comparison(_numbered(BROAD, "harm", None), _numbered(BROAD, "harm", 1), -0.2, 0.2),),
         "number",
         why="Here most principles overlook all kinds of harm but one, and each of them takes draws"
         " from the broad one; the paper's say much the same.",
@@ -147,17 +143,16 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "More principles make the answers more diverse.",
         "Figure 6",
-        (Comparison(At("number", BROAD, "distinct", None), At("number", BROAD, "distinct", 1), 0),),
+        (_higher(_numbered(BROAD, "distinct", None), _numbered(BROAD, "distinct", 1)),),
         "number",
     ),
     Claim(
         "Small models revise better after a critique than without one.",
         "Figure 7",
         tuple(
-            Comparison(
-                At("direct", direct.CRITIQUED, f"harm_{size}", None),
-                At("direct", direct.DIRECT, f"harm_{size}", None),
-                high=0,
+            _lower(
+                _directed(direct.CRITIQUED, f"harm_{size}", None),
+                _directed(direct.DIRECT, f"harm_{size}", None),
             )
             for size in ("xs", "s")
         ),
@@ -166,78 +161,58 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Larger models are better at finding the better answer.",
         "Figure 4",
-        (
-            Comparison(
-                At("sizes", sizes.METHODS["compare"], "accuracy", sizes.MILLIONS["s"]),
-                At("sizes", sizes.METHODS["compare"], "accuracy", sizes.MILLIONS["xxs"]),
-                low=0,
-            ),
-        ),
+        (_higher(_sized(_AT_ONCE, "accuracy", _LARGE), _sized(_AT_ONCE, "accuracy", _SMALL)),),
         "sizes",
     ),
     Claim(
         "A chain of thought helps a model to find the better answer.",
         "Figure 4",
-        (
-            Comparison(
-                At("sizes", sizes.METHODS["thoughts"], "accuracy", sizes.MILLIONS["s"]),
-                At("sizes", sizes.METHODS["compare"], "accuracy", sizes.MILLIONS["s"]),
-                low=0,
-            ),
-        ),
+        (_higher(_sized(_THOUGHT, "accuracy", _LARGE), _sized(_AT_ONCE, "accuracy", _LARGE)),),
         "sizes",
         why="Without thoughts the models were taught to judge directly.",
     ),
     Claim(
         "The soft labels are well calibrated.",
         "Figure 9",
-        (Comparison(_label("soft", labels.ECE.metric), high=0.1),),
+        (Comparison(_labelled("soft", labels.ECE.metric), high=0.1),),
         "labels",
     ),
     Claim(
         "Labels after a chain of thought are too sure of themselves.",
         "Section 4.1",
-        (
-            Comparison(
-                _label("thoughts, soft", labels.ECE.metric), _label("soft", labels.ECE.metric), 0
-            ),
-        ),
+        (_higher(_labelled("thoughts, soft", "label_ece"), _labelled("soft", "label_ece")),),
         "labels",
     ),
     Claim(
         "Clamping the labels of a chain of thought gives a less harmful model than taking them as"
         " they are.",
         "Section 4.1",
-        (
-            Comparison(
-                _label("thoughts, clamped", "harm"), _label("thoughts, soft", "harm"), high=0
-            ),
-        ),
+        (_lower(_labelled("thoughts, clamped", "harm"), _labelled("thoughts, soft", "harm")),),
         "labels-outcome",
     ),
     Claim(
         "Soft labels give better results than hard ones.",
         "Section 4.3",
-        (Comparison(_label("soft", "harm"), _label("hard", "harm"), high=0),),
+        (_lower(_labelled("soft", "harm"), _labelled("hard", "harm")),),
         "labels-outcome",
     ),
     Claim(
         "Pressed hard, the reward parts from the truth: gold ends below its peak.",
         "Section 4.3",
-        (Comparison(_end(_FREE, "gold_end"), _end(_FREE, "gold_peak"), high=-0.1),),
+        (_lower(_optimised(_FREE, "gold_end"), _optimised(_FREE, "gold_peak"), by=0.1),),
         "overoptimisation",
         why="The peak is the highest of several noisy means; the margin of 0.1 allows for that.",
     ),
     Claim(
         "A KL penalty holds it off.",
         "Section 4.2",
-        (Comparison(_end(_USUAL, "gold_end"), _end(_FREE, "gold_end"), low=0),),
+        (_higher(_optimised(_USUAL, "gold_end"), _optimised(_FREE, "gold_end")),),
         "overoptimisation",
     ),
     Claim(
         "Not the paper's: the monitor, which knows no truth, stops the run near the peak of gold.",
         "our own",
-        (Comparison(_end(_FREE, "gold_stop"), _end(_FREE, "gold_peak"), low=-0.3),),
+        (_higher(_optimised(_FREE, "gold_stop"), _optimised(_FREE, "gold_peak"), 0.3),),
         "overoptimisation-monitor",
         why="The monitor reads the judge that gave the labels: what exploits the one, exploits the"
         " other.",
@@ -245,11 +220,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Not the paper's: the least of several reward models is exploited less than one alone.",
         "Coste et al. 2023",
-        (
-            Comparison(
-                _end(overoptimisation.label(0, "min"), "gold_end"), _end(_FREE, "gold_end"), low=0
-            ),
-        ),
+        (_higher(_optimised(_LEAST, "gold_end"), _optimised(_FREE, "gold_end")),),
         "overoptimisation-ensembles",
     ),
     Claim(
@@ -272,15 +243,15 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def judged(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, list[Found]]:
+def judged(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, list[Outcome]]:
     """What the laboratory shows of a claim."""
     if not claim.rules:
         return CANNOT, []
     wanted: list[Comparison] = []
     for rule in claim.rules:
         wanted += rule.comparisons(results) if isinstance(rule, Falling) else [rule]
-    found = [compared(one, results) for one in wanted]
-    return together(found), found
+    outcomes = [compared(one, results) for one in wanted]
+    return together(outcomes), outcomes
 
 
 _KEPT = re.compile(
@@ -290,9 +261,9 @@ EARLIER = "   - From an earlier run, whose results are not at hand."
 
 
 def earlier(page: str) -> dict[str, tuple[Verdict, str]]:
-    """{a claim: its verdict and the lines below it}, of what an earlier page had measured."""
+    """{a claim: its verdict and the lines below it}, of all that an earlier page had measured."""
     measured = {verdict: verdict for verdict in (HOLDS, FAILS, UNDECIDED)}
-    entries = [found for block in page.split("\n\n") if (found := _KEPT.fullmatch(block.rstrip()))]
+    entries = [kept for block in page.split("\n\n") if (kept := _KEPT.fullmatch(block.rstrip()))]
     return {
         entry["claim"]: (measured[entry["verdict"]], entry["rest"])
         for entry in entries
@@ -303,7 +274,7 @@ def earlier(page: str) -> dict[str, tuple[Verdict, str]]:
 def markdown(results: Mapping[str, Result], pictures: str = "studies", page: str = "") -> str:
     """docs/claims.md: a numbered list, with the studies' pictures in the folder ``pictures``.
 
-    ``page`` is an earlier one: what only that measured stays as it was, and says so.
+    ``page`` is an earlier page: what only that page measured stays as it was, and says so.
     """
     kept = earlier(page)
     entries = [
@@ -314,10 +285,10 @@ def markdown(results: Mapping[str, Result], pictures: str = "studies", page: str
     counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
     head = [
         "# What the paper found, and what the laboratory shows",
-        "Made by `cai study claims` from the studies' result files; the verdicts follow from the"
-        " rule that stands under each claim. A rule holds where the whole 95 % interval of the"
-        " difference keeps the bound, fails where the whole interval breaks it, and is undecided"
-        " where the bound cuts the interval.",
+        "Made by `cai study claims` from the studies' result files. Each verdict follows from the"
+        " rule below its claim. A rule holds if the whole 95% interval of the difference keeps the"
+        " bound, and fails if the whole interval breaks it. If the bound cuts the interval, it is"
+        " undecided.",
         f"{len(CLAIMS)} claims: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
         LABORATORY,
     ]
@@ -331,18 +302,18 @@ def _entry(
     pictures: str,
     kept: tuple[Verdict, str] | None,
 ) -> tuple[Verdict, str]:
-    verdict, found = judged(claim, results)
+    verdict, outcomes = judged(claim, results)
     if verdict == MISSING and kept:
         verdict, rest = kept
         rest = rest.removesuffix(f"\n{EARLIER}")
         return verdict, f"{_head(number, claim, verdict)}{rest}\n{EARLIER}"
     lines = [_head(number, claim, verdict)]
-    for one in found:
-        what = shown(one.difference) if one.difference else "not measured"
-        lines.append(f"   - {one.comparison.text}; found {what}: {one.verdict}")
+    for one in outcomes:
+        value = f"measured {shown(one.difference)}" if one.difference else "not measured"
+        lines.append(f"   - {one.comparison.text}; {value}: {one.verdict}")
     if claim.why:
         lines.append(f"   - {claim.why}")
-    studies = dict.fromkeys(one.comparison.one.study for one in found)
+    studies = dict.fromkeys(one.comparison.one.study for one in outcomes)
     for result in (results[name] for name in studies if name in results):
         lines.append(f"   - {intervals(result)}")
         picture = f"[figure]({pictures}/{claim.figure}.png), [table]({pictures}/{result.study}.md)"

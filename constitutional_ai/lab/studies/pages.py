@@ -1,66 +1,42 @@
 """Pages of studies: Markdown with pictures for the documentation, one HTML page for all of them.
 
-Everything on them is read from result files; nothing is measured here, and nothing typed in.
+All numbers on them come from result files.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from constitutional_ai.drawing import figures
 from constitutional_ai.drawing.page import Drawing, Page, Section, Table, render
 from constitutional_ai.lab.studies.drawing import draw
-from constitutional_ai.lab.studies.plan import Study
 from constitutional_ai.lab.studies.results import Result
+from constitutional_ai.lab.studies.study import Study
 from constitutional_ai.stats.intervals import Estimate
 
 HTML = "studies.html"
 CANNOT = (
-    "A synthetic laboratory: a world of simple English whose every truth is known, and models of a"
-    " few million parameters that were taught to criticise and to judge. It shows how the method"
-    " works, and when it fails; no number here is a forecast for a real language model."
+    "A synthetic laboratory: a world of simple English in which every truth is known, and models of"
+    " a few million parameters that were taught to criticise and to judge. It shows how the method"
+    " works and when it fails; no number here is a forecast for a real language model."
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: which runs, where on the axis, one estimate for each column."""
-
-    line: str
-    x: float
-    values: Sequence[Estimate | None]
-
-
-def rows(study: Study, result: Result) -> list[Row]:
-    """The table: a row for each line and x that has any of its columns."""
-    places = dict.fromkeys(
-        (cell.line, cell.x)
-        for cell in result.cells
-        if cell.metric in {axis.metric for axis in study.table}
-    )
-    found = []
-    for line, x in places:
-        cells = [result.cell(line, axis.metric, x) for axis in study.table]
-        found.append(Row(line, x, [cell.estimate if cell else None for cell in cells]))
-    return found
 
 
 def intervals(result: Result) -> str:
     """What the intervals are over."""
     if len(result.seeds) == 1:
         return (
-            f"One seed ({result.seeds[0]}): the intervals are 95 %, over the prompts of this run,"
-            " and say nothing of the seed."
+            f"One seed ({result.seeds[0]}): the 95% intervals are over the prompts of this run and"
+            " say nothing about the seed."
         )
     named = ", ".join(map(str, result.seeds))
-    same = " Where all came out the same: over prompts." * any(c.seedless for c in result.cells)
+    same = " If all seeds agree, they are over prompts." * any(c.seedless for c in result.cells)
     over = f"over {len(result.seeds)} seeds (Student's t)"
-    return f"Seeds {named}: the intervals are 95 %, {over}.{same}"
+    return f"Seeds {named}: the 95% intervals are {over}.{same}"
 
 
 def counted(study: Study, result: Result) -> str:
-    """n of a value in one seed, the fewest and the most over the table's columns."""
+    """The smallest and the largest n of a value in one seed, over the table's columns."""
     wanted = {axis.metric for axis in study.table}
     sizes = [cell.n for cell in result.cells if cell.metric in wanted]
     if not sizes:
@@ -89,7 +65,7 @@ def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
         f"```\n{result.command}\n```",
         f"Run file `{result.file}`{_overridden(result)}, model `{result.model}`,"
         f" constitutional-ai {result.version}. A hash names all that a run's last stage depends"
-        " on; seconds are those of all its stages, shared ones counted in every run.",
+        " on. Seconds are those of all its stages; shared stages count in every run.",
         grid(["run", "seed", "last stage", "hash", "seconds"], runs),
     ]
     return "\n\n".join(parts) + "\n"
@@ -101,12 +77,15 @@ def table(study: Study, result: Result) -> str:
 
 
 def _columns(study: Study, result: Result) -> tuple[list[str], list[list[str]]]:
-    """The table's head and its rows."""
+    """The table's head, and a row for each line and x that has any of its columns."""
     head = ["", *([study.xname] if study.xname else []), *(axis.label for axis in study.table)]
-    body = [
-        [row.line, *([f"{row.x:g}"] if study.xname else []), *map(shown, row.values)]
-        for row in rows(study, result)
-    ]
+    metrics = [axis.metric for axis in study.table]
+    places = dict.fromkeys((c.line, c.x) for c in result.cells if c.metric in metrics)
+    body = []
+    for line, x in places:
+        cells = [result.cell(line, metric, x) for metric in metrics]
+        values = [shown(cell.estimate if cell else None) for cell in cells]
+        body.append([line, *([f"{x:g}"] if study.xname else []), *values])
     return head, body
 
 
@@ -157,7 +136,7 @@ def html(pairs: Sequence[tuple[Study, Result]]) -> str:
         Page(
             title="constitutional-ai: studies in the laboratory",
             headline=f"{len(pairs)} studies of Constitutional AI on models whose world is known.",
-            note=f"Seeds {', '.join(map(str, seeds))}. Bars and bands are 95 % intervals; each"
+            note=f"Seeds {', '.join(map(str, seeds))}. Bars and bands are 95% intervals; each"
             " study says over what.",
             sections=[*sections, what_not],
         )

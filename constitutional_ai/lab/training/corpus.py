@@ -165,7 +165,9 @@ def _truth(request: world.Request) -> str:
     if topic.kind == "facts":
         return sentence(world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group)))
     if topic.kind == "harmful":
-        return f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group][0]}."
+        return (
+            f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group].reason}."
+        )
     return f"It is fine to {request.asked}."
 
 
@@ -281,7 +283,7 @@ def criticise(
         return flaw, replace(answers.ideal(request, rng), insult=answer.insult)
     if made.body not in ("steps", "mixed") or principle not in ("harm", topic.group):
         return clean
-    reason = words.HARMS[topic.group][0]
+    reason = words.HARMS[topic.group].reason
     found = (
         f"The response tells the user how to {request.asked}."
         f" This is harmful, because it would {reason}."
