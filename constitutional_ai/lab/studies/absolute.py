@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from constitutional_ai.lab.studies import comparison
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.comparison import BASELINE, CAI, PEOPLE, TUNED
 from constitutional_ai.lab.studies.measures import HARM, HELP, STEPS
 from constitutional_ai.lab.studies.study import Axis, Base, Line, Lines, Study
@@ -18,16 +19,9 @@ def lines(base: Base, seed: int) -> Sequence[Line]:
 
 
 STUDY = Study(
-    name="absolute",
-    title="Absolute harm, at temperature 0 and 1",
-    paper="Figure 10",
-    question="How harmful are the answers themselves, and does temperature change it?",
+    ABOUT["absolute"],
     lines=lines,
     figures={"absolute": Lines((Axis("harm", "harm (0–4)"), HELP), "temperature")},
     table=(HARM, STEPS, HELP),
     xname="temperature",
-    caveats=(
-        "Harm counts the harmful steps of an answer, and an insult, up to 4. The paper's scale is"
-        " people's rating of whole conversations, predicted by a model.",
-    ),
 )

@@ -13,22 +13,10 @@ import typer
 
 from constitutional_ai.cli.options import Json, RunFile, Set, group, progress
 from constitutional_ai.errors import UserError
+from constitutional_ai.lab.studies.about import ABOUT
 
 app = group("Several runs, one table.")
 
-# The studies by name, with what --help says; written out here so that help imports none of them.
-STUDIES = {
-    "revisions": "harm and help after each revision (Figure 5)",
-    "number": "how many principles, and how different (Figure 6)",
-    "direct": "critique and revision against revision alone (Figure 7)",
-    "sizes": "size of the model, judging and self-critique (Figure 4)",
-    "labels": "hard, soft, clamped labels and chain of thought (Figure 9)",
-    "training": "harmlessness and helpfulness through RL training (Figures 2, 3, 8)",
-    "absolute": "absolute harm at temperature 0 and 1 (Figure 10)",
-    "comparison": "CAI, SFT and RLHF at an equal budget, with Elo",
-    "overoptimisation": "gold and proxy reward over the distance; the monitor; ensembles",
-    "principles": "which principle does the work",
-}
 DOCS = Path("docs")
 
 
@@ -107,7 +95,8 @@ def _study_command(name: str) -> Callable[..., None]:
     return command
 
 
-for _name, _help in {**STUDIES, "all": "every study; what they share is made once"}.items():
+_HELP = {name: about.help for name, about in ABOUT.items()}
+for _name, _help in {**_HELP, "all": "every study; what they share is made once"}.items():
     app.command(_name, help=_help[0].upper() + _help[1:] + ".")(_study_command(_name))
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from constitutional_ai.evaluation.rows import Transcript
-from constitutional_ai.lab.studies import baselines, measures
+from constitutional_ai.lab.studies import baselines, measures, study
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import (
     BASE,
     BORDERLINE,
@@ -24,23 +25,12 @@ from constitutional_ai.lab.studies.measures import (
     SL,
 )
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    COMMON_RL,
-    Axis,
-    Base,
-    Bench,
-    Dots,
-    Line,
-    Plane,
-    Study,
-    Variant,
-)
 from constitutional_ai.settings import Settings
 from constitutional_ai.stats import elo
 
 NOISES = (0.1, 0.25)
 ALPHAS = (1.0, 3.0, 10.0)  # of L_SL + α L_RL; ppo.sl_mix is 1 / α
-THOUGHTS = Variant(
+THOUGHTS = study.Variant(
     "thoughts", ("label.method=thoughts", "label.samples=1", "label.max_new_tokens=16"), "ppo"
 )
 _DEMONSTRATED = (
@@ -51,8 +41,8 @@ _DEMONSTRATED = (
 _HALVED = (
     "revise.prompts", "finetune.helpful", "sample.red_team", "sample.helpful", "ppo.steps",
 )  # fmt: skip
-HARMLESS_ELO = Axis("elo_harmless", "Elo on harmful requests")
-HELPFUL_ELO = Axis("elo_helpful", "Elo on other requests")
+HARMLESS_ELO = study.Axis("elo_harmless", "Elo on harmful requests")
+HELPFUL_ELO = study.Axis("elo_helpful", "Elo on other requests")
 BASELINE, TUNED, CAI, COT = "base, helpful only", "SL-CAI", "RL-CAI", "RL-CAI, chain of thought"
 
 
@@ -69,24 +59,25 @@ def labelled(noise: float) -> tuple[str, ...]:
     return (f"label.judge=oracle:noise={noise:g}", "ppo.monitor=off")
 
 
-def noisy(noise: float) -> Variant:
-    return Variant(f"rlhf-{noise:g}", labelled(noise), "ppo")
+def noisy(noise: float) -> study.Variant:
+    return study.Variant(f"rlhf-{noise:g}", labelled(noise), "ppo")
 
 
-def lines(base: Base, seed: int) -> Sequence[Line]:
-    demonstrated = Variant("sft", _DEMONSTRATED)
-    on_both = Variant("sft-rlhf", (*_DEMONSTRATED, *labelled(NOISES[-1])), "ppo")
-    joint = {a: Variant(f"joint-{a:g}", (f"ppo.sl_mix={1 / a:.4g}",), "ppo") for a in ALPHAS}
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
+    demonstrated = study.Variant("sft", _DEMONSTRATED)
+    on_both = study.Variant("sft-rlhf", (*_DEMONSTRATED, *labelled(NOISES[-1])), "ppo")
+    joint = {a: study.Variant(f"joint-{a:g}", (f"ppo.sl_mix={1 / a:.4g}",), "ppo") for a in ALPHAS}
+    twice = study.Variant("twice", halved(base.settings(seed)), "ppo")
     return [
-        Line(BASELINE, COMMON_RL, BASE),
-        Line("SFT on demonstrations (oracle)", demonstrated, SL),
-        Line(TUNED, COMMON_RL, SL),
-        *(Line(rlhf(noise), noisy(noise), RL) for noise in NOISES),
-        Line("RLHF on demonstrations, 25% noise (oracle)", on_both, RL),
-        Line(CAI, COMMON_RL, RL),
-        Line(COT, THOUGHTS, RL),
-        *(Line(f"joint L_SL + {alpha:g} L_RL", run, RL) for alpha, run in joint.items()),
-        Line("CAI, two alternations", Variant("twice", halved(base.settings(seed)), "ppo"), RL),
+        study.Line(BASELINE, study.COMMON_RL, BASE),
+        study.Line("SFT on demonstrations (oracle)", demonstrated, SL),
+        study.Line(TUNED, study.COMMON_RL, SL),
+        *(study.Line(rlhf(noise), noisy(noise), RL) for noise in NOISES),
+        study.Line("RLHF on demonstrations, 25% noise (oracle)", on_both, RL),
+        study.Line(CAI, study.COMMON_RL, RL),
+        study.Line(COT, THOUGHTS, RL),
+        *(study.Line(f"joint L_SL + {alpha:g} L_RL", run, RL) for alpha, run in joint.items()),
+        study.Line("CAI, two alternations", twice, RL),
     ]
 
 
@@ -96,7 +87,7 @@ def halved(settings: Settings) -> tuple[str, ...]:
     return ("rounds=2", "finetune.every_revision=false", *changed)
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     compared = lines(bench.base, bench.seeds[0])
     for seed in bench.seeds:
         rows = [
@@ -117,24 +108,14 @@ def _add_elo(cells: Collected, rows: Sequence[Transcript], names: list[str], see
                 cells.add(line, axis.metric, seed, score)
 
 
-STUDY = Study(
-    name="comparison",
-    title="Methods at an equal budget",
-    paper="Figures 2 and 3",
-    question="Which method gives a model that is harmless and still helpful?",
+STUDY = study.Study(
+    ABOUT["comparison"],
     lines=lines,
     read=read,
     figures={
-        "comparison": Plane(HELP, HARMLESS),
-        "comparison-elo": Dots((HARMLESS_ELO, HELPFUL_ELO)),
-        "comparison-scores": Dots((HARM, GOOD, HELP, REFUSED)),
+        "comparison": study.Plane(HELP, HARMLESS),
+        "comparison-elo": study.Dots((HARMLESS_ELO, HELPFUL_ELO)),
+        "comparison-scores": study.Dots((HARM, GOOD, HELP, REFUSED)),
     },
     table=(HARM, GOOD, HELP, BORDERLINE, REFUSED, FALSE, HARMLESS_ELO, HELPFUL_ELO),
-    caveats=(
-        "Lines marked (oracle) are baselines that read the truth where people would be asked: ideal"
-        " answers written for the same prompts, or the better one of two answers with that share of"
-        " verdicts turned over by chance. No other run sees it.",
-        "Elo: every two models' answers to a prompt, the better one by the oracle the winner,"
-        " fitted by Bradley and Terry's model, the base at 0. The paper asked crowdworkers.",
-    ),
 )

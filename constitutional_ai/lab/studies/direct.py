@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from constitutional_ai.lab.studies import measures, sizes
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.lab.studies.study import Axis, Base, Bench, Lines, Study, Variant
 from constitutional_ai.lab.world import gold
@@ -36,17 +37,10 @@ def _axes(metric: str, text: str) -> tuple[Axis, ...]:
 
 
 STUDY = Study(
-    name="direct",
-    title="Critique, or revision alone",
-    paper="Figure 7",
-    question="Does a critique before the revision make it better, and for which model?",
+    ABOUT["direct"],
     runs=runs,
     read=read,
     figures={"direct": Lines(_axes("harm", "harm"), "number of revisions k")},
     table=(*_axes("harm", "harm"), *_axes("good_refusal", "good refusals")),
     xname="k",
-    caveats=(
-        "The laboratory's models were taught critiques far more often than direct revisions, so"
-        " part of the difference is practice. Answers are those to the alignment's own prompts.",
-    ),
 )

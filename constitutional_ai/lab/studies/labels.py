@@ -3,41 +3,32 @@
 import json
 from collections.abc import Sequence
 
-from constitutional_ai.lab.studies import measures
+from constitutional_ai.lab.studies import measures, study
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.comparison import THOUGHTS
 from constitutional_ai.lab.studies.measures import GOOD, HARM, HELP, REFUSED, RL
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    COMMON_RL,
-    Axis,
-    Base,
-    Bench,
-    Dots,
-    Line,
-    Lines,
-    Study,
-    Variant,
-)
 from constitutional_ai.records import Preference
 
+_SOFT = (*THOUGHTS.overrides, "label.mode=soft")
 LINES = {
-    "soft": COMMON_RL,
-    "hard": Variant("label-hard", ("label.mode=hard",), "ppo"),
-    "clamped": Variant("label-clamped", ("label.mode=clamped",), "ppo"),
+    "soft": study.COMMON_RL,
+    "hard": study.Variant("label-hard", ("label.mode=hard",), "ppo"),
+    "clamped": study.Variant("label-clamped", ("label.mode=clamped",), "ppo"),
     "thoughts, clamped": THOUGHTS,
-    "thoughts, soft": Variant("thoughts-soft", (*THOUGHTS.overrides, "label.mode=soft"), "ppo"),
+    "thoughts, soft": study.Variant("thoughts-soft", _SOFT, "ppo"),
 }
-RIGHT = Axis("right", "gold agrees with the label", (0, 1))
-ECE = Axis("label_ece", "calibration error of the labels")
-ACCURACY = Axis("label_accuracy", "labels on gold's side", (0, 1))
-REWARD_ECE = Axis("reward_ece", "calibration error of the reward model, to its labels")
+RIGHT = study.Axis("right", "gold agrees with the label", (0, 1))
+ECE = study.Axis("label_ece", "calibration error of the labels")
+ACCURACY = study.Axis("label_accuracy", "labels on gold's side", (0, 1))
+REWARD_ECE = study.Axis("reward_ece", "calibration error of the reward model, to its labels")
 
 
-def lines(base: Base, seed: int) -> Sequence[Line]:
-    return [Line(name, variant, RL) for name, variant in LINES.items()]
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
+    return [study.Line(name, variant, RL) for name, variant in LINES.items()]
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for line, variant in LINES.items():
         for seed in bench.seeds:
             rows = bench.stage(variant.name, seed, "label").rows("preferences.jsonl", Preference)
@@ -52,20 +43,13 @@ def read(bench: Bench, cells: Collected) -> None:
             cells.add(line, REWARD_ECE.metric, seed, json.loads(path.read_text())["ece"])
 
 
-STUDY = Study(
-    name="labels",
-    title="Label modes",
-    paper="Figure 9 and section 4.1",
-    question="Do the labels' probabilities mean what they say, and which mode trains best?",
+STUDY = study.Study(
+    ABOUT["labels"],
     lines=lines,
     read=read,
     figures={
-        "labels": Lines((RIGHT,), "label: P(chosen better)", x="p", diagonal=True),
-        "labels-outcome": Dots((ECE, HARM, GOOD, HELP)),
+        "labels": study.Lines((RIGHT,), "label: P(chosen better)", x="p", diagonal=True),
+        "labels-outcome": study.Dots((ECE, HARM, GOOD, HELP)),
     },
     table=(ACCURACY, ECE, REWARD_ECE, HARM, GOOD, HELP, REFUSED),
-    caveats=(
-        "Calibration is against the oracle's overall preference, on pairs that have a clear winner;"
-        " on the diagonal a label of p is right in a share p. Labels of one value make one point.",
-    ),
 )

@@ -8,19 +8,10 @@ paper's sixteen say much the same.
 import random
 from collections.abc import Sequence
 
-from constitutional_ai.lab.studies import measures, subsets
+from constitutional_ai.lab.studies import measures, study, subsets
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import GOOD, HARM, HELP, SL
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    COMMON_SL,
-    Axis,
-    Base,
-    Bench,
-    Line,
-    Lines,
-    Study,
-    Variant,
-)
 from constitutional_ai.lab.world import gold
 from constitutional_ai.monitor.ppo import distinct_2
 from constitutional_ai.principles import load_constitution
@@ -28,11 +19,11 @@ from constitutional_ai.records import content_hash
 
 SIZES = (1, 2, 4)
 BROAD, CHANCE = "the broadest first", "drawn by chance"
-REVISED = Axis("revised_harm", "harm of the revised answers (0–4)")
-DIVERSE = Axis("distinct", "distinct word pairs of the revised answers", (0, 1))
+REVISED = study.Axis("revised_harm", "harm of the revised answers (0–4)")
+DIVERSE = study.Axis("distinct", "distinct word pairs of the revised answers", (0, 1))
 
 
-def lines(base: Base, seed: int) -> Sequence[Line]:
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
     """Each order's subsets by size; the last of both has all principles."""
     constitution = load_constitution(base.settings(seed).constitution)
     names = subsets.of_use(constitution, "critique")
@@ -44,13 +35,13 @@ def lines(base: Base, seed: int) -> Sequence[Line]:
         for size in SIZES:
             kept = subsets.keeping(constitution, "critique", order[:size])
             alone = ("finetune.every_revision=false",)
-            few = Variant(f"{short}-{size}", alone, constitution=kept)
-            made.append(Line(label, few, SL, x=size))
-        made.append(Line(label, COMMON_SL, SL, x=len(names)))
+            few = study.Variant(f"{short}-{size}", alone, constitution=kept)
+            made.append(study.Line(label, few, SL, x=size))
+        made.append(study.Line(label, study.COMMON_SL, SL, x=len(names)))
     return made
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for line in lines(bench.base, bench.seeds[0]):
         for seed in bench.seeds:
             rows = measures.revisions(bench, line.variant.name, seed)
@@ -60,20 +51,13 @@ def read(bench: Bench, cells: Collected) -> None:
             cells.add(line.name, DIVERSE.metric, seed, diverse, line.x)
 
 
-STUDY = Study(
-    name="number",
-    title="How many principles",
-    paper="Figure 6",
-    question="Do more principles make answers less harmful, or more diverse?",
+STUDY = study.Study(
+    ABOUT["number"],
     lines=lines,
     read=read,
     figures={
-        "number": Lines((REVISED, HARM, DIVERSE, HELP), "principles that critiques draw from")
+        "number": study.Lines((REVISED, HARM, DIVERSE, HELP), "principles that critiques draw from")
     },
     table=(REVISED, HARM, GOOD, HELP, DIVERSE),
     xname="principles",
-    caveats=(
-        "Most of the laboratory's principles are about one kind of harm and overlook the others, so"
-        " what a number means depends on which ones: “drawn by chance” has others in each seed.",
-    ),
 )

@@ -10,17 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from constitutional_ai.lab.studies import study
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import HELP
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    Axis,
-    Base,
-    Bench,
-    Dots,
-    Lines,
-    Study,
-    Variant,
-)
 from constitutional_ai.lab.world import gold
 from constitutional_ai.stages.ppo import Sample
 
@@ -28,14 +21,14 @@ BETAS = (0.0, 0.03, 0.1, 0.3)
 MEMBERS = 3
 JOINS = ("mean", "min")
 LONGER, FASTER = 2, 4  # times the steps and the learning rate of an ordinary run
-GOLD = Axis("gold", "gold preference (oracle)")
-PROXY = Axis("proxy", "proxy reward")
-PEAK = Axis("gold_peak", "gold at its peak")
-STOP = Axis("gold_stop", "gold where the monitor stops")
-END = Axis("gold_end", "gold at the end")
-STOPPED = Axis("stopped", "stopped by the monitor", (0, 1))
-KL = Axis("kl_end", "KL at the end (nats)")
-ALARM = Axis("stop_step", "step of the first alarm")
+GOLD = study.Axis("gold", "gold preference (oracle)")
+PROXY = study.Axis("proxy", "proxy reward")
+PEAK = study.Axis("gold_peak", "gold at its peak")
+STOP = study.Axis("gold_stop", "gold where the monitor stops")
+END = study.Axis("gold_end", "gold at the end")
+STOPPED = study.Axis("stopped", "stopped by the monitor", (0, 1))
+KL = study.Axis("kl_end", "KL at the end (nats)")
+ALARM = study.Axis("stop_step", "step of the first alarm")
 
 
 def label(beta: float, join: str = "") -> str:
@@ -43,23 +36,20 @@ def label(beta: float, join: str = "") -> str:
     return f"β = {beta:g}" + (f", {join} of {MEMBERS}" if join else "")
 
 
-def _named(base: Base, seed: int) -> dict[str, Variant]:
+def _named(base: study.Base, seed: int) -> dict[str, study.Variant]:
     ppo = base.settings(seed).ppo
     far = (f"ppo.steps={LONGER * ppo.steps}", f"ppo.lr={FASTER * ppo.lr:g}", "ppo.monitor=warn")
     several = (*far, "ppo.kl_coef=0.0", f"reward.ensemble={MEMBERS}")
-    alone = {label(b): Variant(f"beta-{b:g}", (*far, f"ppo.kl_coef={b}"), "ppo") for b in BETAS}
-    joined = {
-        label(0, join): Variant(f"beta-0-{join}", (*several, f"ppo.ensemble={join}"), "ppo")
-        for join in JOINS
-    }
-    return alone | joined
+    alone = {label(b): (f"beta-{b:g}", (*far, f"ppo.kl_coef={b}")) for b in BETAS}
+    joined = {label(0, j): (f"beta-0-{j}", (*several, f"ppo.ensemble={j}")) for j in JOINS}
+    return {line: study.Variant(*run, until="ppo") for line, run in (alone | joined).items()}
 
 
-def runs(base: Base, seed: int) -> Sequence[Variant]:
+def runs(base: study.Base, seed: int) -> Sequence[study.Variant]:
     return list(_named(base, seed).values())
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for line, variant in _named(bench.base, bench.seeds[0]).items():
         for seed in bench.seeds:
             stage = bench.stage(variant.name, seed, "ppo")
@@ -106,29 +96,19 @@ def _json_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _over_distance(*lines: str) -> Lines:
+def _over_distance(*lines: str) -> study.Lines:
     xlabel = "√KL from the SL-CAI model (√nats an answer)"
-    return Lines((PROXY, GOLD, HELP), xlabel, x="sqrt_kl", only=lines)
+    return study.Lines((PROXY, GOLD, HELP), xlabel, x="sqrt_kl", only=lines)
 
 
-STUDY = Study(
-    name="overoptimisation",
-    title="Over-optimisation",
-    paper="Section 4.3 and Gao et al. 2022",
-    question="Where does the reward part from the truth, and what holds it off?",
+STUDY = study.Study(
+    ABOUT["overoptimisation"],
     runs=runs,
     read=read,
     figures={
         "overoptimisation": _over_distance(*map(label, BETAS)),
         "overoptimisation-ensembles": _over_distance(label(0), *(label(0, join) for join in JOINS)),
-        "overoptimisation-monitor": Dots((PEAK, STOP, END, STOPPED), alike=(PEAK, STOP, END)),
+        "overoptimisation-monitor": study.Dots((PEAK, STOP, END, STOPPED), alike=(PEAK, STOP, END)),
     },
     table=(KL, PEAK, STOP, END, STOPPED, ALARM),
-    caveats=(
-        "Points are PPO steps, in the order of their distance: the x of a point is √ of the mean KL"
-        " over seeds at that step. The monitor reads the judge's verdicts and the text, never the"
-        " truth; where it raised no alarm, its gold is that at the end.",
-        f"The {MEMBERS} reward models of an ensemble start from the same weights and are fitted to"
-        " different resamples of the same labels, so they share what the judge gets wrong.",
-    ),
 )

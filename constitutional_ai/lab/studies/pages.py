@@ -35,14 +35,15 @@ def intervals(result: Result) -> str:
     return f"Seeds {named}: the 95% intervals are {over}.{same}"
 
 
-def counted(study: Study, result: Result) -> str:
-    """The smallest and the largest n of a value in one seed, over the table's columns."""
+def _measured(study: Study, result: Result) -> str:
+    """The intervals, and the smallest and the largest n of a value in one seed."""
     wanted = {axis.metric for axis in study.table}
     sizes = [cell.n for cell in result.cells if cell.metric in wanted]
     if not sizes:
-        return "n: nothing was measured."
+        return f"{intervals(result)} n: nothing was measured."
     low, high = min(sizes), max(sizes)
-    return f"n in each seed: {low}" + (f" to {high}." if high > low else ".")
+    n = f"{low} to {high}" if high > low else f"{low}"
+    return f"{intervals(result)} n in each seed: {n}."
 
 
 def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
@@ -53,12 +54,12 @@ def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
         for made in result.runs
     ]  # fmt: skip
     parts = [
-        f"# {study.title}",
-        f"{study.question} The paper's place: {study.paper}.",
-        *(f"![{study.title}: {name}]({name})" for name in pictures),
+        f"# {study.about.title}",
+        f"{study.about.question} The paper's place: {study.about.paper}.",
+        *(f"![{study.about.title}: {name}]({name})" for name in pictures),
         table(study, result),
-        f"{intervals(result)} {counted(study, result)}",
-        *study.caveats,
+        _measured(study, result),
+        *study.about.caveats,
         *result.notes,
         CANNOT,
         "## How it was made",
@@ -147,15 +148,19 @@ def section(study: Study, result: Result) -> Section:
     """A study on a page of several."""
     drawings = []
     for name, figure in draw(study, result).items():
-        alt = f"{study.title}: {name}. {study.question}"
+        alt = f"{study.about.title}: {name}. {study.about.question}"
         inlined = figures.inline(figures.svg(figure, name), alt)
-        drawings.append(Drawing("", f"{study.question} ({study.paper})", inlined))
+        drawings.append(Drawing("", f"{study.about.question} ({study.about.paper})", inlined))
     head, body = _columns(study, result)
     runs = "\n".join(f"{m.variant}  seed {m.seed}  {m.stage}  {m.hash}" for m in result.runs)
     return Section(
-        study.title,
-        words=[f"{intervals(result)} {counted(study, result)}", *study.caveats, *result.notes],
+        study.about.title,
+        words=[
+            _measured(study, result),
+            *study.about.caveats,
+            *result.notes,
+        ],
         drawings=drawings,
-        tables=[Table(study.question, head, body)],
+        tables=[Table(study.about.question, head, body)],
         details={"command": result.command, "runs": runs},
     )

@@ -14,19 +14,10 @@ from typing import Any
 from constitutional_ai.job import Job
 from constitutional_ai.judge.judge import Comparison, Verdict
 from constitutional_ai.judge.open import seated
-from constitutional_ai.lab.studies import attacks, measures, subsets
+from constitutional_ai.lab.studies import attacks, measures, study, subsets
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import RL, SL
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    Axis,
-    Base,
-    Bench,
-    Dots,
-    Line,
-    Measurement,
-    Study,
-    Variant,
-)
 from constitutional_ai.lab.world import gold
 from constitutional_ai.principles import Constitution, Use, load_constitution
 from constitutional_ai.records import Pair
@@ -49,28 +40,28 @@ AGREEMENT = "agreement.json"
 PAIRS = 300  # that every principle judges
 # Judged alone it must say something about every request; "helpful" and "honest" do not of harm.
 ALONE = {"hhh", "harmless"}
-CHANGED = Axis("changed", "its revisions that change the answer", (0, 1))
-D_HARM = Axis("harm_change", "change in harm by one revision")
-D_GOLD = Axis("gold_change", "change in gold score by one revision")
-WHOLE = Axis("with_whole", "agrees with the whole", (0, 1))
-WITH_GOLD = Axis("with_gold", "agrees with gold", (0, 1))
-CATCHES = Axis("catches", "catches attacks that got through", (0, 1))
-ALARMS = Axis("false_alarms", "false alarms on good answers", (0, 1))
+CHANGED = study.Axis("changed", "its revisions that change the answer", (0, 1))
+D_HARM = study.Axis("harm_change", "change in harm by one revision")
+D_GOLD = study.Axis("gold_change", "change in gold score by one revision")
+WHOLE = study.Axis("with_whole", "agrees with the whole", (0, 1))
+WITH_GOLD = study.Axis("with_gold", "agrees with gold", (0, 1))
+CATCHES = study.Axis("catches", "catches attacks that got through", (0, 1))
+ALARMS = study.Axis("false_alarms", "false alarms on good answers", (0, 1))
 _SHORT = {"harm": "harm", "help": "help", "attack": "attack success", "good_refusal": "refusals"}
 
 
-def _after(kept: str, metric: str) -> Axis:
+def _after(kept: str, metric: str) -> study.Axis:
     bounds = (0.0, 4.0) if metric == "harm" else (0.0, 1.0)
-    return Axis(f"{kept} {metric}", f"{_SHORT[metric]}, {kept} it", bounds)
+    return study.Axis(f"{kept} {metric}", f"{_SHORT[metric]}, {kept} it", bounds)
 
 
 PHASES: tuple[tuple[Use, str, str], ...] = (("critique", "finetune", SL), ("preference", "ppo", RL))
 
 
-def lines(base: Base, seed: int) -> Sequence[Line]:
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
     """The model of the run without a principle, and of the run with it only."""
     constitution, smaller = load_constitution(base.settings(seed).constitution), fewer(base, seed)
-    every = Variant(EVERY, smaller, "ppo")
+    every = study.Variant(EVERY, smaller, "ppo")
     made = []
     for use, until, model in PHASES:
         names = subsets.of_use(constitution, use)
@@ -82,16 +73,16 @@ def lines(base: Base, seed: int) -> Sequence[Line]:
                 everywhere = use == "preference"
                 kept["only"] = subsets.keeping(constitution, use, [name], everywhere)
             for how, principles in kept.items():
-                run = Variant(f"{use}-{how}-{name}", smaller, until, principles)
+                run = study.Variant(f"{use}-{how}-{name}", smaller, until, principles)
                 made.append(_line(_called(constitution, use, name), run, model, how))
     return made
 
 
-def _line(name: str, variant: Variant, model: str, how: str) -> Line:
-    return Line(name, variant, model, prefix=f"{how} ")
+def _line(name: str, variant: study.Variant, model: str, how: str) -> study.Line:
+    return study.Line(name, variant, model, prefix=f"{how} ")
 
 
-def fewer(base: Base, seed: int) -> tuple[str, ...]:
+def fewer(base: study.Base, seed: int) -> tuple[str, ...]:
     """The overrides of every run here."""
     settings = base.settings(seed)
     counts = {key: -(-attrgetter(key)(settings) // divisor) for key, divisor in FEWER.items()}
@@ -105,9 +96,9 @@ def _called(constitution: Constitution, use: Use, name: str) -> str:
     return f"{name} ({use})" if both else name
 
 
-def measurements(base: Base, seed: int) -> Sequence[Measurement]:
+def measurements(base: study.Base, seed: int) -> Sequence[study.Measurement]:
     return [
-        Measurement("agreement", EVERY, agree, after="sample"),
+        study.Measurement("agreement", EVERY, agree, after="sample"),
         attacks.catching(EVERY),
         *(attacks.asked(line) for line in lines(base, seed)),
     ]
@@ -139,7 +130,7 @@ def agree(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     return {"pairs": len(pairs), "unlabelled": unlabelled}
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for line in lines(bench.base, bench.seeds[0]):
         attacks.add(cells, bench, line)
     for seed in bench.seeds:
@@ -158,7 +149,7 @@ def read(bench: Bench, cells: Collected) -> None:
             cells.add(name, ALARMS.metric, seed, share)
 
 
-def _add_steps(cells: Collected, bench: Bench, seed: int) -> None:
+def _add_steps(cells: Collected, bench: study.Bench, seed: int) -> None:
     """What one critique and revision under each principle did in the run with all."""
     for name, steps in measures.step_changes(measures.revisions(bench, EVERY, seed)).items():
         cells.add(name, CHANGED.metric, seed, stats.share(step["changed"] > 0 for step in steps))
@@ -171,43 +162,30 @@ def _add_steps(cells: Collected, bench: Bench, seed: int) -> None:
             cells.add(name, "worse", seed, fmean(change < 0 for change in moved))
 
 
-STUDY = Study(
-    name="principles",
-    title="Which principle does the work",
-    paper="Beyond the paper; Figure 6 has only their number",
-    question="What does each principle change, and what is missing without it?",
+STUDY = study.Study(
+    ABOUT["principles"],
     lines=lines,
     measurements=measurements,
     read=read,
     figures={
-        "principles": Dots((CHANGED, D_HARM, D_GOLD)),
-        "principles-retrained": Dots(
+        "principles": study.Dots((CHANGED, D_HARM, D_GOLD)),
+        "principles-retrained": study.Dots(
             tuple(_after(how, m) for how in HOWS for m in ("harm", "help"))
         ),
-        "principles-attacks": Dots(
+        "principles-attacks": study.Dots(
             (CATCHES, ALARMS, _after("without", "attack"), _after("only", "attack"))
         ),
-        "principles-agreement": Dots((WHOLE, WITH_GOLD)),
+        "principles-agreement": study.Dots((WHOLE, WITH_GOLD)),
     },
     table=(
         CHANGED,
-        Axis("better", "changes for the better", (0, 1)),
-        Axis("worse", "changes for the worse", (0, 1)),
+        study.Axis("better", "changes for the better", (0, 1)),
+        study.Axis("worse", "changes for the worse", (0, 1)),
         D_HARM,
         WHOLE,
         WITH_GOLD,
         CATCHES,
         ALARMS,
         *(_after(how, m) for how in HOWS for m in ("harm", "help", "attack")),
-    ),
-    caveats=(
-        "Every run has a third of the run file's prompts, and half of its steps and rollouts.",
-        "Principles that critiques draw from were retrained to SL-CAI: compare them with “(all, to"
-        " SL-CAI)”; those of the comparison to RL-CAI: compare them with “(all, to RL-CAI)”."
-        " “helpful” and “honest” cannot judge alone: they say nothing of harm.",
-        "Change in gold: the oracle's overall score of the answer after less before one revision."
-        " Attack success: harmful requests in every disguise of the laboratory that got a harmful"
-        " step. What a critique catches: attacks that got through to the base model; its false"
-        " alarms are on the base's good answers to benign requests in the same disguises.",
     ),
 )

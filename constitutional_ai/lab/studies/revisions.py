@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from constitutional_ai.lab.studies import measures
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import BASE, GOOD, HARM, HELP, REFUSED, SL
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.lab.studies.study import COMMON_SL, Axis, Base, Bench, Line, Lines, Study
@@ -25,10 +26,7 @@ def read(bench: Bench, cells: Collected) -> None:
 
 
 STUDY = Study(
-    name="revisions",
-    title="Revision after revision",
-    paper="Figure 5",
-    question="Does harm fall with every revision, and what becomes of help?",
+    ABOUT["revisions"],
     lines=lines,
     read=read,
     figures={
@@ -38,9 +36,4 @@ STUDY = Study(
     },
     table=(HARM, GOOD, HELP, REFUSED),
     xname="k",
-    caveats=(
-        "The paper scores harmlessness and helpfulness with preference models fitted to people's"
-        " comparisons; here an exact oracle reads the answers. Help is that of the models finetuned"
-        " after k revisions, on benign requests: a revised answer to a harmful request has none.",
-    ),
 )

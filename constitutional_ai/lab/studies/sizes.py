@@ -6,19 +6,10 @@ from functools import partial
 from typing import Any
 
 from constitutional_ai.job import Job
-from constitutional_ai.lab.studies import measures
+from constitutional_ai.lab.studies import measures, study
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.measures import GOOD, SL
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    Axis,
-    Base,
-    Bench,
-    Line,
-    Lines,
-    Measurement,
-    Study,
-    Variant,
-)
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world import gold
 from constitutional_ai.stats import intervals as stats
@@ -33,22 +24,22 @@ METHODS: dict[skills.Method, str] = {
     "thoughts": "after a chain of thought",
 }
 FIRST, LAST = "before any revision", "after the last revision"
-ACCURACY = Axis("accuracy", "better answer found, all skills", (0, 1))
-REVISED = Axis("revised_harm", "harm of answers (0–4)")
-TUNED = Axis("harm", "harm of SL-CAI, unseen requests (0–4)")
+ACCURACY = study.Axis("accuracy", "better answer found, all skills", (0, 1))
+REVISED = study.Axis("revised_harm", "harm of answers (0–4)")
+TUNED = study.Axis("harm", "harm of SL-CAI, unseen requests (0–4)")
 
 
-def variant(size: str, until: str = "finetune") -> Variant:
-    return Variant(f"size-{size}", (f"model.path=lab:{size}",), until)
+def variant(size: str, until: str = "finetune") -> study.Variant:
+    return study.Variant(f"size-{size}", (f"model.path=lab:{size}",), until)
 
 
-def lines(base: Base, seed: int) -> Sequence[Line]:
-    return [Line("SL-CAI", variant(size), SL, x) for size, x in MILLIONS.items()]
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
+    return [study.Line("SL-CAI", variant(size), SL, x) for size, x in MILLIONS.items()]
 
 
-def measurements(base: Base, seed: int) -> Sequence[Measurement]:
+def measurements(base: study.Base, seed: int) -> Sequence[study.Measurement]:
     return [
-        Measurement(f"judge {method}", variant(size).name, partial(judge, method=method), after="")
+        study.Measurement(f"judge {method}", variant(size).name, partial(judge, method=method), "")
         for size in SIZES
         for method in METHODS
     ]
@@ -68,7 +59,7 @@ def judge(job: Job, folder: StageFolder, *, method: skills.Method) -> Mapping[st
     return {"pairs": pairs, "unlabelled": pairs - sum(map(len, read.values()))}
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for size, x in MILLIONS.items():
         name = variant(size).name
         for seed in bench.seeds:
@@ -91,26 +82,18 @@ def _add_accuracy(
             cells.add(line, metric, seed, stats.share_of(own["right"], own["n"]), x)
 
 
-STUDY = Study(
-    name="sizes",
-    title="Size of the model",
-    paper="Figure 4",
-    question="Do larger models judge and criticise themselves better?",
+STUDY = study.Study(
+    ABOUT["sizes"],
     lines=lines,
     measurements=measurements,
     read=read,
-    figures={"sizes": Lines((ACCURACY, REVISED, TUNED, GOOD), "parameters (millions)")},
+    figures={"sizes": study.Lines((ACCURACY, REVISED, TUNED, GOOD), "parameters (millions)")},
     table=(
         ACCURACY,
-        *(Axis(f"accuracy {skill}", skill, (0, 1)) for skill in SKILLS),
+        *(study.Axis(f"accuracy {skill}", skill, (0, 1)) for skill in SKILLS),
         REVISED,
         TUNED,
         GOOD,
     ),
     xname="million parameters",
-    caveats=(
-        "Three sizes of one recipe, each trained on the same kind of text; a thought is one word"
-        " about each answer, which is what these models were taught. The judge's accuracy has no"
-        " seed in it but the thoughts': the pairs are the same.",
-    ),
 )

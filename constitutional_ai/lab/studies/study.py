@@ -11,6 +11,7 @@ from typing import Any
 
 from constitutional_ai.constitution.writing import to_toml
 from constitutional_ai.job import Job
+from constitutional_ai.lab.studies.about import About
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.principles import Constitution
 from constitutional_ai.settings import Settings, load_settings
@@ -133,10 +134,7 @@ class Study:
     the cells that are no scores of lines. All may depend on the seed.
     """
 
-    name: str
-    title: str
-    paper: str  # where the paper shows the like
-    question: str
+    about: About
     figures: Mapping[str, Drawn]
     table: Sequence[Axis]
     lines: Callable[["Base", int], Sequence[Line]] = lambda base, seed: ()
@@ -144,7 +142,10 @@ class Study:
     measurements: Callable[["Base", int], Sequence[Measurement]] = lambda base, seed: ()
     read: Callable[["Bench", Collected], None] = lambda bench, cells: None
     xname: str = ""  # the heading of x in the table, "" if it has none
-    caveats: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        return self.about.name
 
     def variants(self, base: "Base", seed: int) -> list[Variant]:
         """Every run of the study, those of the lines first. One name may come twice."""

@@ -2,32 +2,24 @@
 
 from collections.abc import Sequence
 
+from constitutional_ai.lab.studies import study
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.comparison import CAI, COT, NOISES, PEOPLE, THOUGHTS, noisy
 from constitutional_ai.lab.studies.measures import GOOD, HARMLESS, HELP, harmlessness
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.lab.studies.study import (
-    COMMON_RL,
-    Axis,
-    Base,
-    Bench,
-    Lines,
-    Plane,
-    Study,
-    Variant,
-)
 from constitutional_ai.lab.world import gold
 from constitutional_ai.stages.ppo import Sample
 
-LINES = {CAI: COMMON_RL, COT: THOUGHTS, PEOPLE: noisy(NOISES[-1])}
-ASKED_HELP = Axis(HELP.metric, "help on benign and borderline requests", (0, 1))
-ASKED_REFUSED = Axis("refused", "benign and borderline requests refused", (0, 1))
+LINES = {CAI: study.COMMON_RL, COT: THOUGHTS, PEOPLE: noisy(NOISES[-1])}
+ASKED_HELP = study.Axis(HELP.metric, "help on benign and borderline requests", (0, 1))
+ASKED_REFUSED = study.Axis("refused", "benign and borderline requests refused", (0, 1))
 
 
-def runs(base: Base, seed: int) -> Sequence[Variant]:
+def runs(base: study.Base, seed: int) -> Sequence[study.Variant]:
     return list(LINES.values())
 
 
-def read(bench: Bench, cells: Collected) -> None:
+def read(bench: study.Bench, cells: Collected) -> None:
     for line, variant in LINES.items():
         for seed in bench.seeds:
             samples = bench.stage(variant.name, seed, "ppo").rows("samples.jsonl", Sample)
@@ -41,21 +33,14 @@ def read(bench: Bench, cells: Collected) -> None:
                     cells.add(line, ASKED_REFUSED.metric, seed, point["refused"], x)
 
 
-STUDY = Study(
-    name="training",
-    title="Harmlessness and helpfulness through RL training",
-    paper="Figures 2, 3 and 8",
-    question="Does harmlessness rise through training without costing help?",
+STUDY = study.Study(
+    ABOUT["training"],
     runs=runs,
     read=read,
     figures={
-        "training": Plane(ASKED_HELP, HARMLESS),
-        "training-steps": Lines((HARMLESS, GOOD, ASKED_HELP, ASKED_REFUSED), "PPO step"),
+        "training": study.Plane(ASKED_HELP, HARMLESS),
+        "training-steps": study.Lines((HARMLESS, GOOD, ASKED_HELP, ASKED_REFUSED), "PPO step"),
     },
     table=(HARMLESS, GOOD, ASKED_HELP, ASKED_REFUSED),
     xname="step",
-    caveats=(
-        "Read from the rollouts that PPO trained on, at temperature 1, before each recorded step;"
-        " the large mark is the end. The paper's axes are Elo scores by crowdworkers.",
-    ),
 )

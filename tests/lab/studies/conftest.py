@@ -9,6 +9,7 @@ import pytest
 
 from constitutional_ai.job import Job
 from constitutional_ai.lab.studies import sharing
+from constitutional_ai.lab.studies.about import About
 from constitutional_ai.lab.studies.results import Collected, Result
 from constitutional_ai.lab.studies.study import (
     COMMON_RL,
@@ -62,10 +63,7 @@ def read(bench: Bench, cells: Collected) -> None:
 
 
 TOY = Study(
-    name="toy",
-    title="A toy",
-    paper="Figure 0",
-    question="Does it work?",
+    About("toy", "A toy", "Figure 0", "Does it work?", caveats=("It is a toy.",)),
     runs=runs,
     measurements=measurements,
     read=read,
@@ -76,7 +74,6 @@ TOY = Study(
     },
     table=(Axis("kl", "β"), Axis("twice", "2 β")),
     xname="variant",
-    caveats=("It is a toy.",),
 )
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from constitutional_ai.errors import UserError
 from constitutional_ai.lab.studies import comparison, measures, principles, sharing, subsets
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.all_studies import STUDIES, chosen
-from constitutional_ai.lab.studies.cli import STUDIES as NAMED
 from constitutional_ai.lab.studies.study import Base
 from constitutional_ai.lab.world.topics import request, topics
 from constitutional_ai.principles import load_constitution
@@ -21,7 +21,7 @@ def plan(tmp_path: Path) -> Base:
 
 
 def test_the_command_knows_every_study() -> None:
-    assert list(NAMED) == [study.name for study in STUDIES]
+    assert list(ABOUT) == [study.name for study in STUDIES]
     assert chosen("all") == list(STUDIES) and chosen("sizes")[0].name == "sizes"
     with pytest.raises(UserError, match="no study is named 'size'"):
         chosen("size")
@@ -42,7 +42,7 @@ def test_every_study_can_be_planned_and_shares_what_it_can(tmp_path: Path, name:
 
 def test_every_figure_and_table_names_what_its_study_measures() -> None:
     for study in STUDIES:
-        assert study.table and study.figures and study.question.endswith("?")
+        assert study.table and study.figures and study.about.question.endswith("?")
         assert len({axis.metric for axis in study.table}) == len(study.table)
 
 
