@@ -42,7 +42,8 @@ def _named(base: study.Base, seed: int) -> dict[str, study.Variant]:
     several = (*far, "ppo.kl_coef=0.0", f"reward.ensemble={MEMBERS}")
     alone = {label(b): (f"beta-{b:g}", (*far, f"ppo.kl_coef={b}")) for b in BETAS}
     joined = {label(0, j): (f"beta-0-{j}", (*several, f"ppo.ensemble={j}")) for j in JOINS}
-    return {line: study.Variant(*run, until="ppo") for line, run in (alone | joined).items()}
+    every = alone | joined
+    return {line: study.Variant(name, changed, "ppo") for line, (name, changed) in every.items()}
 
 
 def runs(base: study.Base, seed: int) -> Sequence[study.Variant]:
