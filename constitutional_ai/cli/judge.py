@@ -167,7 +167,7 @@ def attack(
     judges = {spec: bench.judge(spec) for spec in bench.engines}
     in_lab = bench.constitution.name == "lab" or all(map(is_model, judges))
     if in_lab and not pairs:
-        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0))
+        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0, split="test"))
     else:
         rows = labelled.load(pairs or attacks.BUILTIN_PAIRS, _set_named(prompts))
     rows = [row for row in rows if not row.flaw][:count]

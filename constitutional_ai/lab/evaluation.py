@@ -8,6 +8,7 @@ from constitutional_ai.job import Job
 from constitutional_ai.judge.open import judge_model
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world import gold
+from constitutional_ai.lab.world.pairs import SKILLS
 from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.stats import intervals as stats
 
@@ -72,9 +73,9 @@ def gold_report(job: Job, seed: int) -> dict[str, Any]:
 def judge_skills(job: Job) -> dict[str, stats.Estimate]:
     """How often the run's judge finds the better answer, on pairs about test topics."""
     engine = job.engine(judge_model(job))
-    with job.progress.task("judge", total=len(skills.JUDGED), unit="skills") as tick:
+    with job.progress.task("judge", total=len(SKILLS), unit="skills") as tick:
         found = {}
-        for skill in skills.JUDGED:
+        for skill in SKILLS:
             found[skill] = skills.judge(engine, skill, JUDGE_PAIRS)
             tick(1, right=found[skill]["mean"])
     return found

@@ -15,8 +15,7 @@ from constitutional_ai.judge import pages
 from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.judge.judge_pairs import JURY
-from constitutional_ai.lab.training.skills import JUDGED
-from constitutional_ai.lab.world.pairs import pairs
+from constitutional_ai.lab.world.pairs import SKILLS, pairs
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
@@ -164,7 +163,7 @@ def test_every_kind_of_pair_meets_every_text() -> None:
     rows = labelled.rows(pairs(80, noise=0.0))
     for name, change in families(in_lab=True).items():
         met = {(row.kind, change.text(n)) for n, row in enumerate(rows)}
-        assert len(met) == len(JUDGED) * len(change.texts), name
+        assert len(met) == len(SKILLS) * len(change.texts), name
 
 
 def test_silence_is_tried_only_where_it_is_worse() -> None:

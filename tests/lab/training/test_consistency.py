@@ -11,7 +11,7 @@ import torch
 
 from constitutional_ai import machine, prompts
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.lab.training import consistency, corpus, harden
+from constitutional_ai.lab.training import batches, consistency, corpus, harden
 from constitutional_ai.lab.training.batches import encode, make_corpus
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.lab.world.model import model_path
@@ -29,6 +29,7 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> consistency.Questions:
+    monkeypatch.setattr(batches, "_CHUNK", 300)
     monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(180))
     with ThreadPool(1) as pool:
         return consistency.ask(MODEL, TOKENIZER, pool, 3, 1, tmp_path)

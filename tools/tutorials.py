@@ -1,15 +1,18 @@
-"""Tutorials whose outputs are real: runs the commands that stand in them, and puts the outputs in.
+"""Runs the commands in tutorials and writes their real outputs below them. For maintainers.
 
-In a block of the kind ```` ```console ```` a line that begins with ``$ `` is a command; what
-follows it, up to the next one, is its output and is replaced. Of an output that is longer than the
-block's ``show=N`` (``console show=8``) the last N lines are shown, after a ``…``. Between
+    python tools/tutorials.py FILE... [--from DIR] [--tables-only]
+
+In a ```` ```console ```` block a line that begins with ``$ `` is a command. The lines below it, up
+to the next command, are its output and are replaced. The block's ``show=N`` (``console show=8``)
+keeps the last N lines of a longer output, after a ``…``. Between
 
     <!-- study: comparison -->  and  <!-- /study -->
 
-stands a study's table, taken from its result file. Commands run in the working directory, in one
-shell for each, as the reader of the tutorial would run them: read a file before you refresh it.
+stands a study's table, filled from its result file in DIR. Every command has a shell of its own in
+the working directory, as for a reader of the tutorial: read a file before you refresh it.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -19,22 +22,21 @@ from pathlib import Path
 
 from constitutional_ai.errors import DataError
 from constitutional_ai.lab.studies import pages
-from constitutional_ai.lab.studies import results as cells
 from constitutional_ai.lab.studies.all_studies import chosen
-from constitutional_ai.lab.studies.running import RESULTS
+from constitutional_ai.lab.studies.results import RESULTS, load
 
 _BLOCK = re.compile(r"^```console(?P<head>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _SHOW = re.compile(r"show=(\d+)")
 _TABLE = re.compile(
     r"(?P<open><!-- study: (?P<name>[\w-]+) -->\n).*?(?P<close><!-- /study -->)", re.DOTALL
 )
-SHOWN = 40  # lines of an output, where the block does not say
+SHOWN = 40  # lines of an output, unless the block has its own number
 
 
 def refresh(file: Path, results: Path | None, run: bool) -> Iterator[str]:
-    """Write the file again, with new outputs; a line for each thing that was done.
+    """Write the file again with new outputs; yields a line for each change.
 
-    Raises DataError where a command fails or a study has no result; the file is then as it was.
+    Raises DataError if a command fails or a study has no result. The file then stays as it was.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -51,20 +53,20 @@ def refresh(file: Path, results: Path | None, run: bool) -> Iterator[str]:
 
 
 def commands(body: str) -> list[str]:
-    """The commands of a block; a backslash at the end of a line goes on with the next.
+    """The commands of a block; a backslash at the end of a line joins it with the next.
 
     >>> commands("$ echo a\\na\\n$ echo b \\\\\\n    c\\nb c\\n")
     ['echo a', 'echo b \\\\\\n    c']
     """
-    found: list[str] = []
+    every: list[str] = []
     going = False
     for line in body.splitlines():
         if going:
-            found[-1] += f"\n{line}"
+            every[-1] += f"\n{line}"
         elif line.startswith("$ "):
-            found.append(line[2:])
+            every.append(line[2:])
         going = (going or line.startswith("$ ")) and line.endswith("\\")
-    return found
+    return every
 
 
 def _ran(file: Path, block: re.Match[str], done: list[str]) -> str:
@@ -91,7 +93,7 @@ def _ran(file: Path, block: re.Match[str], done: list[str]) -> str:
 
 
 def _with_this_cai() -> dict[str, str]:
-    """The environment in which `cai` and `python` are those that run now, on the PATH or not."""
+    """An environment in which `cai` and `python` are those that run now."""
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
 
@@ -103,8 +105,24 @@ def _last(output: list[str], count: int) -> list[str]:
 def _filled(results: Path, place: re.Match[str], done: list[str]) -> str:
     name = place["name"]
     (study,) = chosen(name)
-    result = cells.load(results / RESULTS / f"{name}.json")
+    result = load(results / RESULTS / f"{name}.json")
     table = pages.table(study, result)
     done.append(f"table: {name}")
     said = f"{pages.intervals(result)} Made by `{result.command}`."
     return f"{place['open']}\n{table}\n\n{said}\n\n{place['close']}"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Markdown files")
+    parser.add_argument("--from", dest="results", metavar="DIR", type=Path, help="studies' results")
+    parser.add_argument("--tables-only", action="store_true", help="fill in tables; run nothing")
+    options = parser.parse_args()
+    for file in options.files:
+        for line in refresh(file, options.results, run=not options.tables_only):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()

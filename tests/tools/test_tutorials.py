@@ -2,13 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.lab.studies import tutorials
-from constitutional_ai.lab.studies.results import save
+from constitutional_ai.lab.studies.results import Collected, Result, save
+from tools import tutorials
 
 TEXT = """# A tutorial
 
@@ -39,10 +38,13 @@ def test_outputs_are_replaced_and_nothing_else(tmp_path: Path) -> None:
         assert "old\n$" not in text and "```toml\n$ = 1\n```" in text and "old table" in text
 
 
-def test_tables_come_from_results(tmp_path: Path, make_result: Any) -> None:
+def test_tables_come_from_results(tmp_path: Path) -> None:
     file = tmp_path / "t.md"
     file.write_text(TEXT)
-    result = make_result("revisions", {("the revised answers", "harm", 0): [3.0, 3.2]})
+    cells = Collected()
+    for seed, harm in enumerate((3.0, 3.2)):
+        cells.add("the revised answers", "harm", seed, harm)
+    result = Result("revisions", [0, 1], "study", [], "lab:s", "cai study", "0", cells.cells(), [])
     save(result, tmp_path / "results" / "revisions.json")
     list(tutorials.refresh(file, tmp_path, run=False))
     text = file.read_text()

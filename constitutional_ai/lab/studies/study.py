@@ -1,7 +1,7 @@
-"""What a study is made of: variants of a run file, measurements on them, figures, a table.
+"""What a study is: models of several runs that answer the test prompts, and what else they show.
 
-A variant is a run folder like any other: its settings stand in ``run.toml`` there, and `cai run`
-goes on from where the study left it.
+A variant is a run file with some settings changed. Its run lies in a folder of its own, with the
+settings in ``run.toml`` there, so `cai run` can go on from where the study left it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from constitutional_ai.constitution.writing import to_toml
 from constitutional_ai.job import Job
+from constitutional_ai.lab.studies.about import About
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.principles import Constitution
 from constitutional_ai.settings import Settings, load_settings
@@ -18,20 +19,41 @@ from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.stages.pipeline import Step, fingerprints
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
 
-COMMON = "common"  # the variant that changes nothing
+# ------------------------------------------------------------------------ runs and measurements
 
 
 @dataclass(frozen=True)
 class Variant:
     """A run file with some settings changed, run up to the stage ``until``.
 
-    ``constitution``, where given, takes the place of the run file's.
+    ``constitution``, if given, replaces the run file's.
     """
 
     name: str
     overrides: tuple[str, ...] = ()
     until: str = "finetune"
     constitution: Constitution | None = None
+
+
+# The run file as it is. Two studies may want one run up to different stages.
+COMMON_SL = Variant("common")
+COMMON_RL = Variant("common", until="ppo")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model of a variant's run. The scores of its answers to the test prompts get this name.
+
+    ``model``: "base", "sl-cai", "rl-cai", or "sl-cai-2" for the model after two revisions.
+    ``x``: where the line stands on an axis. ``prefix``: put before the names of its metrics.
+    """
+
+    name: str
+    variant: Variant
+    model: str
+    x: float = 0.0
+    temperature: float = 1.0
+    prefix: str = ""
 
 
 Work = Callable[[Job, StageFolder], Mapping[str, Any]]
@@ -42,7 +64,7 @@ class Measurement:
     """``work`` on a variant's run once its stage ``after`` is done ("": on the base model alone).
 
     It writes into a folder of its own and returns counts. ``work`` is a function of a module, or a
-    partial of one, so that another process can be handed it.
+    partial of one, so that another process can call it.
     """
 
     name: str
@@ -51,9 +73,12 @@ class Measurement:
     after: str = "finetune"
 
 
+# ------------------------------------------------------------------------- tables and figures
+
+
 @dataclass(frozen=True)
 class Axis:
-    """A metric as a figure or a table shows it; ``bounds`` where it has natural ends."""
+    """A metric as a figure or a table shows it; ``bounds`` if it has natural ends."""
 
     metric: str
     label: str
@@ -62,23 +87,23 @@ class Axis:
 
 @dataclass(frozen=True)
 class Lines:
-    """Panels under one another, a line for each of the cells' lines.
+    """A panel for each axis, one below the other, with a curve for each line.
 
-    ``x`` names a metric that takes the place of the cells' x; ``diagonal`` draws where both are
-    equal.
+    ``x`` names a metric that replaces the cells' x; ``diagonal`` draws where both are equal.
     """
 
     axes: tuple[Axis, ...]
     xlabel: str
     x: str = ""
-    only: tuple[str, ...] = ()  # the lines to draw; none named: all
+    only: tuple[str, ...] = ()  # the lines to draw; () draws all
     diagonal: bool = False
 
 
 @dataclass(frozen=True)
 class Dots:
-    """A row for each line, a column for each axis, a mark with its interval. The axes ``alike``
-    measure one quantity and have one range, so that marks below each other can be compared.
+    """A row for each line, a column for each axis, a mark with its interval.
+
+    The axes in ``alike`` measure one quantity and share one range, so marks can be compared.
     """
 
     axes: tuple[Axis, ...]
@@ -98,31 +123,43 @@ Drawn = Lines | Dots | Plane
 
 @dataclass(frozen=True)
 class Study:
-    """``variants`` and ``measurements`` may depend on the seed; ``read`` turns files into cells."""
+    """Each line's model answers the test prompts; its scores become cells of the table.
 
-    name: str
-    title: str
-    paper: str  # where the paper shows the like
-    question: str
-    variants: Callable[["Base", int], Sequence[Variant]]
-    measurements: Callable[["Base", int], Sequence[Measurement]]
-    read: Callable[["Bench", Collected], None]
+    ``runs`` and ``measurements`` are those that the lines do not ask for already. ``read`` adds
+    the cells that are no scores of lines. All may depend on the seed.
+    """
+
+    about: About
     figures: Mapping[str, Drawn]
     table: Sequence[Axis]
-    xname: str = ""  # the heading of x in the table, "" where it has none
-    caveats: Sequence[str] = ()
+    lines: Callable[["Base", int], Sequence[Line]] = lambda base, seed: ()
+    runs: Callable[["Base", int], Sequence[Variant]] = lambda base, seed: ()
+    measurements: Callable[["Base", int], Sequence[Measurement]] = lambda base, seed: ()
+    read: Callable[["Bench", Collected], None] = lambda bench, cells: None
+    xname: str = ""  # the heading of x in the table, "" if it has none
+
+    @property
+    def name(self) -> str:
+        return self.about.name
+
+    def variants(self, base: "Base", seed: int) -> list[Variant]:
+        """Every run of the study, those of the lines first. One name may come twice."""
+        return [*(line.variant for line in self.lines(base, seed)), *self.runs(base, seed)]
+
+
+# --------------------------------------------------------------------------- where files lie
 
 
 @dataclass(frozen=True)
 class Base:
-    """Where a study starts: a run file with the user's overrides, in a folder."""
+    """What a study starts from: a run file with the user's overrides, and a folder for all runs."""
 
     out: Path
     file: str
     overrides: tuple[str, ...] = ()
 
     def settings(self, seed: int, variant: Variant | None = None) -> Settings:
-        """A variant's settings; a constitution of its own is written where its hash says."""
+        """A variant's settings. A constitution of its own is written first."""
         changed: tuple[str, ...] = variant.overrides if variant else ()
         if variant and variant.constitution:
             changed = (*changed, f"constitution={self._written(variant.constitution)}")
@@ -145,7 +182,7 @@ class Base:
 
 @dataclass
 class Planned:
-    """A variant in one seed: its settings, its steps in order, and what each one depends on."""
+    """A variant in one seed: its settings, its steps in order, and what each step depends on."""
 
     variant: Variant
     settings: Settings
@@ -155,8 +192,7 @@ class Planned:
     prints: dict[Step, Fingerprint] = field(init=False)
 
     def __post_init__(self) -> None:
-        run = self.run
-        every = run.plan()
+        every = self.run.plan()
         self.prints = fingerprints(self.settings, self.constitution, every)
         last = every.index((self.variant.until, self.settings.rounds))
         self.steps = [step for step in every[: last + 1] if step[0] not in ONCE]
@@ -166,7 +202,7 @@ class Planned:
         return RunFolder(self.folder, self.settings.rounds, self.settings.seed)
 
     def upto(self, stage: str) -> list[Step]:
-        """The steps until a stage of the last round; none for ""."""
+        """The steps up to a stage of the last round; none for ""."""
         if not stage:
             return []
         assert STAGE_NAMES.index(stage) <= STAGE_NAMES.index(self.variant.until), stage
@@ -188,6 +224,3 @@ class Bench:
 
     def measured(self, variant: str, seed: int, name: str) -> StageFolder:
         return self.base.measured(variant, seed, name)
-
-    def settings(self, variant: str, seed: int) -> Settings:
-        return self.planned[variant, seed].settings
