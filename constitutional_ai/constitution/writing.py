@@ -32,11 +32,11 @@ def to_toml(
     own = constitution.model_dump(mode="json", exclude={"principles"}, exclude_defaults=True)
     if worked := own.pop("exemplars", None):
         own["exemplar"] = worked
-    text = (_comments(head) + "\n" if head else "") + tomlkit.dumps(own)
+    parts = [_comments(head) + "\n" if head else "", tomlkit.dumps(own)]
     for principle in constitution.principles:
-        said = (notes or {}).get(principle.name, ())
-        text += f"\n{_comments(said)}{tomlkit.dumps({'principle': [principle_table(principle)]})}"
-    return text
+        said = _comments((notes or {}).get(principle.name, ()))
+        parts.append(f"\n{said}[[principle]]\n{principle_table(principle).as_string()}")
+    return "".join(parts)
 
 
 def principle_table(principle: Principle) -> Table:
