@@ -247,14 +247,18 @@ class Resolved:
 
 
 def resolve(
-    by_principle: Mapping[str, float], constitution: Constitution, decisive: float = DECISIVE
+    by_principle: Mapping[str, float],
+    constitution: Constitution,
+    decisive: float = DECISIVE,
+    weighted: bool = True,
 ) -> Resolved:
     """One probability from ``by_principle``, which maps names to probabilities in [0, 1].
 
-    Principles that agree, and principles of equal rank, are averaged by weight. Where they
-    disagree, the highest rank that has an opinion decides alone: its mean is at least ``decisive``
-    away from 0.5. Hard principles rank highest, then priority 1, 2, …, then those without one.
-    Raises ConstitutionError for a name that the constitution lacks, ValueError for no name at all.
+    Principles that agree, and principles of equal rank, are averaged; by weight, unless
+    ``weighted`` is false. Where they disagree, the highest rank that has an opinion decides alone:
+    its mean is at least ``decisive`` away from 0.5. Hard principles rank highest, then priority 1,
+    2, …, then those without one. Raises ConstitutionError for a name that the constitution lacks,
+    ValueError for no name at all.
     """
     judged = [(constitution.principle(name), p) for name, p in by_principle.items()]
     if not judged:
@@ -263,18 +267,19 @@ def resolve(
     if any(p > 0.5 for p in opinions) and any(p < 0.5 for p in opinions):
         for rank in sorted({_rank(principle) for principle, _ in judged}):
             tier = [(principle, p) for principle, p in judged if _rank(principle) == rank]
-            if abs(_weighted_mean(tier) - 0.5) >= decisive:
-                return Resolved(_weighted_mean(tier), tuple(p.name for p, _ in tier))
-    return Resolved(_weighted_mean(judged), tuple(by_principle))
+            if abs(_mean(tier, weighted) - 0.5) >= decisive:
+                return Resolved(_mean(tier, weighted), tuple(p.name for p, _ in tier))
+    return Resolved(_mean(judged, weighted), tuple(by_principle))
 
 
 def _rank(principle: Principle) -> tuple[bool, float]:
     return (not principle.hard, principle.priority or math.inf)
 
 
-def _weighted_mean(judged: Sequence[tuple[Principle, float]]) -> float:
-    total = math.fsum(principle.weight for principle, _ in judged)
-    return math.fsum(principle.weight * p for principle, p in judged) / total
+def _mean(judged: Sequence[tuple[Principle, float]], weighted: bool) -> float:
+    weights = [principle.weight if weighted else 1.0 for principle, _ in judged]
+    total = math.fsum(weight * p for weight, (_, p) in zip(weights, judged, strict=True))
+    return total / math.fsum(weights)
 
 
 # ---- from a file ------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.job import Job
-from constitutional_ai.judge.replies import p_option_a, unreadable
+from constitutional_ai.judge.replies import Unread, option_shares
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
@@ -107,24 +107,26 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
     try:
-        replies = iter(engine.option_logprobs(asked, OPTIONS))
+        replies = iter(option_shares(engine, asked, OPTIONS))
     except ModelError:
         if len(choices) > 1:
             return [row for choice in choices for row in ask(engine, label, [choice])]
-        return [_chosen(label, choices[0], [], TOO_LONG)]
+        return [_chosen(label, choices[0], [Unread(TOO_LONG)])]
     return [
         _chosen(label, choice, [next(replies) for _ in range(2 if choice.swapped else 1)])
         for choice in choices
     ]
 
 
-def _chosen(
-    label: str, choice: Choice, replies: Sequence[Sequence[float]], lost: str = ""
-) -> Chosen:
+def _chosen(label: str, choice: Choice, replies: Sequence[list[float] | Unread]) -> Chosen:
     id_ = content_hash(choice.id, label)
-    if reason := lost or next(filter(None, map(unreadable, replies)), ""):
-        return Chosen(id=id_, model=label, question=choice.id, p_correct=None, unlabelled=reason)
-    p_a = [p_option_a(reply) for reply in replies]
+    p_a = []
+    for reply in replies:
+        if isinstance(reply, Unread):
+            return Chosen(
+                id=id_, model=label, question=choice.id, p_correct=None, unlabelled=reply.reason
+            )
+        p_a.append(reply[0])
     # The correct answer stands at `correct`, and in the second order at the other place.
     by_order = tuple(p if order == choice.correct else 1 - p for order, p in enumerate(p_a))
     p = sum(by_order) / len(by_order)

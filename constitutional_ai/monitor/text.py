@@ -25,12 +25,11 @@ import numpy as np
 from constitutional_ai.data.samples import Gram, Samples, grams, words
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import content_hash
-from constitutional_ai.stats.intervals import LEVEL, Estimate
+from constitutional_ai.stats.intervals import Estimate, percentiles, resamples
 
 # How far a measure may move before it is flagged. They were set before any file was looked at.
 MARGINS = {"boilerplate": 0.1, "evasion": 0.1, "variety": 0.8, "length": 1.5}
 LEAST_PROMPTS = 10  # unrelated ones, below which no half of them says anything
-_RESAMPLES = 2000
 _ORDERS = 200  # random halves of the prompts that distinct-3 is measured on
 
 
@@ -102,11 +101,8 @@ def _interval(
     mine: np.ndarray, theirs: np.ndarray, rng: np.random.Generator, change: Any
 ) -> Estimate:
     """The change of the means, its interval by a bootstrap over the groups of either side."""
-    drawn = [
-        values[rng.integers(len(values), size=(_RESAMPLES, len(values)))].mean(axis=1)
-        for values in (mine, theirs)
-    ]
-    low, high = np.quantile(change(*drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    drawn = [values[resamples(len(values), rng)].mean(axis=1) for values in (mine, theirs)]
+    low, high = percentiles(change(*drawn))
     centre = float(change(mine.mean(), theirs.mean()))
     return {"mean": centre, "low": float(low), "high": float(high), "n": len(mine)}
 
@@ -139,7 +135,7 @@ def variety(samples: Samples, reference: Samples, rng: np.random.Generator) -> d
     if not triples:
         return {}
     mine, theirs = (distinct(s, triples, rng) for s in (samples, reference))
-    low, high = np.quantile(mine / theirs, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = percentiles(mine / theirs)
     ratio = float(mine.mean() / theirs.mean())
     return {
         "distinct_3": float(mine.mean()),

@@ -33,6 +33,7 @@ from constitutional_ai.constitution import suite as suites
 from constitutional_ai.data.requests import TEST, TRAIN
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import UserError
+from constitutional_ai.judge.judge import nonce
 from constitutional_ai.principles import (
     Constitution,
     Principle,
@@ -204,9 +205,9 @@ def _written(proposal: Proposal, seen: Evidence, writer: Engine, seed: int) -> N
         return
     rng = random.Random(content_hash("writer", seed))
     cases = rng.sample(missed, min(len(missed), SHOWN_TO_WRITER))
-    asked = wording.new_principle(
-        [(row.request, row.answer) for row in cases], content_hash("writer fence", seed)[:8]
-    )
+    quoted = [turn["content"] for row in cases for turn in row.request]
+    fence = nonce(seed, "writer", *quoted, *(row.answer for row in cases))
+    asked = wording.new_principle([(row.request, row.answer) for row in cases], fence)
     (reply,) = writer.generate([asked], Sampling(temperature=0.0, max_new_tokens=200))
     principle = None if reply.failed else principle_in(reply.text)
     if principle is None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.stats.intervals import LEVEL, Estimate
+from constitutional_ai.stats.intervals import Estimate, percentiles
 
 ELO = 400 / math.log(10)  # points of one unit of strength
 _RESAMPLES = 500
@@ -66,7 +66,7 @@ def ratings(games: Sequence[Game], models: Sequence[str], seed: int) -> Ratings:
         drawn.append(
             ELO * bradley_terry(resampled if _has_maximum(resampled) else _tied(resampled, wins))
         )
-    low, high = np.quantile(np.array(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = percentiles(drawn)
     played = [sum(model in (game.first, game.second) for game in games) for model in models]
     return Ratings(
         {

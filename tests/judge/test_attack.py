@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 from constitutional_ai.cli import main as cli
 from constitutional_ai.data import labelled
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.judge import builtin_pairs as everyday
 from constitutional_ai.judge import pages
-from constitutional_ai.judge.attack import attack, families
+from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.judge.judge_pairs import JURY
 from constitutional_ai.lab.training.skills import JUDGED
@@ -26,7 +25,7 @@ from tests.engines.faulty_server import MODEL, faulty_server
 CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
 )
-ROWS = everyday.pairs()
+ROWS = labelled.load(BUILTIN_PAIRS)
 BETTER = tuple(row.better for row in ROWS)
 NULLS = set(families(False)["a constant null answer"].texts)
 

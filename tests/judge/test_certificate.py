@@ -12,6 +12,7 @@ from constitutional_ai.judge import certificate as calibration
 from constitutional_ai.judge import pages
 from constitutional_ai.records import content_hash
 from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stats.calibration import log_odds, measured
 
 
 def too_sure(times: float, count: int = 4000) -> tuple[list[float], list[float], list[str]]:
@@ -59,13 +60,11 @@ def test_a_temperature_at_the_end_of_what_is_tried_is_told(
 
 
 def test_brier_score_by_hand() -> None:
-    assert calibration.measured([0.9, 0.2], [1.0, 1.0])["brier"] == pytest.approx(
-        (0.1**2 + 0.8**2) / 2
-    )
+    assert measured([0.9, 0.2], [1.0, 1.0])["brier"] == pytest.approx((0.1**2 + 0.8**2) / 2)
 
 
 def test_certain_probabilities_have_finite_log_odds() -> None:
-    assert all(map(math.isfinite, calibration.log_odds([0.0, 0.5, 1.0])))
+    assert all(map(math.isfinite, log_odds([0.0, 0.5, 1.0])))
 
 
 @pytest.fixture

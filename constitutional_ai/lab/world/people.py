@@ -9,9 +9,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from constitutional_ai.judge.agreement import agreement, rating
 from constitutional_ai.lab.world import gold
 from constitutional_ai.records import Preference, content_hash
+from constitutional_ai.stats.agreement import agreement, rating
 
 
 def people(rows: Sequence[Preference], noise: float, seed: int = 0) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import random
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from constitutional_ai.judge.agreement import agreement, correlations, kappa
+from constitutional_ai.stats.agreement import agreement, correlations, kappa
 
 
 def test_kappa_is_that_of_scikit_learn_with_pairs_told_both_ways() -> None:
