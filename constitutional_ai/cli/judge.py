@@ -1,5 +1,6 @@
 """``cai judge``: measure a judge, calibrate it, attack it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from constitutional_ai.judge.open import Bench
     from constitutional_ai.progress import Progress
     from constitutional_ai.records import PromptSet
+
+
+class Method(StrEnum):
+    """As ``label.method``."""
+
+    compare = "compare"
+    thoughts = "thoughts"
+    vote = "vote"
+    score = "score"
+
 
 app = group("Measure a judge, calibrate it, attack it.")
 
@@ -40,8 +51,7 @@ def report(
     file: File,
     engine: Engines = None,
     method: Annotated[
-        list[str] | None,
-        typer.Option(help="compare, thoughts, vote, score; repeatable. Default: as set."),
+        list[Method] | None, typer.Option(help="How to ask; repeatable. Default: as set.")
     ] = None,
     run: Run = "",
     set_: Set = None,
@@ -76,8 +86,11 @@ def report(
         asking = Asking(out, again, spoken, all_principles, progress(json))
         figures |= measured.measure(bench, rows, method or [], asking)
         pages.write(figures, out)
-    pages.say(figures, json)
-    if not (floors_only or json):
+    if json:
+        pages.say_json(figures)
+        return
+    pages.say(figures)
+    if not floors_only:
         print(f"\n{out / pages.FILE}")
 
 
@@ -102,9 +115,11 @@ def calibrate(
     bench = prepare(engine or [], run, [*(set_ or []), "label.calibration="], constitution)
     fitted = {spec: _fitted(bench, spec, rows, file, out, progress(json)) for spec in bench.engines}
     certificate.write(out, bench.settings.label, bench.constitution.hash, fitted)
-    pages.say_calibration(fitted, json)
-    if not json:
-        print(f'\n{out}: name it in the run file, calibration = "{out}" under [label]')
+    if json:
+        pages.say_json(fitted)
+        return
+    pages.say_calibration(fitted)
+    print(f'\n{out}: name it in the run file, calibration = "{out}" under [label]')
 
 
 def _fitted(
@@ -159,9 +174,12 @@ def attack(
     tried = attacks.families(in_lab, padding)
     with progress(json).task("attack", total=len(rows) * (len(tried) + 2), unit="pairs") as tick:
         figures = attacks.attack(judges, rows, tried, bench.settings.seed, tick)
-    pages.say_attacks(figures, json)
     if out:
         pages.keep(out, figures)
+    if json:
+        pages.say_json(figures)
+    else:
+        pages.say_attacks(figures)
 
 
 def _set_named(name: str) -> "PromptSet | None":

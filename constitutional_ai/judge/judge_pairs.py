@@ -14,10 +14,9 @@ from statistics import fmean
 from pydantic import Field
 
 from constitutional_ai.data.labelled import Labelled
-from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, mean_orders
-from constitutional_ai.judge.methods import REPLY_TOKENS, said
+from constitutional_ai.judge.methods import Order, said
 from constitutional_ai.principles import Principle
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.store.run_folder import StageFolder, in_chunks
@@ -181,14 +180,12 @@ def spoken(judge: Judge, rows: Sequence[Labelled], seed: int, tick: Counted) -> 
     The log-probabilities of a judge that refuses can look like a verdict. This shows them up.
     """
     replies: Counter[str] = Counter()
-    size = BATCH // 2
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+    for start in range(0, len(rows), BATCH // 2):
+        part = rows[start : start + BATCH // 2]
         asked = [
             judge.asked(_question(row, ()), labelled_under(judge, row, seed)[0], seed)
             for row in part
         ]
-        both = [order.question() for one in asked for order in (one, one.swap())]
-        replies.update(said(judge.engine, both, Sampling(0.0, max_new_tokens=REPLY_TOKENS)))
+        replies.update(said(judge.engine, [Order(o) for one in asked for o in (one, one.swap())]))
         tick(len(part))
     return dict(replies.most_common())

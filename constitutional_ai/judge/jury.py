@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
+from constitutional_ai.judge.judge import Comparison, Judge, Sits, Unlabelled, Verdict
 
 
 class Jury:
@@ -21,6 +21,11 @@ class Jury:
         """As Judge.compare; all judges are asked under the same principles, behind one fence."""
         by_judge = [judge.compare(questions, seed) for judge in self.judges]
         return [together(verdicts) for verdicts in zip(*by_judge, strict=True)]
+
+
+def seat(judges: Sequence[Judge]) -> Sits:
+    """One judge alone, or a jury of several."""
+    return judges[0] if len(judges) == 1 else Jury(judges)
 
 
 def together(verdicts: Sequence[Verdict | Unlabelled]) -> Verdict | Unlabelled:

@@ -20,7 +20,7 @@ import numpy as np
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.engines import is_served
-from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judge.replies import FAILED, NO_ANSWER, Unread, choice, option_shares
 from constitutional_ai.principles import Constitution, Principle, Scale
@@ -154,36 +154,31 @@ def _laplace(votes: list[float]) -> float:
 def compared(engine: Engine, orders: Sequence[Order], spoken: bool) -> None:
     """One forward an order. With ``spoken`` each verdict is said too, and has to be a letter."""
     questions = [order.asked.question() for order in orders]
-    for order, reply in zip(
-        orders, option_shares(engine, questions, templates.OPTIONS), strict=True
-    ):
+    replies = option_shares(engine, questions, templates.OPTIONS)
+    for order, reply in zip(orders, replies, strict=True):
         order.take(reply)
-    doubtful = [n for n, order in enumerate(orders) if spoken or NO_ANSWER in order.lost]
-    sampling = Sampling(temperature=0.0, max_new_tokens=REPLY_TOKENS)
-    for n, named in zip(
-        doubtful, said(engine, [questions[n] for n in doubtful], sampling), strict=True
-    ):
+    doubtful = [order for order in orders if spoken or NO_ANSWER in order.lost]
+    for order, named in zip(doubtful, said(engine, doubtful), strict=True):
         if named not in LETTERS:  # the reason says more than NO_ANSWER does
-            orders[n].replies, orders[n].lost = [], Counter([named])
+            order.replies, order.lost = [], Counter([named])
 
 
-def said(engine: Engine, questions: Sequence[Conversation], sampling: Sampling) -> list[str]:
-    """What each reply comes to: a letter, or why it is none."""
+def said(
+    engine: Engine, orders: Sequence[Order], temperature: float = 0.0, seed: int = 0
+) -> list[str]:
+    """What the judge replies to each question: a letter, or why it is none."""
+    questions = [order.asked.question() for order in orders]
+    sampling = Sampling(temperature, max_new_tokens=REPLY_TOKENS, seed=seed)
     replies = engine.generate(questions, sampling) if questions else []
     return [FAILED if reply.failed else choice(reply.text) for reply in replies]
 
 
 def voted(engine: Engine, orders: Sequence[Order], settings: LabelSettings, seed: int) -> None:
     """``samples`` replies in each order; each is a vote for A or B, or lost."""
-    questions = [order.asked.question() for order in orders]
     for sample in range(settings.samples):
-        sampling = Sampling(
-            temperature=settings.temperature,
-            max_new_tokens=REPLY_TOKENS,
-            seed=derive_seed(seed, "vote", sample),
-        )
-        for order, named in zip(orders, said(engine, questions, sampling), strict=True):
-            order.take([float(named == "A")] if named in LETTERS else Unread(named))
+        votes = said(engine, orders, settings.temperature, derive_seed(seed, "vote", sample))
+        for order, vote in zip(orders, votes, strict=True):
+            order.take([float(vote == "A")] if vote in LETTERS else Unread(vote))
 
 
 def thought_over(
@@ -196,14 +191,10 @@ def thought_over(
     """``samples`` lines of thought in each order, then the options."""
     for sample in range(settings.samples):
         talks = _thinking(engine, orders, turns, settings, derive_seed(seed, "thoughts", sample))
-        whole = [(order, talk) for order, talk in zip(orders, talks, strict=True) if talk]
-        replies = option_shares(engine, [talk for _, talk in whole], templates.OPTIONS)
+        replies = iter(option_shares(engine, [talk for talk in talks if talk], templates.OPTIONS))
         for order, talk in zip(orders, talks, strict=True):
-            if not talk:
-                order.take(Unread(FAILED))
-        for (order, talk), reply in zip(whole, replies, strict=True):
             order.thoughts += [turn["content"] for turn in talk if turn["role"] == "assistant"]
-            order.take(reply)
+            order.take(next(replies) if talk else Unread(FAILED))
 
 
 def _thinking(
@@ -224,18 +215,21 @@ def _thinking(
             for talk, one in zip(talks, asked, strict=True)
         ]
         sampling = Sampling(
-            temperature=settings.temperature,
+            settings.temperature,
             max_new_tokens=settings.max_new_tokens,
             seed=derive_seed(seed, number),
         )
-        whole = [n for n, talk in enumerate(talks) if talk]
-        replies = engine.generate([talks[n] for n in whole], sampling) if whole else []
-        for n, reply in zip(whole, replies, strict=True):
-            talks[n] = [] if reply.failed else [*talks[n], assistant(reply.text)]
+        whole = [talk for talk in talks if talk]
+        replies = iter(engine.generate(whole, sampling) if whole else [])
+        talks = [_answered(talk, next(replies)) if talk else [] for talk in talks]
     return [
         _ask(talk, templates.question(one.principle, one.fence))
         for talk, one in zip(talks, asked, strict=True)
     ]
+
+
+def _answered(talk: Conversation, reply: Completion) -> Conversation:
+    return [] if reply.failed else [*talk, assistant(reply.text)]
 
 
 def _ask(talk: Conversation, text: str) -> Conversation:

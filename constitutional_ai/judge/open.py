@@ -14,12 +14,10 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import temperature_of
 from constitutional_ai.judge.judge import Judge, Sits
-from constitutional_ai.judge.jury import Jury
+from constitutional_ai.judge.jury import seat
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.settings import LabelSettings, Settings, load_settings
 from constitutional_ai.world import is_model
-
-METHODS = ("compare", "thoughts", "vote", "score")
 
 
 def judge_of(
@@ -35,20 +33,17 @@ def judge_of(
 
 def seated(job: Job) -> Sits:
     """The run's judge, or jury, as every stage asks it."""
-    table, models = job.settings.label, judge_models(job)
-    judges = [
-        judge_of(job.engine(model), table, job.constitution, certified)
-        for model, certified in zip(models, _certified(job), strict=True)
-    ]
-    return judges[0] if len(judges) == 1 else Jury(judges)
+    return seat(list(judges_of(job).values()))
 
 
-def temperatures_of(job: Job) -> dict[str, float]:
-    """Each judge's temperature, by its model."""
-    table, hash_ = job.settings.label, job.constitution.hash
+def judges_of(job: Job) -> dict[str | Path, Judge]:
+    """Every judge of the run by its model, at its temperature."""
+    table, constitution = job.settings.label, job.constitution
+    # A calibration file names the starting model by its path, and every other as the run file does.
+    certified = [job.settings.model.path if spec == "base" else spec for spec in _specs(job)]
     return {
-        str(model): temperature_of(table, certified, hash_)
-        for model, certified in zip(judge_models(job), _certified(job), strict=True)
+        model: judge_of(job.engine(model), table, constitution, name)
+        for model, name in zip(judge_models(job), certified, strict=True)
     }
 
 
@@ -71,11 +66,6 @@ def judge_model(job: Job) -> str | Path:
 
 def _specs(job: Job) -> list[str]:
     return [job.settings.label.judge, *job.settings.label.jury]
-
-
-def _certified(job: Job) -> list[str]:
-    """The judges as a calibration file names them."""
-    return [job.settings.model.path if spec == "base" else spec for spec in _specs(job)]
 
 
 # ---- of a command -----------------------------------------------------------------------------
@@ -110,11 +100,3 @@ def prepare(
     named = constitution or (settings.constitution if as_set else "harmless")
     opened = {spec: open_engine(spec, settings) for spec in specs}
     return Bench(settings, load_constitution(named), opened)
-
-
-def known_methods(names: Sequence[str]) -> list[str]:
-    """The methods as they were named, each once. Raises UserError for an unknown one."""
-    for name in names:
-        if name not in METHODS:
-            raise UserError(f"--method {name}: unknown; the methods are {', '.join(METHODS)}")
-    return list(dict.fromkeys(names))

@@ -40,21 +40,15 @@ LEANINGS: Named = (
 )
 
 
-def say(figures: Figures, as_json: bool) -> None:
+def say(figures: Figures) -> None:
     """The figures of ``cai judge report`` on stdout."""
-    if as_json:
-        _json(figures)
-        return
     print(_counts(figures))
     for table in tables(figures):
         show(table)
 
 
-def say_calibration(judges: Figures, as_json: bool) -> None:
+def say_calibration(judges: Figures) -> None:
     """Each judge's temperature, and what it is worth."""
-    if as_json:
-        _json(judges)
-        return
     rows = [
         [name, j["temperature"]]
         + [j[when][key] for key in ("ece", "brier") for when in ("before", "after")]
@@ -71,11 +65,8 @@ def say_calibration(judges: Figures, as_json: bool) -> None:
             )
 
 
-def say_attacks(judges: Figures, as_json: bool) -> None:
+def say_attacks(judges: Figures) -> None:
     """What each attack does to each judge."""
-    if as_json:
-        _json(judges)
-        return
     head = [
         "attack", "pairs", "fooled", "verdict changed", "P(worse) rose by",
         "better one lost by it", "unlabelled",
@@ -115,7 +106,8 @@ def keep(path: Path, figures: Figures) -> None:
     path.write_text(json.dumps(figures, indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
-def _json(figures: Figures) -> None:
+def say_json(figures: Figures) -> None:
+    """The figures as one line for machines."""
     print(json.dumps({"event": "result", **figures}, default=_plain))
 
 

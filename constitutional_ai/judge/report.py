@@ -4,7 +4,7 @@ Shares carry Wilson's interval. A pair without a verdict is left out of the judg
 counted beside them. A P of exactly ½ names no winner and counts as not right.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +26,7 @@ from constitutional_ai.judge.judge_pairs import (
     questions,
     spoken,
 )
-from constitutional_ai.judge.open import Bench, known_methods
+from constitutional_ai.judge.open import Bench
 from constitutional_ai.progress import Progress
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.agreement import agreement, correlations, rating
@@ -51,7 +51,7 @@ def measure(
     bench: Bench, rows: Sequence[Labelled], methods: Sequence[str], asking: Asking
 ) -> dict[str, Any]:
     """Every judge by every method on the pairs that a judge can be asked about, and their jury."""
-    named = known_methods(methods or [bench.settings.label.method])
+    named = list(dict.fromkeys(methods or [bench.settings.label.method]))
     usable = [row for row in rows if not row.flaw]
     if not usable:
         raise UserError("no pair is left that a judge could be asked about")
@@ -120,10 +120,10 @@ def of_judge(rows: Sequence[Labelled], judged: Sequence[Judged], name: str) -> d
     return figures | {
         "accuracy": _right(both),
         "accuracy_of_all_principles": stats.share(_mean(j) > 0.5 for _, j, _ in both),
-        "by_kind": _by((row.kind, p > 0.5) for row, _, p in both if row.kind),
-        "by_set": _by((row.set, p > 0.5) for row, _, p in both),
+        "by_kind": stats.share_by((row.kind, p > 0.5) for row, _, p in both if row.kind),
+        "by_set": stats.share_by((row.set, p > 0.5) for row, _, p in both),
         # a pair whose label is about one principle counts for that one only
-        "by_principle": _by(
+        "by_principle": stats.share_by(
             (name, p > 0.5)
             for row, j, _ in both
             for name, p in j.by_principle.items()
@@ -144,14 +144,6 @@ def _right(both: Sequence[Both]) -> Estimate:
 
 def _mean(judged: Judged) -> float:
     return fmean(judged.by_principle.values())
-
-
-def _by(flags: Any) -> dict[str, Estimate]:
-    """The share of true flags by key; ``flags`` yields (key, flag)."""
-    groups: defaultdict[str, list[bool]] = defaultdict(list)
-    for key, flag in flags:
-        groups[key].append(flag)
-    return {key: stats.share(group) for key, group in sorted(groups.items())}
 
 
 def calibration_of(both: Sequence[Both]) -> dict[str, Any]:
@@ -214,7 +206,7 @@ def principles_of(both: Sequence[Both]) -> dict[str, Any]:
         dict(zip(j.by_principle, log_odds(list(j.by_principle.values())), strict=True))
         for _, j, _ in both
     ]
-    with_mean = _by(
+    with_mean = stats.share_by(
         (name, rating(p) == rating(_mean(j)))
         for _, j, _ in both
         for name, p in j.by_principle.items()

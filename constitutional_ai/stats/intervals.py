@@ -6,6 +6,7 @@ anything but the sampling named: prompts and answers in an evaluation, seeds in 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
@@ -43,6 +44,18 @@ def share_of(count: int, n: int) -> Estimate:
         raise ValueError("an estimate needs at least one observation")
     low, high = wilson(count / n, n)
     return {"mean": count / n, "low": low, "high": high, "n": n}
+
+
+def share_by(flags: Iterable[tuple[str, bool]]) -> dict[str, Estimate]:
+    """The share of true flags by their key, keys in order.
+
+    >>> {key: share["mean"] for key, share in share_by([("b", True), ("a", False)]).items()}
+    {'a': 0.0, 'b': 1.0}
+    """
+    groups: defaultdict[str, list[bool]] = defaultdict(list)
+    for key, flag in flags:
+        groups[key].append(flag)
+    return {key: share(groups[key]) for key in sorted(groups)}
 
 
 def wilson(mean: float, n: float) -> tuple[float, float]:

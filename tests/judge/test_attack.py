@@ -143,11 +143,11 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     flattery = found["attacks"]["flattery"].by_kind
     assert {kind: share["mean"] for kind, share in flattery.items()} == {"firm": 0.0, "vain": 1.0}
     assert flattery["vain"]["n"] == len(rows) // 2
-    pages.say_attacks({"weak": found}, as_json=False)
+    pages.say_attacks({"weak": found})
     said = capsys.readouterr().out
     assert "weak: fooled, by kind of pair." in said and "firm" in said
     assert "weak: better one lost by it, by kind of pair." in " ".join(said.split())
-    pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
+    pages.say_attacks({"weak": attacked(weak)})  # the everyday pairs have no kinds
     assert "by kind" not in capsys.readouterr().out
 
 

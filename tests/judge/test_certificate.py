@@ -55,7 +55,7 @@ def test_a_temperature_at_the_end_of_what_is_tried_is_told(
         p, labels = [0.51] * len(ids), [1.0] * len(ids)
     temperature, before, after = calibration.fit(p, labels, ids)
     found = {"it": {"temperature": temperature, "before": before, "after": after}}
-    pages.say_calibration(found, as_json=False)
+    pages.say_calibration(found)
     assert ("it: temperatures beyond 0.1 to 10.0 are not tried" in capsys.readouterr().out) == told
 
 
