@@ -203,7 +203,7 @@ def test_a_served_judge_is_attacked_by_the_same_command() -> None:
     with faulty_server() as server:
         spec = f"{server.url}#{MODEL}"
         done = CliRunner().invoke(
-            cli.app, ["judge", "attack", "--engine", spec, "--count", "3", "--json"]
+            cli.app, ["judge", "attack", "--engine", spec, "--count", "1", "--json"]
         )
     assert done.exit_code == 0, done.output
     found = json.loads(done.output.strip().splitlines()[-1])[spec]

@@ -218,6 +218,18 @@ def test_the_mean_may_go_by_weight() -> None:
     assert weighted.p_first == pytest.approx((3 * 0.9 + 0.3) / 4)
 
 
+@pytest.mark.parametrize(("weighted", "p"), [(False, 0.6), (True, (3 * 0.9 + 0.3) / 4)])
+def test_principles_of_one_rank_are_weighted_only_where_the_settings_say_so(
+    weighted: bool, p: float
+) -> None:
+    ranked = tuple(rule.model_copy(update={"priority": 1}) for rule in (KIND, TRUE))
+    engine = ScriptedEngine(lambda _: "", by_question)
+    found = judged(engine, TWO.model_copy(update={"principles": ranked}), weighted=weighted)
+    assert isinstance(found, Verdict)
+    assert found.p_first == pytest.approx(p)
+    assert found.decided_by == ("kind", "true")
+
+
 def test_a_hard_principle_settles_a_disagreement() -> None:
     hard = TRUE.model_copy(update={"hard": True})
     found = judged(
