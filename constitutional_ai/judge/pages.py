@@ -17,7 +17,7 @@ Named = Sequence[tuple[str, tuple[str, ...]]]  # a figure's name, and where it s
 # The table of all judges: a column for each, since their names are long and the figures few.
 COMPARED: Named = (
     ("right", ("accuracy",)),
-    ("right, mean of all principles", ("accuracy_of_all_principles",)),
+    ("right, mean of all asked", ("accuracy_of_all_principles",)),
     ("kappa with the labels", ("humans", "kappa")),
     ("ECE", ("calibration", "ece")),
     ("ECE on the half that was held out", ("calibration", "held_out", "before", "ece")),
