@@ -51,7 +51,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled int
 
 @app.command(
     DEFAULT,
-    epilog="Also: cai evaluate hhh, cai evaluate fit-harm (each with --help).",
+    epilog="Also: cai evaluate hhh --help.",
 )
 def models(
     file: Annotated[
@@ -81,9 +81,6 @@ def models(
     pairs: Annotated[
         str | None, typer.Option(help="Which models the judge compares: first, all, off.")
     ] = None,
-    harm_head: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Absolute harm by this regressor.")
-    ] = None,
     difference: Annotated[
         float | None, typer.Option(help="The difference of shares that you want to find.")
     ] = None,
@@ -108,7 +105,6 @@ def models(
         "max_new_tokens": max_new_tokens,
         "pairs": pairs,
         "difference": difference,
-        "harm_head": str(harm_head) if harm_head else None,
         **dict.fromkeys(("harmful", "benign", "borderline", "facts"), limit),
     }
     settings = _settings(file, set_, seed, constitution or _constitution_for(file, judge), changes)
@@ -146,34 +142,6 @@ def hhh(
     found = choices.evaluate(named(model), data, settings, folder, progress(json))
     if not json:
         print(f"{choices.as_text(found)}\n\n{folder}")
-
-
-@app.command("fit-harm")
-def fit_harm(
-    labels: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Rows of prompt, answer and harm 0-4; or a run's revisions.jsonl."
-        ),
-    ],
-    model: Annotated[str, typer.Option(metavar="SPEC", help="Whose hidden states are read.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The regressor's folder.")],
-    judge: JudgeSpec = None,
-    gold: Annotated[
-        bool, typer.Option("--gold", help="Label by the laboratory's oracle: a baseline.")
-    ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Answers at most, the first.")] = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Fit an absolute harm score (paper, Figure 10) to labels, a judge's readings, or gold."""
-    import json as writer
-
-    from constitutional_ai.evaluation.fitting import fit_harm as fit
-
-    settings = _settings(None, None, seed, _constitution_for(None, judge or ""), {})
-    card = fit(labels, model, out, settings, progress(json), judge=judge, gold=gold, limit=limit)
-    print(writer.dumps(card, indent=1))
 
 
 def _stage(

@@ -127,7 +127,7 @@ def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
             )
             axes.annotate(point.mark, (x, y), (6, 6), textcoords="offset points")
         axes.set_ylim(-0.04, 1.06)
-        axes.set_xlim(min(0.5, *(p.x["low"] - 0.03 for p in points)), 1.02)
+        axes.set_xlim(min([0.5, *(p.x["low"] - 0.03 for p in points)]), 1.02)
         figure.legend(loc="outside upper left", handletextpad=0.3)
         return figure
 

@@ -1,21 +1,22 @@
 """``cai evaluate --model``: any models, any prompts, without a run. Its folder resumes as a run's.
 
-The files are those of a run's ``7-evaluate/``; the fingerprint names models, prompts, judge and
+The files are those of a run's ``7-evaluate/``. The fingerprint names models, prompts, judge and
 settings, so that a folder is never continued under others.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.cases import AnswersFile, Case, load_answers, load_cases
+from constitutional_ai.data.answers import AnswersFile, load_answers
+from constitutional_ai.data.cases import Case, load_cases
 from constitutional_ai.data.overlap import refuse_overlap, run_of
 from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
 from constitutional_ai.evaluation.measure import (
+    FILES,
     SCORES,
     SUMMARY,
     Plan,
@@ -63,9 +64,8 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
     models = named(wanted.models)
     settings = adjusted(settings, wanted, models)
     plan = _plan(wanted, settings, models)
-    refuse_overlap(
-        plan.cases, wanted.prompts or str(wanted.answers[0]), _trained_on(wanted, models)
-    )
+    test = wanted.prompts or str(wanted.answers[0])
+    refuse_overlap(plan.cases, test, _trained_on(wanted, models))
     constitution = load_constitution(settings.constitution)
     with RunFolder(out, seed=settings.seed) as runs:
         folder = StageFolder(runs.path, "7-evaluate", settings.seed)
@@ -91,17 +91,17 @@ def named(specs: Sequence[str]) -> dict[str, str | Path]:
 
     A ``=`` behind a slash or a colon belongs to the spec. Raises SettingsError for a name twice.
     """
-    found: dict[str, str | Path] = {}
+    by_name: dict[str, str | Path] = {}
     for text in specs:
         name, equals, spec = text.partition("=")
         if not equals or any(mark in name for mark in "/:#"):
             name = spec = text
         if not name or not spec:
             raise SettingsError(f"--model {text}: expected SPEC or NAME=SPEC")
-        if name in found:
+        if name in by_name:
             raise SettingsError(f"--model {text}: {name!r} is named twice; call one of them NAME=…")
-        found[name] = spec
-    return found
+        by_name[name] = spec
+    return by_name
 
 
 def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path]) -> Settings:
@@ -120,10 +120,9 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path
 
 
 def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) -> Plan:
-    counts = _counts(wanted, settings)
     if not models and not wanted.answers:
         raise SettingsError("nothing to evaluate: name a --model, or a file of --answers")
-    cases: list[Case] | None = load_cases(wanted.prompts, counts) if wanted.prompts else None
+    cases = _cases(wanted, settings)
     if cases is None and models:
         raise SettingsError("--model needs --prompts: a file, or lab")
     given: list[AnswersFile] = []
@@ -140,11 +139,14 @@ def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) 
     return Plan(models, cases, in_lab, judged=bool(wanted.judge), given=given)
 
 
-def _counts(wanted: Wanted, settings: Settings) -> dict[str, int]:
-    """How many prompts of a kind are taken: all of a file's, unless a limit is named."""
+def _cases(wanted: Wanted, settings: Settings) -> list[Case] | None:
+    """The test prompts, all of a file's unless a limit is named; None where no source is."""
+    if wanted.prompts is None:
+        return None
+    counts: dict[str, int] = {}
     if wanted.prompts == LAB:
-        return {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
-    return {} if wanted.limit is None else defaultdict(lambda: wanted.limit or 0)
+        counts = {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
+    return load_cases(wanted.prompts, counts, wanted.limit)
 
 
 def _trained_on(wanted: Wanted, models: Mapping[str, str | Path]) -> list[str]:
@@ -157,22 +159,22 @@ def fingerprint(
     wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], constitution: str
 ) -> Fingerprint:
     """All that the rows depend on; a model folder by its files."""
-    found: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
-    found |= {
+    print_: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
+    print_ |= {
         f"model {name}": f"{spec} {model_identity(str(spec))}" for name, spec in models.items()
     }
     if wanted.prompts:
-        found["prompts content"] = prompts_identity(wanted.prompts)
-    found["limit"] = wanted.limit
-    found |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
-    found["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
+        print_["prompts content"] = prompts_identity(wanted.prompts)
+    print_["limit"] = wanted.limit
+    print_ |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
+    print_["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
     if wanted.judge:
-        found["constitution"] = constitution
-        found |= {
-            f"label.{key}": value for key, value in settings.label.model_dump(mode="json").items()
-        }
-    found |= {f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"}
-    return found
+        print_["constitution"] = constitution
+        label = settings.label.model_dump(mode="json")
+        print_ |= {f"label.{key}": value for key, value in label.items()}
+    return print_ | {
+        f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"
+    }
 
 
 def _clear(folder: StageFolder) -> None:
@@ -181,14 +183,5 @@ def _clear(folder: StageFolder) -> None:
         if any(folder.path.glob("*.jsonl")):
             raise RunFolderError(f"{folder.path}: holds rows of something else; take another --out")
         return
-    for name in ("transcripts", "given", "grades", "comparisons", "failures"):
-        (folder.path / f"{name}.jsonl").unlink(missing_ok=True)
-    for name in (
-        SCORES,
-        SUMMARY,
-        "canaries.json",
-        "frontier.svg",
-        "manifest.json",
-        "settings.json",
-    ):
+    for name in (*FILES, "manifest.json", "settings.json"):
         (folder.path / name).unlink(missing_ok=True)
