@@ -103,6 +103,7 @@ class Bin:
 
 def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
     """Every model by two shares, joined in the order of training; up and right is better."""
+    assert points, "a figure needs something to show"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
         axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
@@ -127,7 +128,7 @@ def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
             )
             axes.annotate(point.mark, (x, y), (6, 6), textcoords="offset points")
         axes.set_ylim(-0.04, 1.06)
-        axes.set_xlim(min([0.5, *(p.x["low"] - 0.03 for p in points)]), 1.02)
+        axes.set_xlim(min(0.5, *(p.x["low"] - 0.03 for p in points)), 1.02)
         figure.legend(loc="outside upper left", handletextpad=0.3)
         return figure
 
