@@ -49,10 +49,7 @@ ConstitutionName = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled intervals.")]
 
 
-@app.command(
-    DEFAULT,
-    epilog="Also: cai evaluate hhh --help.",
-)
+@app.command(DEFAULT, epilog="Also: cai evaluate hhh --help.")
 def models(
     file: Annotated[
         str | None,
@@ -108,19 +105,12 @@ def models(
         **dict.fromkeys(("harmful", "benign", "borderline", "facts"), limit),
     }
     settings = _settings(file, set_, seed, constitution or _constitution_for(file, judge), changes)
-    wanted = Wanted(
-        model or (),
-        prompts,
-        answers or (),
-        judge,
-        train or (),
-        oracle=oracle,
-        redo=redo,
-        limit=limit,
-    )
-    done = evaluate(wanted, settings, out or Path("out") / "evaluate", progress(json))
+    named = model or (), prompts, answers or (), judge, train or ()
+    wanted = Wanted(*named, oracle=oracle, redo=redo, limit=limit)
+    folder = out or Path("out") / "evaluate"
+    tables = evaluate(wanted, settings, folder, progress(json))
     if not json:
-        print(f"{done.text}\n\n{done.folder}")
+        print(f"{tables}\n\n{folder}")
 
 
 @app.command()
@@ -128,6 +118,7 @@ def hhh(
     data: Annotated[Path, typer.Option(metavar="FILE", help="In the shape of the paper's 438.")],
     model: Models = None,
     out: Out = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions, the first.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -139,9 +130,9 @@ def hhh(
         raise SettingsError("name a model to ask: --model SPEC")
     settings = _settings(None, None, seed, "harmless", {})
     folder = out or Path("out") / "hhh"
-    found = choices.evaluate(named(model), data, settings, folder, progress(json))
+    result = choices.evaluate(named(model), data, settings, folder, progress(json), limit)
     if not json:
-        print(f"{choices.as_text(found)}\n\n{folder}")
+        print(f"{choices.as_text(result)}\n\n{folder}")
 
 
 def _stage(
@@ -154,13 +145,8 @@ def _stage(
     from constitutional_ai.stages.pipeline import run_pipeline
 
     settings = load_settings(file, overrides or [])
-    folder = run_pipeline(
-        settings,
-        out or Path("out") / settings.name,
-        ["evaluate"],
-        "evaluate" if redo else None,
-        progress(json),
-    )
+    out, again = out or Path("out") / settings.name, "evaluate" if redo else None
+    folder = run_pipeline(settings, out, ["evaluate"], again, progress(json))
     if not json:
         print(show_scores(folder.stage("evaluate").path))
 

@@ -4,8 +4,9 @@ The files are those of a run's ``7-evaluate/``. The fingerprint names models, pr
 settings, so that a folder is never continued under others.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,7 @@ from constitutional_ai.errors import DataError, RunFolderError, SettingsError
 from constitutional_ai.evaluation.measure import (
     FILES,
     SCORES,
-    SUMMARY,
     Plan,
-    load,
     measure,
     show_scores,
     write,
@@ -48,22 +47,14 @@ class Wanted:
     limit: int | None = None  # prompts of each kind, of whatever name
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """``text`` is what a terminal shows."""
+def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) -> str:
+    """Measure the models, or read back what was measured before; the tables as text.
 
-    folder: Path
-    content: dict[str, Any]
-    summary: dict[str, Any]
-    counts: dict[str, Any]
-    text: str = field(repr=False)
-
-
-def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) -> Evaluation:
-    """Measure the models, or read back what was measured before. Raises UserError for bad input."""
+    Raises UserError for bad input.
+    """
     models = named(wanted.models)
     settings = adjusted(settings, wanted, models)
-    plan = _plan(wanted, settings, models)
+    plan = _plan(wanted, settings, models, progress)
     test = wanted.prompts or str(wanted.answers[0])
     refuse_overlap(plan.cases, test, _trained_on(wanted, models))
     constitution = load_constitution(settings.constitution)
@@ -81,9 +72,7 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
             content, counts = measure(job, folder, plan, derive_seed(settings.seed, "evaluate"))
             write(folder.path / SCORES, content)
             folder.finish(counts)
-        content, summary = load(folder.path / SCORES), load(folder.path / SUMMARY)
-        text = show_scores(folder.path)
-        return Evaluation(out, content, summary, folder.manifest["counts"], text)
+        return show_scores(folder.path)
 
 
 def named(specs: Sequence[str]) -> dict[str, str | Path]:
@@ -119,22 +108,24 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path
     return settings.model_copy(update=changes)
 
 
-def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) -> Plan:
+def _plan(
+    wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], progress: Progress
+) -> Plan:
     if not models and not wanted.answers:
         raise SettingsError("nothing to evaluate: name a --model, or a file of --answers")
-    cases = _cases(wanted, settings)
-    if cases is None and models:
+    if models and not wanted.prompts:
         raise SettingsError("--model needs --prompts: a file, or lab")
+    test = _cases(wanted, settings)
     given: list[AnswersFile] = []
     for path in wanted.answers:
-        file = load_answers(path, cases)
-        cases = file.cases if cases is None or not wanted.prompts else cases
+        file = load_answers(path, given[0].cases if test is None and given else test)
+        if file.strays:
+            progress.note(f"{path}: {file.strays} rows answer no prompt of the test; left out")
         given.append(file)
-    taken = [*models, *(name for file in given for name in file.answers)]
-    twice = sorted({name for name in taken if taken.count(name) > 1})
-    if twice:
+    names = Counter([*models, *(name for file in given for name in file.answers)])
+    if twice := [name for name, count in sorted(names.items()) if count > 1]:
         raise DataError(f"two models are called {', '.join(twice)}; rename one: --model NAME=SPEC")
-    assert cases is not None
+    cases = given[0].cases if test is None else test
     in_lab = wanted.oracle and (wanted.prompts == LAB or oracle().known(cases))
     return Plan(models, cases, in_lab, judged=bool(wanted.judge), given=given)
 
