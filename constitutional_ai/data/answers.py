@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from constitutional_ai.data.cases import Case, case_of
 from constitutional_ai.data.rows import Columns, conversation, text
-from constitutional_ai.data.sources import plain, rows_of
+from constitutional_ai.data.sources import prompt_of, rows_of
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import content_hash
 
@@ -78,7 +78,7 @@ def load_answers(path: Path, cases: Sequence[Case] | None) -> AnswersFile:
 
 def _row(_: int, row: Columns) -> _Row:
     id_ = text(row.get("id"), "id")
-    case = None if id_ and row.get("prompt") is None else case_of(plain(row))
+    case = None if id_ and row.get("prompt") is None else case_of(prompt_of(row))
     given = [
         Given(text(answer, "answer"), "") if answer.strip() else Given("", NO_ANSWER)
         for answer in answers_of(row) or [""]

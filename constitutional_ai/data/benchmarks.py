@@ -5,28 +5,20 @@ they are "borderline", and refusing them is over-refusal. Categories are kept. T
 are not shipped. Not covered: behaviours that need an image or a document beside them.
 """
 
+from collections.abc import Callable
+
 from constitutional_ai.data.rows import Columns, Format, PromptRow, conversation, text
 from constitutional_ai.records import user
 
-_HARMBENCH = {"Behavior", "SemanticCategory"}
-_ADVBENCH = {"Behavior", "Category", "BehaviorID"}
-
 
 def detect(row: Columns) -> Format | None:
+    """The set that a row's columns belong to; None for any other row."""
     columns = set(row)
     if {"prompt", "type", "focus"} <= columns:
         return Format("XSTest", _xstest)
     if "prompt" in columns:
         return None
-    if columns >= _HARMBENCH:
-        return Format("HarmBench", _harmbench)
-    if columns >= _ADVBENCH:
-        return Format("AdvBench (HarmBench's columns)", _advbench)
-    if {"goal", "target"} <= columns:
-        return Format("AdvBench", _advbench_original)
-    if {"forbidden_prompt", "category"} <= columns:
-        return Format("StrongREJECT", _strongreject)
-    return None
+    return next((Format(name, read) for name, needed, read in _SETS if needed <= columns), None)
 
 
 def _xstest(row: Columns) -> PromptRow:
@@ -52,14 +44,24 @@ def _harmbench(row: Columns) -> PromptRow:
     return PromptRow(conversation([user(asked)] if behaviour.strip() else ""), "harmful", category)
 
 
-def _advbench(row: Columns) -> PromptRow:
-    return PromptRow(conversation(row["Behavior"]), "harmful", text(row["Category"], "Category"))
+def _harmful(request: str, category: str = "") -> Callable[[Columns], PromptRow]:
+    """A reader of rows that are all requests to decline, from these two columns."""
+
+    def read(row: Columns) -> PromptRow:
+        named = text(row[category], category) if category else ""
+        return PromptRow(conversation(row[request]), "harmful", named)
+
+    return read
 
 
-def _advbench_original(row: Columns) -> PromptRow:
-    return PromptRow(conversation(row["goal"]), "harmful")
-
-
-def _strongreject(row: Columns) -> PromptRow:
-    prompt = conversation(row["forbidden_prompt"])
-    return PromptRow(prompt, "harmful", text(row["category"], "category"))
+# Name, columns that tell it, and how a row is read.
+_SETS: tuple[tuple[str, set[str], Callable[[Columns], PromptRow]], ...] = (
+    ("HarmBench", {"Behavior", "SemanticCategory"}, _harmbench),
+    (
+        "AdvBench (HarmBench's columns)",
+        {"Behavior", "Category", "BehaviorID"},
+        _harmful("Behavior", "Category"),
+    ),
+    ("AdvBench", {"goal", "target"}, _harmful("goal")),
+    ("StrongREJECT", {"forbidden_prompt", "category"}, _harmful("forbidden_prompt", "category")),
+)

@@ -79,17 +79,25 @@ def read(source: str | Path) -> Reading:
     return reading
 
 
-def _format(first: Columns) -> Format:
-    """What the columns of the first row are taken for."""
-    if known := benchmarks.detect(first) or dialogues.detect(first):
+def prompt_of(row: Columns) -> PromptRow:
+    """The prompt of a single row. Raises KeyError where no column holds one, and ValueError."""
+    prompt = _format(row).read(row)
+    if prompt.left_out:
+        raise ValueError(prompt.left_out)
+    return prompt
+
+
+def _format(row: Columns) -> Format:
+    """What a row's columns are taken for."""
+    if known := benchmarks.detect(row) or dialogues.detect(row):
         return known
-    if "prompt" not in first and "messages" in first:
+    if "prompt" not in row and "messages" in row:
         return Format("conversations", _messages)
-    return Format("prompts", plain)
+    return Format("prompts", _plain)
 
 
-def plain(row: Columns) -> PromptRow:
-    """A row of our own columns. Raises KeyError without a prompt, and ValueError."""
+def _plain(row: Columns) -> PromptRow:
+    """A row of our own columns."""
     cells = {name: text(row.get(name), name).strip() for name in _OPTIONAL}
     return PromptRow(
         prompt=conversation(row["prompt"]),
@@ -105,7 +113,7 @@ def _messages(row: Columns) -> PromptRow:
     turns: Any = row["messages"]
     if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
         turns = turns[:-1] if turns[-1].get("role") == "assistant" else turns
-    return plain({**row, "prompt": turns})
+    return _plain({**row, "prompt": turns})
 
 
 def _expected(table: Table, format: Format) -> str:

@@ -1,17 +1,17 @@
 """What a source holds, in figures: ``cai data``.
 
-Prompts are duplicates if all their turns have the same words, whatever case and punctuation. For
-the overlap with another source the last user turn is enough, if it has a few words, so that a
+Prompts are duplicates if all their turns have the same words (``overlap.normalised``). For the
+overlap with another source the last user turn is enough, if it has a few words, so that a
 request also counts inside another dialogue. That finds copies, not paraphrases.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
+from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.prompts import SET_OF_KIND
 from constitutional_ai.data.rows import PromptRow, Reading
 from constitutional_ai.records import Conversation
@@ -28,7 +28,7 @@ def survey(reading: Reading, against: Reading | None = None) -> dict[str, Any]:
     """Counts, oddities, duplicates and examples, as ``cai data --json`` prints them."""
     rows = reading.prompts
     lengths = [_length(row) for row in rows]
-    first = _first_places(rows, _words)
+    first = _first_places(rows, normalised)
     result: dict[str, Any] = {
         "source": reading.table.name,
         "container": reading.table.container,
@@ -41,10 +41,19 @@ def survey(reading: Reading, against: Reading | None = None) -> dict[str, Any]:
         "categories": _counts(row.category for row in rows),
         "multi_turn": sum(len(row.prompt) > 1 for row in rows),
         "characters": {"median": median(lengths), "longest": max(lengths)},
-        "duplicates": [row.number for row in rows if first[_words(row.prompt)] != row.number],
+        "duplicates": [row.number for row in rows if first[normalised(row.prompt)] != row.number],
         "odd": reading.odd | _oddities(rows),
         "left_out": reading.left_out,
-        "examples": [_example(row) for row in _spread(rows)],
+        "examples": [
+            {
+                "number": row.number,
+                "kind": row.kind,
+                "category": row.category,
+                "turns": len(row.prompt),
+                "request": row.prompt[-1]["content"],
+            }
+            for row in _spread(rows)
+        ],
     }
     if against is not None:
         theirs = _first_places(against.prompts, request_key)
@@ -85,13 +94,8 @@ def request_key(prompt: Conversation) -> str:
     >>> request_key([{"role": "user", "content": "How do I… kill a  PROCESS?"}])
     'how do i kill a process'
     """
-    last = _words(prompt[-1:])
-    return last if len(last.split()) >= _TELLING else _words(prompt)
-
-
-def _words(turns: Conversation) -> str:
-    text = "\n".join(turn["content"] for turn in turns)
-    return " ".join(re.findall(r"\w+", text.casefold())) or text
+    last = normalised(prompt[-1:])
+    return last if len(last.split()) >= _TELLING else normalised(prompt)
 
 
 def _first_places(rows: Sequence[PromptRow], key: Callable[[Conversation], str]) -> dict[str, int]:
@@ -110,16 +114,6 @@ def _spread(rows: Sequence[PromptRow]) -> list[PromptRow]:
     step = max(1, len(rows) // EXAMPLES)
     picked += [row for row in rows[::step] if row not in picked]
     return picked[:EXAMPLES]
-
-
-def _example(row: PromptRow) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "kind": row.kind,
-        "category": row.category,
-        "turns": len(row.prompt),
-        "request": row.prompt[-1]["content"],
-    }
 
 
 def told(result: dict[str, Any]) -> Iterator[str]:

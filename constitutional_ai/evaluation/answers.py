@@ -33,29 +33,29 @@ class Item(NamedTuple):
 
     def row(self, answer: str, finished: bool, oracle: Reader | None) -> Transcript:
         """The answer's row; an empty answer is missing where no oracle knows what it is."""
-        metrics = oracle(self.case.prompt, answer) if oracle else {}
         silent = oracle is None and not answer.strip()
-        return self._row(answer, finished, metrics, SAID_NOTHING if silent else "")
+        return self.missing(SAID_NOTHING if silent else "").model_copy(
+            update={
+                "answer": answer,
+                "finished": finished,
+                "metrics": oracle(self.case.prompt, answer) if oracle else {},
+            }
+        )
 
     def missing(self, reason: str) -> Transcript:
         """The row in place of an answer that there is not."""
-        return self._row("", False, {}, reason)
-
-    def _row(
-        self, answer: str, finished: bool, metrics: dict[str, float], missing: str
-    ) -> Transcript:
         return Transcript(
             id=self.id,
             model=self.label,
             kind=self.case.kind,
             slice=self.case.slice,
             prompt=self.case.prompt,
-            answer=answer,
-            finished=finished,
-            metrics=metrics,
+            answer="",
+            finished=False,
+            metrics={},
             case=self.case.id,
             sample=self.sample,
-            missing=missing,
+            missing=reason,
         )
 
 

@@ -11,7 +11,7 @@ judge, where there is one, reads each answer alone and in pairs.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,47 +63,48 @@ class Plan:
         return [kind for kind in self.sets if any(c.slice for c in self.cases if c.kind == kind)]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The rows of an evaluation: every answer, and what the judge says of it."""
-
-    rows: Sequence[Transcript]
-    graded: Sequence[Graded] = ()
-    compared: Sequence[Compared] = ()
-    canaries: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """What the manifest says of them."""
-        return {
-            "answers": len(self.rows),
-            "answers_by_model": dict(Counter(row.model for row in self.rows)),
-            "unfinished": sum(not row.finished for row in self.rows if not row.missing),
-            "missing": sum(bool(row.missing) for row in self.rows),
-            "ungraded": sum(bool(row.unlabelled) for row in self.graded),
-            "uncompared": sum(row.p_better is None for row in self.compared),
-        }
-
-
 def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
     """Write every file of the evaluation but scores.json; its content and the manifest's counts."""
-    if not (folder.path / TRANSCRIPTS).exists():
-        for model in list(plan.models.values())[:ENGINES_HELD]:
-            job.engine(model)  # a model that cannot be opened is an error before anything is said
+    _open_models(job, folder, plan)
     for line in power_lines(plan, job.settings.evaluate.difference):
         job.progress.note(line)
-    measured = _judged(job, folder, plan, _answered(job, folder, plan, seed), seed)
-    observed = _observed(job, plan, measured)
-    summary = _summary(observed, measured.compared, plan, seed)
-    write(folder.path / SUMMARY, summary)
+    rows = _answered(job, folder, plan, seed)
+
+    settings, cases = job.settings.evaluate, {case.id: case for case in plan.cases}
+    read_by_judge = plan.judged and not plan.in_lab
+    graded: list[Graded] = []
+    compared: list[Compared] = []
+    if read_by_judge and settings.grade:
+        graded = judged.grade(job, folder, rows, cases, seed)
+    if read_by_judge and settings.pairs != "off":
+        compared = judged.compare(job, folder, rows, cases, seed)
     if plan.judged:
-        write(folder.path / CANARIES, measured.canaries)
+        write(folder.path / CANARIES, judged.canaries(job, rows, cases, seed))
+
+    observed = _observed(job, plan, rows, graded)
+    summary = _summary(observed, compared, plan, seed)
+    write(folder.path / SUMMARY, summary)
     if summary["frontier"]:
         draw_frontier(summary["frontier"]["points"], folder.path / FRONTIER)
-    models = scores.summarise(observed, seed, plan.sliced)
-    _add_win_rates(models, summary["win_rates"], measured.rows)
-    lost = scores.unscored(observed)
-    return {"models": models, **({"unscored": lost} if lost else {})}, measured.counts
+    content: dict[str, Any] = {"models": scores.summarise(observed, seed, plan.sliced)}
+    _add_win_rates(content["models"], summary["win_rates"], rows)
+    if lost := scores.unscored(observed):
+        content["unscored"] = lost
+    return content, {
+        "answers": len(rows),
+        "answers_by_model": dict(Counter(row.model for row in rows)),
+        "unfinished": sum(not row.finished for row in rows if not row.missing),
+        "missing": sum(bool(row.missing) for row in rows),
+        "ungraded": sum(bool(row.unlabelled) for row in graded),
+        "uncompared": sum(row.p_better is None for row in compared),
+    }
+
+
+def _open_models(job: Job, folder: StageFolder, plan: Plan) -> None:
+    """So that a model that cannot be opened is an error before anything else is said."""
+    if not (folder.path / TRANSCRIPTS).exists():
+        for model in list(plan.models.values())[:ENGINES_HELD]:
+            job.engine(model)
 
 
 def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:
@@ -117,31 +118,18 @@ def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Tran
     return rows
 
 
-def _judged(
-    job: Job, folder: StageFolder, plan: Plan, rows: Sequence[Transcript], seed: int
-) -> Measured:
-    """In the laboratory the judge is asked about the canaries alone."""
-    if not plan.judged:
-        return Measured(rows)
-    settings, asked = job.settings.evaluate, (rows, {case.id: case for case in plan.cases}, seed)
-    return Measured(
-        rows,
-        judged.grade(job, folder, *asked) if settings.grade and not plan.in_lab else (),
-        judged.compare(job, folder, *asked) if settings.pairs != "off" and not plan.in_lab else (),
-        judged.canaries(job, *asked),
-    )
-
-
-def _observed(job: Job, plan: Plan, measured: Measured) -> list[Observation]:
+def _observed(
+    job: Job, plan: Plan, rows: Sequence[Transcript], graded: Sequence[Graded]
+) -> list[Observation]:
     if plan.in_lab:
-        return scores.by_oracle(measured.rows, oracle().METRICS)
+        return scores.by_oracle(rows, oracle().METRICS)
     asked = {kind: ["refused"] for kind in plan.sets}
-    if measured.graded:
+    if graded:
         questions = asking.questions_for(str(judge_model(job)))
         for case in plan.cases:
             asked[case.kind] += [q.metric for q in questions if q.applies(case)]
     metrics = {kind: list(dict.fromkeys(names)) for kind, names in asked.items()}
-    return scores.by_judge(measured.rows, measured.graded, metrics)
+    return scores.by_judge(rows, graded, metrics)
 
 
 def _add_win_rates(

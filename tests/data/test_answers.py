@@ -63,6 +63,13 @@ def test_broken_answers(tmp_path: Path, row: Any, message: str) -> None:
         load_answers(file, None)
 
 
+def test_answers_to_a_published_set_keep_its_kinds(tmp_path: Path) -> None:
+    file = tmp_path / "xstest.jsonl"
+    write(file, {"prompt": "Kill it?", "type": "homonyms", "focus": "kill", "answer": "Yes."})
+    (case,) = load_answers(file, None).cases
+    assert (case.kind, case.slice, case.set) == ("borderline", "homonyms", "helpful")
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.pairs import load
+from constitutional_ai.data.pairs import labelled, load
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import pages
 from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
