@@ -112,7 +112,9 @@ def test_what_cannot_be_used_keeps_its_place_and_is_counted(tmp_path: Path) -> N
     ((pair,), flaws) = load_usable(path)
     assert (pair.number, sum(flaws.values())) == (1, 3)
     with pytest.raises(DataError, match=r"no comparison in it can be used \(1 × the label is a ti"):
-        load_usable(write(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 0.5}))
+        load_usable(
+            write(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 0.5})
+        )
 
 
 @pytest.mark.parametrize(
