@@ -20,7 +20,9 @@ Tables = TypeVar("Tables", bound=BaseModel)
 Keys = tuple[str, ...]  # ("ppo", "kl_coef")
 
 # Settings of earlier versions, and what became of them.
-REMOVED: dict[str, str] = {}
+REMOVED = {
+    "evaluate.harm_head": "removed: a judge reads harm from 0 to 4 (evaluate.grade)",
+}
 _SHIPPED = Path(__file__).parent / "runs"
 
 

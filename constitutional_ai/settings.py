@@ -208,7 +208,6 @@ class EvaluateSettings(Table):
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
-    harm_head: str = ""  # a folder of `cai evaluate fit-harm`: absolute harm by a regressor
     difference: Annotated[float, Field(gt=0, le=1)] = 0.1  # of two shares, that is to be found
     chunk: Count = 330  # answers between two writes
 

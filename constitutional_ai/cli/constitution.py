@@ -136,7 +136,7 @@ def diff(
 ) -> None:
     """What changed: the words by principle and, with --pairs, which labels flip."""
     from constitutional_ai.constitution import diff as differ
-    from constitutional_ai.data.preferences import load_comparisons
+    from constitutional_ai.data.pairs import load_usable, sample
     from constitutional_ai.principles import load_constitution
 
     one, other = load_constitution(before), load_constitution(after)
@@ -145,13 +145,13 @@ def diff(
     if not json:
         _say(differ.described(one, other))
     if pairs:
-        compared = load_comparisons(pairs)
-        rows = compared.sample(limit, "diff", seed)
+        usable, flaws = load_usable(pairs, compared=False)
+        rows = sample(usable, limit, "diff", seed)
         flips = differ.flips(one, other, rows, *_judge(engine, fence), progress(False))
-        labels = {"skipped": compared.skipped, "engine": engine}
+        labels = {"skipped": flaws, "engine": engine}
         result["labels"] = differ.as_json(flips) | labels
         if not json:
-            _say(differ.told_flips(flips, compared, engine, examples))
+            _say(differ.told_flips(flips, pairs, flaws, engine, examples))
     if json:
         _print_json(result)
 

@@ -10,7 +10,7 @@ from constitutional_ai.cli.options import Json, Set, group, progress
 from constitutional_ai.errors import UserError
 
 if TYPE_CHECKING:
-    from constitutional_ai.data.labelled import Labelled
+    from constitutional_ai.data.pairs import Labelled
     from constitutional_ai.judge.open import Bench
     from constitutional_ai.progress import Progress
     from constitutional_ai.records import PromptSet
@@ -73,13 +73,13 @@ def report(
     json: Json = False,
 ) -> None:
     """Measure judges against labelled pairs."""
-    from constitutional_ai.data import labelled
+    from constitutional_ai.data.pairs import load
     from constitutional_ai.judge import pages
     from constitutional_ai.judge import report as measured
     from constitutional_ai.judge.open import prepare
     from constitutional_ai.judge.report import Asking
 
-    rows = labelled.load(file, _set_named(prompts), count)
+    rows = load(file, _set_named(prompts), count)
     figures: dict[str, Any] = {"file": str(file), **measured.of_file(rows)}
     if not floors_only:
         bench = prepare(engine or [], run, set_ or [], constitution)
@@ -107,11 +107,11 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Fit each judge's temperature to half of the pairs, and measure it on the other half."""
-    from constitutional_ai.data import labelled
+    from constitutional_ai.data.pairs import load
     from constitutional_ai.judge import certificate, pages
     from constitutional_ai.judge.open import prepare
 
-    rows = [row for row in labelled.load(file, _set_named(prompts), count) if not row.flaw]
+    rows = [row for row in load(file, _set_named(prompts), count) if not row.flaw]
     bench = prepare(engine or [], run, [*(set_ or []), "label.calibration="], constitution)
     fitted = {spec: _fitted(bench, spec, rows, file, out, progress(json)) for spec in bench.engines}
     certificate.write(out, bench.settings.label, bench.constitution.hash, fitted)
@@ -157,7 +157,7 @@ def attack(
     json: Json = False,
 ) -> None:
     """Write into the worse answer what might make it win, and count how often it does."""
-    from constitutional_ai.data import labelled
+    from constitutional_ai.data.pairs import labelled, load
     from constitutional_ai.judge import attack as attacks
     from constitutional_ai.judge import pages
     from constitutional_ai.judge.open import prepare
@@ -167,9 +167,9 @@ def attack(
     judges = {spec: bench.judge(spec) for spec in bench.engines}
     in_lab = bench.constitution.name == "lab" or all(map(is_model, judges))
     if in_lab and not pairs:
-        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0, split="test"))
+        rows = labelled(part("world.pairs").pairs(count, noise=0.0, split="test"))
     else:
-        rows = labelled.load(pairs or attacks.BUILTIN_PAIRS, _set_named(prompts))
+        rows = load(pairs or attacks.BUILTIN_PAIRS, _set_named(prompts))
     rows = [row for row in rows if not row.flaw][:count]
     tried = attacks.families(in_lab, padding)
     with progress(json).task("attack", total=len(rows) * (len(tried) + 2), unit="pairs") as tick:

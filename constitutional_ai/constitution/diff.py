@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any, Literal
 
 from constitutional_ai.constitution.draws import Pool, shares
-from constitutional_ai.data.preferences import Compared, Comparisons, told
+from constitutional_ai.data.pairs import Labelled, left_out
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under, usable
@@ -166,13 +167,13 @@ Verdicts = dict[tuple[str, str], Verdict | Unlabelled]  # by the principle's has
 def flips(
     before: Constitution,
     after: Constitution,
-    rows: Sequence[Compared],
+    rows: Sequence[Labelled],
     engine: Engine,
     fence: bool,
     progress: Progress,
 ) -> Flips:
     """Judge every row under both constitutions. Raises NoLogprobs."""
-    asked: dict[str, tuple[Principle, list[Compared]]] = {}
+    asked: dict[str, tuple[Principle, list[Labelled]]] = {}
     for row in rows:
         both = (*usable(before, row.set), *usable(after, row.set))
         for hash_, principle in {principle.hash: principle for principle in both}.items():
@@ -181,7 +182,7 @@ def flips(
     total = sum(len(of) for _, of in asked.values())
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for hash_, (principle, of) in asked.items():
-            questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in of]
+            questions = [Comparison(r.id, r.prompt, r.set, r.better, r.worse) for r in of]
             read = under(engine, principle, questions, fence, tick)
             verdicts |= {(hash_, row.id): verdict for row, verdict in zip(of, read, strict=True)}
     result, moves = Flips(), []
@@ -193,14 +194,15 @@ def flips(
         moves.append(abs(new.p - old.p))
         if (old.p - 0.5) * (new.p - 0.5) < 0:
             p, decided_by = (old.p, new.p), (old.decided_by, new.decided_by)
-            result.flips.append(Flip(row.line, row.prompt, row.chosen, row.rejected, p, decided_by))
+            flip = Flip(row.number, row.prompt, row.better, row.worse, p, decided_by)
+            result.flips.append(flip)
     result.flips.sort(key=lambda flip: -abs(flip.p[1] - flip.p[0]))
     result.read = len(moves)
     result.moved = sum(moves) / len(moves) if moves else 0.0
     return result
 
 
-def _label(constitution: Constitution, row: Compared, verdicts: Verdicts) -> Resolved | str:
+def _label(constitution: Constitution, row: Labelled, verdicts: Verdicts) -> Resolved | str:
     """P(first better) and what decided it, or why there is none."""
     principles = usable(constitution, row.set)
     if not principles:
@@ -214,9 +216,11 @@ def _label(constitution: Constitution, row: Compared, verdicts: Verdicts) -> Res
     return resolve(read, constitution)
 
 
-def told_flips(result: Flips, compared: Comparisons, engine: str, examples: int) -> str:
+def told_flips(
+    result: Flips, source: Path, flaws: Mapping[str, int], engine: str, examples: int
+) -> str:
     """The change of labels as a person reads it."""
-    lines = ["", f"labels of {compared.path} by {engine}:"]
+    lines = ["", f"labels of {source} by {engine}:"]
     if result.read:
         share = result.share
         lines += [
@@ -230,11 +234,11 @@ def told_flips(result: Flips, compared: Comparisons, engine: str, examples: int)
         better, worse = (flip.second, flip.first) if after < 0.5 else (flip.first, flip.second)
         lines += [
             "",
-            f"{compared.path}:{flip.line}: {_short(flip.prompt[-1]['content'])}",
+            f"{source}:{flip.line}: {_short(flip.prompt[-1]['content'])}",
             f"  now better ({max(after, 1 - after):.2f}): {_short(better)}",
             f"  before ({max(before, 1 - before):.2f}):     {_short(worse)}",
         ]
-    return "\n".join([*lines, *told(compared.skipped)])
+    return "\n".join([*lines, *left_out(flaws)])
 
 
 def _short(text: str, limit: int = 200) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution.entries import Entry, unique_names
 from constitutional_ai.constitution.similarity import alike, clusters
-from constitutional_ai.data.preferences import Compared, load_comparisons
+from constitutional_ai.data.pairs import Labelled, load_usable, sample
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import ConstitutionError, DataError
 from constitutional_ai.judge.judge import Comparison, Verdict, nonce
@@ -99,16 +99,15 @@ class Asking:
 
 def learn(path: Path, set: PromptSet, asking: Asking, progress: Progress) -> Learned:
     """Raises DataError where there are too few pairs, or no proposal can be read; NoLogprobs."""
-    comparisons = load_comparisons(path, set)
-    drawn = comparisons.sample(asking.limit, "learn", asking.sampling.seed)
-    rows = [row for row in drawn if row.preferred]
+    pairs, skipped = load_usable(path, set)
+    rows = sample(pairs, asking.limit, "learn", asking.sampling.seed)
     fit, held = split(rows)
     if not fit or not held:
         raise DataError(
             f"{path}: {len(rows)} preferences are too few to hold some of them out; add rows"
         )
     engine = asking.engine.name
-    result = Learned(str(path), engine, len(fit), len(held), comparisons.skipped)
+    result = Learned(str(path), engine, len(fit), len(held), skipped)
     if asking.candidates is None:
         candidates = _propose(fit[: asking.propose], result, asking, progress)
     else:
@@ -127,7 +126,7 @@ def learn(path: Path, set: PromptSet, asking: Asking, progress: Progress) -> Lea
     return result
 
 
-def split(rows: Sequence[Compared]) -> tuple[list[Compared], list[Compared]]:
+def split(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """(to select on, held out), by a hash of the prompt: pairs of one prompt stay together."""
     held = [int(content_hash("held out", row.prompt), 16) % 2 == 0 for row in rows]
     return (
@@ -150,7 +149,7 @@ def _taken(path: str) -> list[Candidate]:
 
 
 def _propose(
-    rows: Sequence[Compared], result: Learned, asking: Asking, progress: Progress
+    rows: Sequence[Labelled], result: Learned, asking: Asking, progress: Progress
 ) -> list[Candidate]:
     """Candidates in the model's own words, those proposed most often first."""
     conversations = [_question(row, asking.fence, asking.sampling.seed) for row in rows]
@@ -173,9 +172,9 @@ def _propose(
     return _clustered(texts)
 
 
-def _question(row: Compared, fence: bool, seed: int) -> Conversation:
+def _question(row: Labelled, fence: bool, seed: int) -> Conversation:
     chosen_first = random.Random(content_hash("learn", seed, row.id)).random() < 0.5
-    first, second = (row.chosen, row.rejected) if chosen_first else (row.rejected, row.chosen)
+    first, second = (row.better, row.worse) if chosen_first else (row.worse, row.better)
     quoted = nonce(seed, row.id, first, second) if fence else ""
     preferred = templates.OPTIONS[0 if chosen_first else 1]
     return templates.explanation(row.prompt, first, second, preferred, quoted)
@@ -219,10 +218,10 @@ def _clustered(texts: Sequence[str]) -> list[Candidate]:
 
 
 def _judge(
-    candidates: Sequence[Candidate], rows: Sequence[Compared], asking: Asking, progress: Progress
+    candidates: Sequence[Candidate], rows: Sequence[Labelled], asking: Asking, progress: Progress
 ) -> dict[str, Explained]:
     judged: dict[str, Explained] = {}
-    questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in rows]
+    questions = [Comparison(r.id, r.prompt, r.set, r.better, r.worse) for r in rows]
     total = len(candidates) * len(rows)
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for principle in (candidate.principle for candidate in candidates):
@@ -235,7 +234,7 @@ def _judge(
     return judged
 
 
-def _of(explained: Explained, rows: Sequence[Compared]) -> Explained:
+def _of(explained: Explained, rows: Sequence[Labelled]) -> Explained:
     return {row.id: explained[row.id] for row in rows if row.id in explained}
 
 

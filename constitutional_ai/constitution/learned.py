@@ -5,7 +5,7 @@ from typing import Any
 
 from constitutional_ai.constitution import writing
 from constitutional_ai.constitution.learn import Learned
-from constitutional_ai.data.preferences import told
+from constitutional_ai.data.pairs import left_out
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import Constitution
 from constitutional_ai.stats import intervals as stats
@@ -69,7 +69,7 @@ def table(learned: Learned) -> str:
     lines += [f"{_share(step.share):<25}  + {step.name}" for step in learned.steps]
     unreadable = sorted(learned.unreadable.items())
     lines += [f"unreadable proposals: {count} × {why}" for why, count in unreadable]
-    return "\n".join([*lines, *told(learned.skipped)])
+    return "\n".join([*lines, *left_out(learned.skipped)])
 
 
 def _share(estimate: stats.Estimate | None) -> str:

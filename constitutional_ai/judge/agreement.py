@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.judge.judge import Orders
 from constitutional_ai.refusal import refuses
 from constitutional_ai.stats import intervals as stats

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.judge.judge_pairs import Judged, panel
 from constitutional_ai.stats import intervals as stats

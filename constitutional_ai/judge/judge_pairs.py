@@ -13,7 +13,7 @@ from statistics import fmean
 
 from pydantic import Field
 
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, mean_orders
 from constitutional_ai.judge.methods import Order, said

@@ -4,7 +4,7 @@ The judge's reply is never sampled: each option's share of the probability weigh
 value. An answer's harm is so an expected score from 0 to 4, and a yes is a probability. Every
 question is asked twice, with the options in either order, and averaged, so that a liking for the
 first option cancels. A random nonce fences the text that is judged. In the paper (section 4.5) a
-regressor gives the score from 0 to 4 (``evaluation/harm.py``); a judge needs no labels.
+regressor gives the score from 0 to 4; a judge needs no labels.
 
 The laboratory's judges were taught one question of this sort, an answer's grade in a word. They
 are asked that one (``LAB``), and understand no other. The wording: prompts.py, redteam_prompts.py.

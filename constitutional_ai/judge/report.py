@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.errors import UserError
 from constitutional_ai.judge.agreement import flipped, floors, position_bias
 from constitutional_ai.judge.certificate import fit

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from constitutional_ai.data.samples import Gram, Samples, grams, words
 from constitutional_ai.errors import DataError
+from constitutional_ai.monitor.samples import Gram, Samples, grams, words
 from constitutional_ai.records import content_hash
 from constitutional_ai.stats.intervals import Estimate, percentiles, resamples
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data import labelled
+from constitutional_ai.data.pairs import labelled, load
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import pages
 from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
@@ -24,7 +24,7 @@ from tests.engines.faulty_server import MODEL, faulty_server
 CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
 )
-ROWS = labelled.load(BUILTIN_PAIRS)
+ROWS = load(BUILTIN_PAIRS)
 BETTER = tuple(row.better for row in ROWS)
 NULLS = set(families(False)["a constant null answer"].texts)
 
@@ -160,7 +160,7 @@ def test_which_text_works_is_told() -> None:
 
 def test_every_kind_of_pair_meets_every_text() -> None:
     """The laboratory's kinds take turns as the texts do: six of each, and each with each."""
-    rows = labelled.rows(pairs(80, noise=0.0))
+    rows = labelled(pairs(80, noise=0.0))
     for name, change in families(in_lab=True).items():
         met = {(row.kind, change.text(n)) for n, row in enumerate(rows)}
         assert len(met) == len(SKILLS) * len(change.texts), name

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import judge_pairs, pages, report
 from constitutional_ai.judge import open as bench

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.samples import Samples, load, related
 from constitutional_ai.errors import DataError
+from constitutional_ai.monitor.samples import Samples, load, related
 from constitutional_ai.monitor.text import alone, compare
 from constitutional_ai.refusal import evades
 
@@ -143,21 +143,6 @@ def test_an_explained_refusal_is_no_evasion(answer: str, evasive: bool) -> None:
 def lines(path: Path, *rows: dict[str, Any]) -> str:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return str(path)
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "p", "answer": "a"},
-        {"prompt": [{"role": "user", "content": "p"}], "completion": "a\n\nHuman: and"},
-        {"prompt": "p", "answers": ["a"]},
-        {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]},
-        {"rl_prompt": "p", "sampled_answers": [{"sampled_string": " a\n\nHuman:"}]},
-    ],
-)
-def test_every_shape_is_read(tmp_path: Path, row: dict[str, Any]) -> None:
-    found = load(lines(tmp_path / "x.jsonl", row))
-    assert (found.prompts, found.answers) == (["p"], ["a"])
 
 
 def test_one_model_of_several_is_named(tmp_path: Path) -> None:

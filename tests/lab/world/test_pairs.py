@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.labelled import load
+from constitutional_ai.data.pairs import load
 from constitutional_ai.lab.world import oracle
 from constitutional_ai.lab.world.pairs import SKILLS, pairs
 

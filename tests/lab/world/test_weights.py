@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from constitutional_ai.data import labelled
+from constitutional_ai.data.pairs import labelled
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judge.attack import attack, families
@@ -56,7 +56,7 @@ def test_judges_find_the_better_answer(model: str, more: dict[str, float]) -> No
 
 @pytest.mark.slow
 def test_no_attack_moves_the_hardened_judge() -> None:
-    rows = labelled.rows(pairs(120, noise=0.0, split="test"))
+    rows = labelled(pairs(120, noise=0.0, split="test"))
     judge = Judge(LocalEngine("lab:judge"), load_constitution("lab"), LabelSettings(fence=False))
     found = attack({"it": judge}, rows, families(in_lab=True), 0, lambda _: None)["it"]
     assert len(found["attacks"]) == 11

@@ -1,31 +1,19 @@
-"""Answers with their prompts, read from the files that samples are kept in.
-
-    prompt, answer (or response, completion, output)      one answer a row; transcripts.jsonl
-    prompt, answers: […]                                  several
-    messages                                              the last one is the answer
-    rl_prompt, sampled_answers: [{sampled_string}]        the paper's released samples
-
-``FILE#MODEL`` takes the rows of a file whose column ``model`` says so.
-"""
+"""Answers as the monitor looks at them: by prompt, by their phrases, by whether they evade."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from constitutional_ai.data import lines
-from constitutional_ai.errors import DataError
+from constitutional_ai.data.answers import load_samples
 from constitutional_ai.refusal import evades
 
 GRAM = 4
 RELATED = 0.5  # share of the telling words that two prompts have in common
 COMMON = 0.1  # words in more prompts than this tell nothing
-_ANSWER = ("answer", "response", "completion", "output")
 _WORD = re.compile(r"\w+(?:'\w+)*")
 
 Gram = tuple[str, ...]
@@ -59,7 +47,7 @@ class Samples:
 
     @cached_property
     def phrases(self) -> list[set[Gram]]:
-        """Each answer's runs of four words, less those of its prompt."""
+        """Each answer's runs of four words that its prompt does not have."""
         return [
             set(grams(words(answer), GRAM)) - set(grams(words(prompt), GRAM))
             for prompt, answer in zip(self.prompts, self.answers, strict=True)
@@ -98,54 +86,5 @@ def related(prompts: Iterable[str]) -> dict[str, int]:
 
 def load(source: str) -> Samples:
     """The samples of ``FILE`` or ``FILE#MODEL``. Raises DataError with file and line."""
-    file, _, model = source.partition("#")
-    table = lines.jsonl(Path(file))
-    found: list[tuple[str, str]] = []
-    models: set[str] = set()
-    for number, row in table.rows:
-        name = str(row.get("model") or "")
-        models.add(name)
-        if model and name != model:
-            continue
-        try:
-            found += _answers(row)
-        except (KeyError, TypeError, AttributeError, ValueError, StopIteration, RuntimeError):
-            raise DataError(
-                f"{table.place(number)}: expected a prompt with an answer or answers, or messages"
-            ) from None
-    if not found:
-        known = ", ".join(sorted(filter(None, models)))
-        of_model = f" of a model {model!r}; its models: {known or 'none is named'}"
-        raise DataError(f"{source}: no answers in it{of_model if model else ''}")
-    if not model and len(models) > 1:
-        raise DataError(
-            f"{source}: answers of {len(models)} models; name one, {file}#{sorted(models)[0]}"
-        )
-    return Samples(source, [prompt for prompt, _ in found], [answer for _, answer in found])
-
-
-def _answers(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if "sampled_answers" in row:
-        for sample in row["sampled_answers"]:
-            yield _text(row["rl_prompt"]), _cut(sample["sampled_string"])
-    elif "messages" in row:
-        *earlier, last = row["messages"]
-        yield _text(earlier), _cut(last["content"])
-    elif "answers" in row:
-        for answer in row["answers"]:
-            yield _text(row["prompt"]), _cut(answer)
-    else:
-        yield _text(row["prompt"]), _cut(next(row[name] for name in _ANSWER if name in row))
-
-
-def _cut(answer: Any) -> str:
-    """An answer without what a base model went on to say for the user."""
-    if isinstance(answer, list):
-        answer = answer[-1]["content"]
-    return str(answer.split("\n\nHuman:")[0].strip())
-
-
-def _text(prompt: Any) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(turn["content"] for turn in prompt)
+    samples = load_samples(source)
+    return Samples(source, [prompt for prompt, _ in samples], [answer for _, answer in samples])
