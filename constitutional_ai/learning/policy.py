@@ -148,10 +148,10 @@ class Policy:
 
 
 def set_training_attention(model: Any) -> None:
-    """On a CPU, attention that is written out: the fused one is slow in the backward pass there.
+    """On a CPU, replace fused attention, whose backward pass is slow there.
 
-    Measured at heads of 32, 4,096 tokens a batch, bfloat16: fused 8.5k, eager 11.6k, and with
-    ``attention.speed_up`` 14.8k tokens a second.
+    Measured in bfloat16, with heads of 32 and 4,096 tokens a batch: fused 8.5k tokens a second,
+    eager 11.6k, ``attention.speed_up`` 14.8k.
     """
     if model.device.type != "cpu":
         return
@@ -165,14 +165,14 @@ def set_training_attention(model: Any) -> None:
 def _head_follows_base(model: Any) -> bool:
     """Whether logits are just head(base(ids)); some models scale or cap them afterwards.
 
-    The head is made to speak up for this: a cap does not show in small logits.
+    The head's output is made larger for this, because a cap does not show in small logits.
     """
     head = model.get_output_embeddings()
     louder = head.register_forward_hook(lambda module, inputs, output: output * 1000)
     try:
         ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
         states = getattr(model.base_model(ids, use_cache=False), "last_hidden_state", None)
-        if states is None:  # such as a model without a part that is all but the head
+        if states is None:  # a model that is its own base, head included
             return False
         short, full = head(states), model(ids, use_cache=False).logits
     finally:

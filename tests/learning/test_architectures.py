@@ -22,7 +22,7 @@ from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, Prompt, assistant, user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
-from tests.learning.conftest import ROWS, ignore
+from tests.learning.conftest import ROWS, ignore, random_reward
 
 SMALL = {
     "hidden_size": 32,
@@ -157,8 +157,7 @@ def test_a_step_of_ppo(
     make_settings: Callable[..., Any],
 ) -> None:
     policy = Policy.to_train(folder, options)
-    reward = RewardModel.from_policy(Policy.load(folder, "cpu"))
-    reward.model.score.weight.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(4))
+    reward = random_reward(Policy.load(folder, "cpu"))
     trainer = PPO(Inputs(policy, reward, prompts, make_settings(rollouts=4), tmp_path, 3))
     batch = Batch.of(ROWS, policy.tokens.pad_id, policy.device)
     with torch.no_grad():

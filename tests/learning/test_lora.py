@@ -1,9 +1,7 @@
 """Adapters: off is the start model to the bit, merged is the adapted model, and only they move."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,15 +19,13 @@ from constitutional_ai.learning import ppo, reward_model, sft
 from constitutional_ai.learning.batch import Batch
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.ppo import PPO, Inputs
-from constitutional_ai.learning.reward import FunctionReward
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.learning.rollout import Sampler, rollout
 from constitutional_ai.records import Prompt, user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
 from constitutional_ai.store.checkpoints import moving
-from tests.learning.conftest import ROWS, ignore
+from tests.learning.conftest import ROWS, Make, ignore, random_reward, shortness
 
-Make = Callable[..., Any]
 LORA = ModelSettings(device="cpu", lora_rank=4, lora_alpha=8)
 
 
@@ -183,18 +179,11 @@ def test_a_reward_model_with_an_adapter(tiny_llama: Path, tmp_path: Path) -> Non
     assert (raw - reward.mean) / reward.deviation == pytest.approx(expected[0], abs=1e-3)
 
 
-def scored(policy: Policy) -> RewardModel:
-    reward = RewardModel.from_policy(policy)
-    generator = torch.Generator().manual_seed(4)
-    reward.model.score.weight.data.normal_(0, 0.3, generator=generator)
-    return reward
-
-
 def test_before_the_first_update_the_kl_is_zero(
     speaker_folder: Path, prompts: list[Prompt], make_settings: Make
 ) -> None:
     adapted = Policy.to_train(speaker_folder, LORA)
-    reward = scored(Policy.load(speaker_folder, "cpu"))
+    reward = random_reward(Policy.load(speaker_folder, "cpu"))
     found = rollout(Sampler(adapted), adapted.reference(), reward, prompts[:6], make_settings(), 5)
     assert torch.equal(found.logprobs_BS, found.reference_BS)
     assert any(found.answers)
@@ -234,7 +223,7 @@ def test_ppo_moves_the_adapter_alone_and_goes_on_from_a_checkpoint(
 
     def train(folder: Path, steps: int) -> Policy:
         policy = Policy.to_train(speaker_folder, LORA)
-        reward = scored(Policy.load(speaker_folder, "cpu"))
+        reward = random_reward(Policy.load(speaker_folder, "cpu"))
         trainer = PPO(Inputs(policy, reward, prompts, settings, folder, 3))
         assert trainer.reference.model is policy.model
         trainer.start()
@@ -265,13 +254,10 @@ def test_a_policy_with_an_adapter_learns_a_simple_reward(
     speaker_folder: Path, tmp_path: Path, prompts: list[Prompt], make_settings: Make
 ) -> None:
     """Shorter answers are better; after some steps they are shorter."""
-    settings = make_settings(steps=12, rollouts=16, lr=2e-2, kl_coef=0.0, value="separate")
+    settings = make_settings(steps=10, rollouts=12, lr=2e-2, kl_coef=0.0, value="separate")
     policy = Policy.to_train(speaker_folder, LORA)
 
-    def shortness(asked: Any, answers: list[str]) -> list[float]:
-        return [-len(answer) / 10 for answer in answers]
-
-    inputs = Inputs(policy, FunctionReward(shortness), prompts, settings, tmp_path, 3)
+    inputs = Inputs(policy, shortness, prompts, settings, tmp_path, 3)
     ppo.train(inputs, ignore, ignore)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scores = [row["objective/scores"] for row in rows]
