@@ -47,7 +47,7 @@ WHOLE = study.Axis("with_whole", "agrees with the whole", (0, 1))
 WITH_GOLD = study.Axis("with_gold", "agrees with gold", (0, 1))
 CATCHES = study.Axis("catches", "catches attacks that got through", (0, 1))
 ALARMS = study.Axis("false_alarms", "false alarms on good answers", (0, 1))
-_SHORT = {"harm": "harm", "help": "help", "attack": "attack success", "good_refusal": "refusals"}
+_SHORT = {"harm": "harm", "help": "help", "attack": "attack success"}
 
 
 def _after(kept: str, metric: str) -> study.Axis:

@@ -95,16 +95,14 @@ def harden(
         }
         trainer = Trainer(
             model,
+            checkpoint / "state",
             identity,
             schedule=Schedule(_falling, lambda share: VERDICT[1]),
             further=lambda step: questions.learn(model, asked[step % len(asked)], WEIGHT),
         )
-        state = checkpoint / "state.safetensors"
-        if state.exists():
-            trainer.load(state)
-            say(f"resumed at step {trainer.step}")
+        trainer.resume(say)
         say(f"before: {held_out(model, kept)}")
-        trainer.run(corpus, order, kept, lambda: trainer.save(state), say)
+        trainer.run(corpus, order, kept, trainer.save, say)
         say(f"final: {held_out(model, kept)}")
     save(model, wrap(tokenizer, MAX_TOKENS), out)
     shutil.rmtree(checkpoint)

@@ -12,11 +12,9 @@ cuda --batch-tokens 32768``).
 Muon's learning rate matters most: at 0.02 the judge stays at chance for 10M tokens.
 """
 
-import json
 import shutil
 import time
 import zlib
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +23,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
@@ -51,6 +47,7 @@ from constitutional_ai.lab.world.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.world.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.machine import autocast, device_of
+from constitutional_ai.store.checkpoints import Part, State, Training
 
 TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
@@ -114,15 +111,12 @@ def pretrain(
         "batch_tokens": str(batch_tokens),
         "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
     }
-    trainer = Trainer(model, identity)
+    trainer = Trainer(model, out / "checkpoint", identity)
     wrapped = wrap(tokenizer, MAX_TOKENS)
-    checkpoint = out / "checkpoint" / "state.safetensors"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-        say(f"resumed at step {trainer.step}")
+    trainer.resume(say)
 
     def keep() -> None:
-        trainer.save(checkpoint)
+        trainer.save()
         save(model, wrapped, out)
 
     with fast_training(model):
@@ -163,6 +157,7 @@ class Trainer:
     """A model, its optimisers, and how far they have come: all that a checkpoint holds."""
 
     model: LlamaForCausalLM
+    folder: Path  # of checkpoints
     identity: dict[str, str]  # a checkpoint of another identity is refused
     schedule: Schedule = FROM_NOTHING
     further: Callable[[int], None] | None = None  # adds the gradients of another loss at a step
@@ -171,6 +166,7 @@ class Trainer:
     tokens: int = 0
     probes: Probes = field(init=False)
     optimisers: list[torch.optim.Optimizer] = field(init=False)
+    _training: Training = field(init=False)
 
     def __post_init__(self) -> None:
         self.probes = Probes(self.model.config.hidden_size).to(self.model.device)
@@ -178,10 +174,13 @@ class Trainer:
         matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
         rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
         rest += self.probes.parameters()
-        self.optimisers = [
-            Muon(matrices, lr=MATRIX_LR),
-            torch.optim.AdamW(rest, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-        ]
+        muon = Muon(matrices, lr=MATRIX_LR)
+        other = torch.optim.AdamW(
+            rest, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+        self.optimisers = [muon, other]
+        parts = {"model": Part(self.model, muon), "probes": Part(self.probes, other)}
+        self._training = Training(self.folder, parts, {})
 
     def run(
         self,
@@ -233,45 +232,25 @@ class Trainer:
         self.tokens += int((batch.ids != 0).sum())
         return loss.item()
 
-    def save(self, path: Path) -> None:
-        """Write everything to one file, by rename, so that a kill leaves the old one or the new."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"model {name}": p.detach() for name, p in self.model.named_parameters()}
-        tensors |= {f"probes {name}": p.detach() for name, p in self.probes.named_parameters()}
-        for n, optimiser in enumerate(self.optimisers):
-            for p, state in optimiser.state_dict()["state"].items():
-                tensors |= {f"state {n} {p} {key}": value for key, value in state.items()}
-        counts = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens}
-        unfinished = path.with_suffix(".new")
-        save_file(tensors, unfinished, {**self.identity, "counts": json.dumps(counts)})
-        unfinished.replace(path)
+    def save(self) -> None:
+        """Keep everything, so that a killed run goes on from here."""
+        counts = {"seconds": self.seconds, "tokens": self.tokens}
+        self._training.save(self.step, {**self.identity, **counts})
 
-    def load(self, path: Path) -> None:
-        """Take up the state of ``save``. Raises ModelError if it belongs to another run."""
-        with safe_open(path, "pt") as file:
-            saved = file.metadata()
-            for key, value in self.identity.items():
-                if saved.get(key) != value:
-                    raise ModelError(
-                        f"{path} is of a run with {key} {saved.get(key)}, not {value}; "
-                        f"delete {path.parent} or choose another --out"
-                    )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        counts = json.loads(saved["counts"])
-        self.step, self.seconds, self.tokens = counts["step"], counts["seconds"], counts["tokens"]
-        self.model.load_state_dict(_under("model ", tensors), strict=False)  # the head is tied
-        self.probes.load_state_dict(_under("probes ", tensors))
-        for n, optimiser in enumerate(self.optimisers):
-            state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-            for name, moment in _under(f"state {n} ", tensors).items():
-                p, kind = name.split(" ")
-                state[int(p)][kind] = moment
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
+    def resume(self, say: Callable[[str], None]) -> None:
+        """Go on from the newest checkpoint. Raises ModelError if it belongs to another run."""
+        if saved := self._training.resume(self._check):
+            self.step = saved.step
+            self.seconds, self.tokens = saved.state["seconds"], saved.state["tokens"]
+            say(f"resumed at step {self.step}")
 
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    def _check(self, state: State) -> None:
+        for key, value in self.identity.items():
+            if state.get(key) != value:
+                raise ModelError(
+                    f"{self.folder} is of a run with {key} {state.get(key)}, not {value};"
+                    f" delete that folder or choose another --out"
+                )
 
 
 def _states(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, ...]:

@@ -175,21 +175,8 @@ class Request:
 def request(topic: Topic, rng: random.Random) -> Request:
     """Word a request for the topic."""
     if topic.kind == "facts":
-        frames = {
-            "eats": (
-                "What does a {n} eat?",
-                "Tell me what a {n} eats.",
-                "What food does a {n} eat?",
-            ),
-            "lives": (
-                "Where does a {n} live?",
-                "Tell me where a {n} lives.",
-                "What is the home of a {n}?",
-            ),
-        }
-        return Request(
-            topic, rng.choice(frames[topic.group]).format(n=topic.noun), f"a {topic.noun}"
-        )
+        text = rng.choice(words.FACT_FRAMES[topic.group]).format(n=topic.noun)
+        return Request(topic, text, f"a {topic.noun}")
     named = phrase(topic.noun, rng.random() < 0.4)
     return Request(topic, rng.choice(words.FRAMES).format(r=f"{topic.verb} {named}"), named)
 
@@ -215,32 +202,32 @@ def refusal(request: Request, rng: random.Random) -> tuple[str, str, str, str, s
     return opening, topic.verb, request.named, harm.reason, rng.choice(harm.alternatives)
 
 
-_FACT_REQUEST = re.compile(
-    r"^(?:What (?:food )?does a (?P<e1>\w+) eat\?|Tell me what a (?P<e2>\w+) eats\."
-    r"|Where does a (?P<l1>\w+) live\?|Tell me where a (?P<l2>\w+) lives\."
-    r"|What is the home of a (?P<l3>\w+)\?)$"
-)
-_REQUESTS = [
-    re.compile("^" + re.escape(f).replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
-    for f in words.FRAMES
-]
+def _pattern(frame: str) -> re.Pattern[str]:
+    """What matches every request of this frame: an animal, or a verb and an object."""
+    escaped = re.escape(frame).replace(r"\{n\}", r"(\w+)")
+    return re.compile("^" + escaped.replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
+
+
+_REQUESTS = [_pattern(frame) for frame in words.FRAMES]
+_FACT_REQUESTS = {
+    _pattern(frame): relation for relation in RELATIONS for frame in words.FACT_FRAMES[relation]
+}
 
 
 def topic_of(request: str) -> Topic:
     """The topic that a request asks for. Raises ValueError for text that is not of this world."""
-    if match := _FACT_REQUEST.match(request):
-        relation, animal = next((k, v) for k, v in match.groupdict().items() if v)
-        topic = find("eats" if relation[0] == "e" else "lives", animal)
-    else:
-        asked = _asked(request)
-        topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    asked = _asked(request)
+    topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    for pattern, relation in _FACT_REQUESTS.items():
+        if match := pattern.match(request):
+            topic = find(relation, match[1])
     if topic is None:
         raise ValueError(f"not a request of the laboratory's world: {request!r}")
     return topic
 
 
 def asked_in(request: str) -> str:
-    """Verb and object of a request: "steal a bike". Raises ValueError where it has none."""
+    """Verb and object of a request: "steal a bike". Raises ValueError if it has none."""
     if not (asked := _asked(request)):
         raise ValueError(f"no verb and object are asked for in {request!r}")
     return f"{asked[1]} {asked[2]}"

@@ -58,9 +58,9 @@ def _recipes(rows: Sequence[dict[str, Any]]) -> tuple[Recipe, ...]:
 
 HARMS = {name: _harm(row) for name, row in _DATA["harms"].items()}
 BORDERLINE, BENIGN = _recipes(_DATA["borderline"]), _recipes(_DATA["benign"])
-NOUNS, CLASSES, FACTS = (
+NOUNS, CLASSES, FACTS, FACT_FRAMES = (
     {name: phrases(row) for name, row in _DATA[table].items()}
-    for table in ("nouns", "classes", "facts")
+    for table in ("nouns", "classes", "facts", "fact_frames")
 )
 PLURAL = frozenset(phrases(_DATA["plural"]))
 INSULTS_SEEN, INSULTS_UNSEEN = (phrases(_DATA["insults"][name]) for name in ("seen", "unseen"))

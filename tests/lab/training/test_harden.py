@@ -28,6 +28,7 @@ ON = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest
 
 
 @ON
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_documents")
 def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path, device: str) -> None:
     start, lines = model_path("lab:xxs"), list[str]()

@@ -214,21 +214,21 @@ def test_model_path_names_the_remedy() -> None:
         model_path("lab:xl")
 
 
-def _trainer(bpe: Tokenizer, seed: int = 0) -> pretrain.Trainer:
+def _trainer(bpe: Tokenizer, folder: Path, seed: int = 0) -> pretrain.Trainer:
     model = new_model("xxs", bpe.get_vocab_size(), seed)
-    return pretrain.Trainer(model, {"size": "xxs", "seed": str(seed)})
+    return pretrain.Trainer(model, folder, {"size": "xxs", "seed": str(seed)})
 
 
 def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> None:
     corpus = batches.encode(bpe, documents(3, 1_200))
     hold_out = batches.encode(bpe, documents(4, 100))
     order = batches.plan(corpus.lengths, 256, 0)[:90]
-    whole, path = _trainer(bpe), tmp_path / "checkpoint" / "state.safetensors"
+    whole = _trainer(bpe, tmp_path)
     lines: list[str] = []
 
     def keep() -> None:
         if whole.step == 60:
-            whole.save(path)
+            whole.save()
 
     with fast_training(whole.model):
         before = pretrain.held_out(whole.model, hold_out)
@@ -238,8 +238,8 @@ def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> 
     assert after.text < 0.5 * before.text
     assert "judge" in lines[0]
 
-    resumed = _trainer(bpe)
-    resumed.load(path)
+    resumed = _trainer(bpe, tmp_path)
+    resumed.resume(lines.append)
     assert resumed.step == 60
     with fast_training(resumed.model):
         resumed.run(corpus, order, hold_out, lambda: None, lines.append)
@@ -247,11 +247,11 @@ def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> 
         assert torch.equal(p, q)
 
     with pytest.raises(ModelError, match="seed 0, not 1"):
-        _trainer(bpe, seed=1).load(path)
+        _trainer(bpe, tmp_path, seed=1).resume(lines.append)
 
 
-def test_a_nan_stops_training(bpe: Tokenizer) -> None:
-    trainer = _trainer(bpe)
+def test_a_nan_stops_training(bpe: Tokenizer, tmp_path: Path) -> None:
+    trainer = _trainer(bpe, tmp_path)
     corpus = batches.encode(bpe, documents(3, 4))
     with torch.no_grad():
         trainer.model.model.norm.weight[0] = math.nan
