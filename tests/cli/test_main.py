@@ -259,12 +259,13 @@ def test_a_dry_run_shows_settings_prompts_and_costs_and_runs_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preview, "engine_or_reason", lambda settings: (engine(), ""))
     text = cai("run", "lab", "--dry-run", "--set", "ppo.steps=3").stdout
-    toml, rest = text.split("# critique")
+    costs, rest = text.split("# critique")
+    toml = rest.split("# settings")[1]
     assert Settings.model_validate(tomllib.loads(toml)) == load_settings("lab", ["ppo.steps=3"])
     for part in ("# revision", "# comparison", "(A) …", "Speed measured here on 32 prompts"):
-        assert part in rest
+        assert part in text
     for name in STAGE_NAMES:
-        assert f"\n{name} " in rest
+        assert f"\n{name} " in costs
     assert ran == []
     assert not list(tmp_path.iterdir())
 
@@ -273,6 +274,17 @@ def test_a_dry_run_without_a_model_says_what_it_assumes(monkeypatch: pytest.Monk
     monkeypatch.setattr(preview, "engine_or_reason", lambda settings: (None, "no such model"))
     text = cai("run", "lab", "--dry-run").stdout
     assert "Speed assumed: 4,000 tokens/s written, 70,000 read (no such model)" in text
+
+
+def test_the_estimate_counts_no_more_prompts_than_the_files_hold(tmp_path: Path) -> None:
+    for name in ("red_team", "helpful", "test"):
+        rows = [json.dumps({"prompt": f"{name} {n}", "kind": "benign"}) for n in range(7)]
+        (tmp_path / name).with_suffix(".jsonl").write_text("\n".join(rows))
+    files = [f"prompts.{name}={tmp_path / name}.jsonl" for name in ("red_team", "helpful", "test")]
+    settings = preview.held(load_settings("lab", files))
+    assert settings.revise.prompts == settings.sample.helpful == settings.finetune.helpful == 7
+    work = preview.work_by_stage(settings, preview.ASSUMED)
+    assert work["evaluate"].calls == 7 * 6  # base, four SL-CAI, RL-CAI
 
 
 def test_the_estimate_counts_the_calls_that_stages_make() -> None:
