@@ -72,7 +72,7 @@ def related(prompts: Iterable[str]) -> dict[str, int]:
     sets = [set(words(text)) for text in texts]
     spread = Counter(word for of_prompt in sets for word in of_prompt)
     most = max(2, COMMON * len(texts))
-    telling = [{word for word in all_ if spread[word] <= most} or all_ for all_ in sets]
+    telling = [{word for word in own if spread[word] <= most} or own for own in sets]
     holders: defaultdict[str, list[int]] = defaultdict(list)
     group: list[int] = []
     for n, own in enumerate(telling):
