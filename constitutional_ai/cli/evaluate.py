@@ -39,13 +39,6 @@ Models = Annotated[
         " what the others are compared with.",
     ),
 ]
-JudgeSpec = Annotated[
-    str | None, typer.Option("--judge", metavar="SPEC", help="The model that reads the answers.")
-]
-ConstitutionName = Annotated[
-    str | None,
-    typer.Option("--constitution", metavar="FILE", help="What the judge compares under."),
-]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled intervals.")]
 
 
@@ -65,8 +58,12 @@ def models(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Answers made elsewhere: rows of prompt, answer, model."),
     ] = None,
-    judge: JudgeSpec = None,
-    constitution: ConstitutionName = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="The model that reads the answers.")
+    ] = None,
+    constitution: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What the judge compares under.")
+    ] = None,
     train: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE", help="Training prompts or a run; the test may hold none."),

@@ -24,8 +24,8 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower().replace("\u2019", "'"))
 
 
-def grams(found: Sequence[str], n: int) -> list[Gram]:
-    return list(zip(*(found[start:] for start in range(n)), strict=False))
+def grams(said: Sequence[str], n: int) -> list[Gram]:
+    return list(zip(*(said[start:] for start in range(n)), strict=False))
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ def related(prompts: Iterable[str]) -> dict[str, int]:
     """
     texts = list(dict.fromkeys(prompts))
     sets = [set(words(text)) for text in texts]
-    spread = Counter(word for found in sets for word in found)
+    spread = Counter(word for of_prompt in sets for word in of_prompt)
     most = max(2, COMMON * len(texts))
-    telling = [{word for word in found if spread[word] <= most} or found for found in sets]
+    telling = [{word for word in own if spread[word] <= most} or own for own in sets]
     holders: defaultdict[str, list[int]] = defaultdict(list)
     group: list[int] = []
-    for n, found in enumerate(telling):
-        shared = Counter(m for word in found for m in holders[word])
-        near = [m for m, k in shared.items() if k >= RELATED * len(found | telling[m])]
+    for n, own in enumerate(telling):
+        shared = Counter(m for word in own for m in holders[word])
+        near = [m for m, k in shared.items() if k >= RELATED * len(own | telling[m])]
         group.append(group[min(near)] if near else len(set(group)))
-        for word in found:
+        for word in own:
             holders[word].append(n)
     return dict(zip(texts, group, strict=True))
 
