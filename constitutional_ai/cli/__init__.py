@@ -4,7 +4,7 @@ import signal
 import sys
 
 
-def main() -> None:
+def start() -> None:
     """Entry point of ``cai`` and of ``python -m constitutional_ai``."""
     try:
         from constitutional_ai.cli.main import app

@@ -196,7 +196,7 @@ from constitutional_ai import cli
 from constitutional_ai.stages import pipeline
 pipeline.stage_module = lambda name: os.kill(os.getpid(), {signal})
 sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=lab:xxs"]
-cli.main()
+cli.start()
 """
 
 
@@ -225,7 +225,7 @@ def stage_module(name):
     raise SystemExit("the signal was lost")
 pipeline.stage_module = stage_module
 sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=lab:xxs"]
-cli.main()
+cli.start()
 """
 
 
