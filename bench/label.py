@@ -29,8 +29,8 @@ from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge.judge import Comparison, Judge, Verdict, nonce
-from constitutional_ai.judge.methods import REPLY_TOKENS, Asked
+from constitutional_ai.judge.judge import Comparison, Judge, Verdict
+from constitutional_ai.judge.methods import REPLY_TOKENS
 from constitutional_ai.judge.replies import choice
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.records import Conversation, Pair, user
@@ -133,9 +133,8 @@ def compared(judge: Judge, pairs: Sequence[Pair]) -> Sequence[Any]:
 def asked(judge: Judge, pair: Pair) -> list[Conversation]:
     """The judge's own question about a pair, in both orders."""
     (principle,) = judge.constitution.draw("preference", pair.set, 1, SEED, pair.id)
-    first, second = pair.answers
-    fence = nonce(SEED, pair.id, first, second) if judge.settings.fence else ""
-    return Asked(pair.prompt, first, second, principle, fence).comparisons()
+    question = judge.asked(Comparison.of(pair), principle, SEED)
+    return [one.question() for one in (question, question.swap())]
 
 
 class Reader:

@@ -67,10 +67,10 @@ def run(model: str) -> tuple[dict[str, float], Found]:
     """What the rollout held, and how far apart the two are on it."""
     import trl
 
-    from constitutional_ai.learning import loop
+    from constitutional_ai import machine
 
     assert trl.__version__ == TRL, trl.__version__
-    loop.has_fast_bf16 = lambda device: False  # rounding to bfloat16 would hide differences
+    machine.has_fast_bf16 = lambda device: False  # rounding to bfloat16 would hide differences
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     with tempfile.TemporaryDirectory() as made:
         job = prepare(model, Path(made))

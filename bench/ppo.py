@@ -213,7 +213,7 @@ def be_ours(side: str, job: dict[str, Any], taking: turns.Turns) -> None:
         checkpoint_every=10_000,
     )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = ppo.PPO(
+        inputs = ppo.Inputs(
             Policy.load(job["policy"], job["device"]),
             RewardModel.load(job["reward"], job["device"]),
             [Prompt.model_validate(prompt) for prompt in job["prompts"]],
@@ -221,12 +221,13 @@ def be_ours(side: str, job: dict[str, Any], taking: turns.Turns) -> None:
             Path(folder),
             seed=0,
         )
+        trainer = ppo.PPO(inputs)
         phases = Phases()
         measure_ours(phases)
-        while True:
+        for step in range(settings.steps):
             taking.wait()
             with phases("other"):
-                trainer.advance()
+                trainer.one_step(step, {})
             last = trainer.logs["metrics"].path.read_text(encoding="utf-8").splitlines()[-1]
             taking.report(
                 phases=phases.take(),

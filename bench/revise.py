@@ -28,9 +28,10 @@ from constitutional_ai.engines.base import Completion
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
 from constitutional_ai.principles import Constitution, Principle, load_constitution
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import Conversation, Prompt
 from constitutional_ai.settings import ReviseSettings
-from constitutional_ai.stages.revise import finds_nothing, revise
+from constitutional_ai.stages.revise import revise
 
 TEMPERATURE = 0.7
 

@@ -33,7 +33,7 @@ from pipeline import timed, training_flops
 
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.decode import batches
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.local import LocalEngine, use_threads
 from constitutional_ai.errors import UserError
 from constitutional_ai.learning import sft
@@ -209,7 +209,7 @@ class Speaker:
         cost = Cost.of(self.engine.model)
         flops = moved = seconds = 0.0
         limits = [read + self.new_tokens for read, _ in self.lengths]
-        for rows in batches(limits, self.engine.batch_tokens):
+        for rows in length_batches(limits, self.engine.batch_tokens, longest_first=True):
             some = [self.lengths[row] for row in rows]
             reading = sum(cost.flops(read, 0) for read, _ in some)
             flops += reading

@@ -30,8 +30,8 @@ def prepare(folder: str, _: Path, spec: str, options: argparse.Namespace) -> tra
     """Examples, their ids, and the batches that our loop will make of them."""
     from constitutional_ai.data.prompts import load_prompts
     from constitutional_ai.engines.base import Sampling
+    from constitutional_ai.engines.batching import length_batches
     from constitutional_ai.engines.local import LocalEngine
-    from constitutional_ai.learning.loop import length_batches
 
     rows = training.rows_of(spec, options)
     prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]

@@ -94,7 +94,7 @@ def steps_a_turn(spec: str, options: argparse.Namespace) -> int:
 
 def schedule(batches: list[list[int]], spec: str, options: argparse.Namespace) -> Job:
     """Of a job: as many epochs of these batches as all turns take, as our loop will order them."""
-    from constitutional_ai.learning.loop import epochs
+    from constitutional_ai.learning.batch import epochs
 
     steps = steps_a_turn(spec, options) * (options.rounds + 2)  # one turn to begin with
     count = -(-steps // len(batches))
@@ -241,12 +241,12 @@ def start(file: Path) -> tuple[Job, turns.Turns]:
     """What a side begins with: its job, its threads, its precision."""
     taking = turns.Turns()
     job: Job = json.loads(file.read_bytes())
+    from constitutional_ai import machine
     from constitutional_ai.engines.local import use_threads
-    from constitutional_ai.learning import loop
 
     use_threads(job["threads"])
     if job["precision"] == "float32":
-        loop.has_fast_bf16 = lambda device: False
+        machine.has_fast_bf16 = lambda device: False
     return job, taking
 
 
@@ -297,7 +297,7 @@ def _optimisers(total: int, warmup: int, lr: float) -> Callable[[Any], Any]:
     """Optimiser and learning rate as our loops have them, for a model."""
     import torch
 
-    from constitutional_ai.learning.loop import adamw, warmup_decay
+    from constitutional_ai.learning.descent import adamw, warmup_decay
 
     def made(model: Any) -> Any:
         optimiser = adamw(model.parameters(), lr)

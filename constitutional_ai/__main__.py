@@ -1,6 +1,6 @@
 """``python -m constitutional_ai`` is ``cai``."""
 
-from constitutional_ai.cli.main import main
+from constitutional_ai.cli import start
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -1,5 +1,7 @@
 """Everything that a user can cause. The command line prints these as one line and exits 2."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake in the user's input; the message names the place and the remedy."""
@@ -39,3 +41,11 @@ class RowsFailed(Exception):
 
 class TrainingDiverged(Exception):
     """A loss or gradient stopped being a number; the last good checkpoint is kept. Exit code 1."""
+
+
+class Problems(SettingsError):
+    """Several mistakes in a run's settings, told at once, a line each."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)

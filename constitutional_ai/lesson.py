@@ -23,8 +23,8 @@ from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.judge.judge import nonce
 from constitutional_ai.principles import Principle
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.stages.revise import finds_nothing
 from constitutional_ai.store.run_folder import derive_seed
 from constitutional_ai.world import is_model
 

@@ -1,17 +1,15 @@
 """Principles as data: load a constitution from TOML, validate it, hash it, draw from it.
 
 A principle needs only a ``name`` and a ``text``; the three prompts that a model sees derive from
-the text unless they are written out. Hashes go into every row that is made under a principle.
-Where principles disagree about two answers, ``resolve`` settles it: hard ones first, then by
-priority. Writing, checking and comparing constitutions is the business of ``drafting/``.
+the text unless they are written out. Each row that is made under a principle carries its hash.
+Where principles disagree about two answers, ``resolve`` decides: hard principles first, then by
+priority. The package ``constitution`` writes, checks and compares constitutions.
 """
 
 import math
 import random
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,23 +20,23 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.records import PromptSet, content_hash
+from constitutional_ai.toml_file import BadToml, Report, Table, TomlFile, read_toml
 
 Use = Literal["critique", "preference"]
-T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
-# Fields that came later. Unset they stay out of the hash, so that a constitution which does not use
-# them keeps the hash under which rows were made before there were such fields.
+# Fields that came later. They enter the hash only where they are set, so a constitution that does
+# not use them keeps the hash that older rows carry.
 _ADDED = ("priority", "hard", "rationale", "exemplars", "thoughts", "scale")
 
-DECISIVE = 0.1  # how far from .5 a principle's probability must lie to have an opinion
+DECISIVE = 0.1  # a principle has an opinion where its probability is this far from 0.5
 
-# What each kind of principle asks, where the constitution does not say it in its own words.
+# What each kind of principle asks, where the constitution does not write its own prompts.
 _DERIVED = {
     "do": {
         "critique_prompt": "Identify specific ways in which the response above falls short of this"
@@ -58,11 +56,11 @@ _DERIVED = {
 
 
 class Principle(BaseModel):
-    """One rule. ``kind`` is "do" (to be followed) or "dont" (the text describes what is ruled out).
+    """One rule. ``kind`` "do" says what to do, "dont" describes a fault.
 
-    ``use`` says in which phase it may be drawn, ``prompts`` for which prompt sets, ``weight`` how
-    often. ``priority`` 1 is heard first where principles disagree, 0 last; ``hard`` ones are heard
-    before all others. ``rationale`` is for people: no model is shown it.
+    ``use`` names the phases that may draw it, ``prompts`` the prompt sets; ``weight`` is how often
+    it is drawn. Where principles disagree, ``hard`` ones decide first, then ``priority`` 1, 2, …;
+    priority 0 means none. ``rationale`` is for people: no model sees it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +70,7 @@ class Principle(BaseModel):
     critique_prompt: str = ""
     revision_prompt: str = ""
     preference_prompt: str = ""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
     use: tuple[Use, ...] = ("critique", "preference")
     prompts: tuple[PromptSet, ...] = ("red-team", "helpful")
     priority: int = Field(default=0, ge=0)
@@ -92,12 +90,12 @@ class Principle(BaseModel):
         return content_hash(self.hashed())
 
     def hashed(self) -> dict[str, Any]:
-        """What the hash depends on."""
+        """The fields that the hash depends on."""
         return {k: v for k, v in self.model_dump().items() if v or k not in _ADDED}
 
 
 def derived_prompts(text: str, kind: str) -> dict[str, str]:
-    """The three prompts that follow from a principle's text; none for a kind that is unknown."""
+    """The three prompts that derive from a principle's text; none for an unknown kind."""
     return {
         field: template.format(text=text.strip())
         for field, template in _DERIVED.get(kind, {}).items()
@@ -105,25 +103,26 @@ def derived_prompts(text: str, kind: str) -> dict[str, str]:
 
 
 class Scale(BaseModel):
-    """How a judge scores a single answer: the prompt, the options of its reply, their values."""
+    """How a judge scores one answer: the prompt, the options of its reply, the value of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prompt: str = Field(min_length=1)
     options: tuple[str, ...] = Field(min_length=2)
-    values: tuple[float, ...] = Field(min_length=2)
+    values: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(min_length=2)
 
     @model_validator(mode="after")
     def _paired(self) -> "Scale":
         if len(self.options) != len(self.values):
-            raise ValueError(f"{len(self.options)} options but {len(self.values)} values")
+            counts = f"{len(self.options)} options but {len(self.values)} values"
+            raise ValueError(f"the scale has {counts}; write a value for each option")
         return self
 
 
 class WorkedRevision(BaseModel):
-    """An answer, what is wrong with it, and a better one, for a model that only continues text.
+    """An answer, its critique and a better answer, for a model that only continues text.
 
-    ``principle`` is what the critique goes by; without one, whichever is drawn for the request that
-    follows.
+    ``principle`` names the principle that the critique follows. Without a name it is the one that
+    is drawn for the request that follows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,7 +134,7 @@ class WorkedRevision(BaseModel):
 
 
 class WorkedComparison(BaseModel):
-    """Two answers, and which one is better: shown to a judge that only continues text."""
+    """Two answers and which one is better, for a judge that only continues text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prompt: str = Field(min_length=1)
@@ -159,9 +158,9 @@ Exemplar = Annotated[
 class Constitution(BaseModel):
     """A named, versioned set of principles.
 
-    ``thoughts`` are the turns that make a judge think before it chooses, ``scale`` is how it scores
-    one answer; both have defaults in prompts.py. ``exemplars`` (in a file ``[[exemplar]]`` tables)
-    are shown where a run asks for them.
+    ``thoughts`` are the turns that make a judge think before it chooses, and ``scale`` is how it
+    scores one answer; prompts.py has defaults for both. ``exemplars`` (``[[exemplar]]`` tables in a
+    file) are shown where a run asks for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -180,7 +179,10 @@ class Constitution(BaseModel):
         names = {"", *(principle.name for principle in self.principles)}
         for exemplar in self.exemplars:
             if exemplar.principle not in names:
-                raise ValueError(f"an exemplar names no principle of it: {exemplar.principle!r}")
+                raise ValueError(
+                    f"an exemplar names {exemplar.principle!r}, which is no principle here;"
+                    " write the name of a principle of this file, or none"
+                )
         return self
 
     @property
@@ -189,7 +191,7 @@ class Constitution(BaseModel):
         return content_hash({**own, "principles": [p.hashed() for p in self.principles]})
 
     def principle(self, name: str) -> Principle:
-        """The principle of that name. Raises ConstitutionError when there is none."""
+        """The principle of that name. Raises ConstitutionError where there is none."""
         for principle in self.principles:
             if principle.name == name:
                 return principle
@@ -198,36 +200,34 @@ class Constitution(BaseModel):
 
     def worked_revisions(self, count: int) -> list[WorkedRevision]:
         """The first ``count``. Raises ConstitutionError where there are fewer."""
-        found = [one for one in self.exemplars if isinstance(one, WorkedRevision)]
-        return self._first(found, count, "revise.exemplars", "prompt, answer, critique, revision")
+        worked = [one for one in self.exemplars if isinstance(one, WorkedRevision)]
+        return self._first(worked, count, "revise.exemplars", "prompt, answer, critique, revision")
 
     def worked_comparisons(self, count: int) -> list[WorkedComparison]:
         """The first ``count``. Raises ConstitutionError where there are fewer."""
-        found = [one for one in self.exemplars if isinstance(one, WorkedComparison)]
-        return self._first(found, count, "label.exemplars", "prompt, first, second, better")
+        worked = [one for one in self.exemplars if isinstance(one, WorkedComparison)]
+        return self._first(worked, count, "label.exemplars", "prompt, first, second, better")
 
-    def _first(self, found: list[T], count: int, setting: str, keys: str) -> list[T]:
-        if len(found) < count:
+    def _first(self, worked: list[M], count: int, setting: str, keys: str) -> list[M]:
+        if len(worked) < count:
             raise ConstitutionError(
-                f"{self.name} has {len(found)} such exemplars, and {setting} = {count} asks for"
+                f"{self.name} has {len(worked)} such exemplars, and {setting} = {count} asks for"
                 f" more; write [[exemplar]] tables with {keys}"
             )
-        return found[:count]
+        return worked[:count]
 
     def usable(self, use: Use, prompts: PromptSet) -> list[Principle]:
-        """The principles that may be drawn in this phase for this prompt set."""
-        found = [p for p in self.principles if use in p.use and prompts in p.prompts]
-        if not found:
+        """What this phase may draw for this prompt set. Raises ConstitutionError for nothing."""
+        pool = [p for p in self.principles if use in p.use and prompts in p.prompts]
+        if not pool:
             raise ConstitutionError(
                 f"{self.name} has no principle for {use} of {prompts} prompts:"
                 f" add one, or widen the `use` or `prompts` of another"
             )
-        return found
+        return pool
 
     def draw(self, use: Use, prompts: PromptSet, count: int, *seed: object) -> list[Principle]:
-        """``count`` different principles (all, if fewer), drawn by weight; the same seed, the same
-        draw.
-        """
+        """``count`` different principles (or all), drawn by weight; the seed decides the draw."""
         pool = self.usable(use, prompts)
         return weighted_sample(pool, count, random.Random(content_hash(*seed)))
 
@@ -240,21 +240,25 @@ def weighted_sample(pool: Sequence[Principle], count: int, rng: random.Random) -
 
 @dataclass(frozen=True)
 class Resolved:
-    """P(first answer better) by the whole constitution, and the principles that decided it."""
+    """P(first answer better) under the whole constitution, and the principles that decided."""
 
     p: float
     decided_by: tuple[str, ...]
 
 
 def resolve(
-    by_principle: Mapping[str, float], constitution: Constitution, decisive: float = DECISIVE
+    by_principle: Mapping[str, float],
+    constitution: Constitution,
+    decisive: float = DECISIVE,
+    weighted: bool = True,
 ) -> Resolved:
-    """One probability from those under each principle, told by ``by_principle`` (names to [0, 1]).
+    """One probability from ``by_principle``, which maps names to probabilities in [0, 1].
 
-    Principles that agree, and principles of equal rank, are averaged by weight. Where they disagree
-    the highest rank with an opinion (its mean at least ``decisive`` away from .5) decides alone:
-    hard ones before all others, then priority 1, 2, …, and last those without a priority. Raises
-    ConstitutionError for a name that the constitution does not have, ValueError without any.
+    Principles that agree, and principles of equal rank, are averaged, by weight if ``weighted``.
+    Where they disagree, the highest rank that has an opinion decides alone: its mean is at least
+    ``decisive`` away from 0.5. Hard principles rank highest, then priority 1, 2, …, then those
+    without one. Raises ConstitutionError for a name that the constitution lacks, ValueError for no
+    name at all.
     """
     judged = [(constitution.principle(name), p) for name, p in by_principle.items()]
     if not judged:
@@ -263,80 +267,115 @@ def resolve(
     if any(p > 0.5 for p in opinions) and any(p < 0.5 for p in opinions):
         for rank in sorted({_rank(principle) for principle, _ in judged}):
             tier = [(principle, p) for principle, p in judged if _rank(principle) == rank]
-            if abs(_weighted_mean(tier) - 0.5) >= decisive:
-                return Resolved(_weighted_mean(tier), tuple(p.name for p, _ in tier))
-    return Resolved(_weighted_mean(judged), tuple(by_principle))
+            if abs(_mean(tier, weighted) - 0.5) >= decisive:
+                return Resolved(_mean(tier, weighted), tuple(p.name for p, _ in tier))
+    return Resolved(_mean(judged, weighted), tuple(by_principle))
 
 
 def _rank(principle: Principle) -> tuple[bool, float]:
     return (not principle.hard, principle.priority or math.inf)
 
 
-def _weighted_mean(judged: Sequence[tuple[Principle, float]]) -> float:
-    total = math.fsum(principle.weight for principle, _ in judged)
-    return math.fsum(principle.weight * p for principle, p in judged) / total
+def _mean(judged: Sequence[tuple[Principle, float]], weighted: bool) -> float:
+    weights = [principle.weight if weighted else 1.0 for principle, _ in judged]
+    total = math.fsum(weight * p for weight, (_, p) in zip(weights, judged, strict=True))
+    return total / math.fsum(weights)
+
+
+# ---- from a file ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A principle that could be read, and the table that it was read from."""
+
+    principle: Principle
+    table: Table
+
+    def at(self, key: str) -> int:
+        """The line of a key; the line of ``text`` for a prompt that derives from it."""
+        return self.table.keys.get(key, self.table.at("text"))
+
+
+@dataclass
+class Draft:
+    """A file as its author left it: what could be read, and a report of all that is wrong."""
+
+    report: Report
+    file: TomlFile = field(default_factory=lambda: TomlFile({}, []))
+    drafted: list[Drafted] = field(default_factory=list)
+    constitution: Constitution | None = None
 
 
 def load_constitution(path: str | Path) -> Constitution:
     """Read and validate a constitution file.
 
     A bare name such as ``lab`` means the file of that name that ships with the package. Raises
-    ConstitutionError with file, line and remedy.
+    ConstitutionError with file, line and remedy for the first problem; lint reports all of them.
     """
+    draft = read_draft(path)
+    if draft.report.findings:
+        raise ConstitutionError(draft.report.findings[0].sentence())
+    assert draft.constitution is not None
+    return draft.constitution
+
+
+def read_draft(path: str | Path) -> Draft:
+    """Read as much of a file as can be read. Raises ConstitutionError only for a missing file."""
     path = find_constitution(path)
+    report = Report(str(path))
+    draft = Draft(report)
     try:
-        source = path.read_text(encoding="utf-8-sig")
-        data = tomllib.loads(source)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConstitutionError(f"{path}: not valid TOML: {error}") from None
-    rows = data.pop("principle", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConstitutionError(f"{path}:1: principle: expected tables, each under [[principle]]")
-    lines = lines_of("principle", source, len(rows))
-    principles = [_principle(path, row, line) for row, line in zip(rows, lines, strict=True)]
+        file = draft.file = read_toml(path)
+        principles, exemplars = file.tables("principle"), file.tables("exemplar")
+    except BadToml as error:
+        report.add("invalid", error.line, error.reason, error.fix)
+        return draft
+    for table in principles:
+        _read_principle(draft, table)
+    _report_equal_names(draft)
+    if not principles:
+        report.add("invalid", 1, "it has no principles", "write [[principle]] tables")
+    elif draft.drafted:
+        draft.constitution = _read_whole(draft, exemplars)
+    return draft
+
+
+def _read_principle(draft: Draft, table: Table) -> None:
+    name = str(table.values.get("name", "")) or "without a name"
+    if not str(table.values.get("text", "")).strip():
+        fix = "write what it asks for, or delete it"
+        draft.report.add("empty-text", table.at("text"), "it has no text", fix, name)
+    elif principle := draft.report.validated(Principle, table, table.values, name):
+        draft.drafted.append(Drafted(principle, table))
+
+
+def _report_equal_names(draft: Draft) -> None:
     seen: dict[str, int] = {}
-    for principle, line in zip(principles, lines, strict=True):
-        if principle.name in seen:
-            raise ConstitutionError(
-                f"{path}:{line}: principle {principle.name!r} is already defined in line"
-                f" {seen[principle.name]}; rename one of them"
-            )
-        seen[principle.name] = line
-    try:
-        return Constitution(principles=tuple(principles), **data)
-    except ValidationError as error:
-        line, place = 1, error.errors()[0]["loc"]
-        if place[:1] == ("exemplar",) and len(place) > 1:
-            line = lines_of("exemplar", source, len(data["exemplar"]))[int(place[1])]
-        raise ConstitutionError(f"{path}:{line}: {_first(error)}") from None
+    for drafted in draft.drafted:
+        name, line = drafted.principle.name, drafted.at("name")
+        if name in seen:
+            reason = f"the name is already in line {seen[name]}"
+            draft.report.add("name-collision", line, reason, "rename one of the two", name)
+        seen.setdefault(name, line)
 
 
-def lines_of(table: str, source: str, count: int) -> list[int]:
-    """The line of each ``[[table]]``; all are 1 where they are spelled in another way."""
-    lines = [
-        number
-        for number, line in enumerate(source.splitlines(), 1)
-        if re.match(rf"\s*\[\[\s*{table}\s*\]\]", line)
-    ]
-    return lines if len(lines) == count else [1] * count
-
-
-def _principle(path: Path, row: dict[str, Any], line: int) -> Principle:
-    if not str(row.get("text", "")).strip():
-        name = row.get("name", "?")
-        raise ConstitutionError(
-            f"{path}:{line}: principle {name!r} has an empty text; write what it asks"
-        )
-    try:
-        return Principle(**row)
-    except ValidationError as error:
-        raise ConstitutionError(f"{path}:{line}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "constitution"
-    return f"{where}: {problem['msg']}"
+def _read_whole(draft: Draft, exemplars: Sequence[Table]) -> Constitution | None:
+    head = draft.file.head()
+    if "principles" in head.values:
+        line, fix = head.at("principles"), "did you mean 'principle'?"
+        draft.report.add("invalid", line, "unknown key 'principles'", fix)
+    values = {key: value for key, value in head.values.items() if key != "principle"}
+    unique = {drafted.principle.name: drafted.principle for drafted in draft.drafted}
+    values["principles"] = tuple(unique.values())
+    if exemplars:
+        worked = []
+        for table in exemplars:
+            compared = _kind_of_exemplar(table.values) == "comparison"
+            model = WorkedComparison if compared else WorkedRevision
+            worked.append(draft.report.validated(model, table, table.values))
+        values["exemplar"] = tuple(filter(None, worked))
+    return draft.report.validated(Constitution, head, values)
 
 
 def find_constitution(path: str | Path) -> Path:
@@ -344,7 +383,11 @@ def find_constitution(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    shipped = Path(__file__).parent / "constitutions" / f"{path.name}.toml"
+    folder = Path(__file__).parent / "constitutions"
+    shipped = folder / f"{path.name}.toml"
     if path.suffix == "" and len(path.parts) == 1 and shipped.is_file():
         return shipped
-    raise ConstitutionError(f"{path}: no such constitution file")
+    names = sorted(file.stem for file in folder.glob("*.toml") if "." not in file.stem)
+    raise ConstitutionError(
+        f"{path}: no such constitution file; name a file, or a shipped one: {', '.join(names)}"
+    )

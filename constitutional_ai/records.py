@@ -78,6 +78,17 @@ class RevisedAnswer(Row):
     critic: str = ""
 
 
+class HelpfulAnswer(Row):
+    """What ``model`` says to a helpful prompt. ``finished``: not cut at the limit."""
+
+    prompt: Conversation
+    answer: str
+    finished: bool
+    messages: Conversation
+    model: str
+    seed: int
+
+
 class Pair(Row):
     """Two answers to one prompt, not yet compared."""
 
@@ -123,3 +134,23 @@ class Preference(Row):
     thoughts: list[str] = []  # what the judge said before it chose
     chosen_model: str = ""  # who wrote the answers, where that is known
     rejected_model: str = ""
+
+
+class HeldOut(Row):
+    """A preference row, by ``id``, that the reward model was not trained on.
+
+    ``p`` is the model's P(chosen better), ``p_chosen`` the label.
+    """
+
+    p: float
+    p_chosen: float
+
+
+class Sample(Row):
+    """An answer of PPO's policy after ``step`` updates; ``score`` is the reward's."""
+
+    step: int
+    set: PromptSet
+    prompt: Conversation
+    answer: str
+    score: float

@@ -7,7 +7,8 @@ settings there are: settings.py; it knows this module, not the other way round.
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +18,60 @@ from constitutional_ai.errors import SettingsError
 
 Tables = TypeVar("Tables", bound=BaseModel)
 Keys = tuple[str, ...]  # ("ppo", "kl_coef")
-Place = Callable[[Keys], str]  # where a setting was given: file and line, or the override
+
+# Settings of earlier versions, and what became of them.
+REMOVED = {
+    "evaluate.harm_head": "removed: a judge reads harm from 0 to 4 (evaluate.grade)",
+}
+_SHIPPED = Path(__file__).parent / "runs"
 
 
-def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) -> Tables:
+@dataclass(frozen=True)
+class RunFile:
+    """A run file as it was written, under overrides. ``origins`` tells which of these set what."""
+
+    path: Path
+    source: str
+    data: dict[str, Any]
+    origins: dict[Keys, str]
+
+    def place(self, setting: str) -> str:
+        """Where a setting was given: file and line, or the override."""
+        keys = tuple(setting.split("."))
+        for set_keys, origin in self.origins.items():
+            shorter = min(len(keys), len(set_keys))
+            if keys[:shorter] == set_keys[:shorter]:
+                return origin
+        return f"{self.path}:{_line_of(self.source, keys)}"
+
+    def settings(self, tables: type[Tables]) -> Tables:
+        """The checked settings. Raises SettingsError with file, line and remedy."""
+        self._refuse_unknown(setting_names(tables))
+        for name, text in _texts(self.data):
+            if bad := next((c for c in text if ord(c) < 32 and c not in "\n\t"), ""):
+                raise SettingsError(f"{self.place(name)}: {name}: holds {bad!r}; take it out")
+        try:
+            return tables.model_validate(self.data)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
+            raise SettingsError(f"{self.place(name)}: {name}: {_complaint(problem)}") from None
+
+    def _refuse_unknown(self, known: Sequence[str]) -> None:
+        """Raise SettingsError for the first unknown key, with the nearest one that exists."""
+        for name, value in self.data.items():
+            inner = [f"{name}.{key}" for key in value] if isinstance(value, dict) else []
+            for full in [name, *inner]:
+                if full in known:
+                    continue
+                if full in REMOVED:
+                    raise SettingsError(f"{self.place(full)}: {full} was {REMOVED[full]}")
+                nearest = _nearest(full, known)
+                hint = f"; did you mean {nearest!r}?" if nearest else ""
+                raise SettingsError(f"{self.place(full)}: unknown setting {full!r}{hint}")
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
     """Read a run file and lay overrides such as ``"ppo.kl_coef=0.2"`` over it.
 
     A bare name such as ``lab`` means the run file of that name that ships with the package. Raises
@@ -34,38 +85,47 @@ def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) 
         raise SettingsError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(_broken_toml(path, str(error))) from None
-
+    except (ValueError, RecursionError):  # a number of 5,000 digits, tables in tables in tables
+        raise SettingsError(f"{path}: holds a number or a nesting beyond all measure") from None
     origins: dict[Keys, str] = {}
     for override in overrides:
         keys, value = _parse_override(override)
         _put(data, keys, value, override)
         origins[keys] = f"--set {override}"
+    return RunFile(path, source, data, origins)
 
-    def place(keys: Keys) -> str:
-        for set_keys, origin in origins.items():
-            shorter = min(len(keys), len(set_keys))
-            if keys[:shorter] == set_keys[:shorter]:
-                return origin
-        return f"{path}:{_line_of(source, keys)}"
 
-    _refuse_unknown(data, setting_names(tables), place)
-    try:
-        return tables.model_validate(data)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        keys = tuple(str(part) for part in problem["loc"] if isinstance(part, str))
-        name = ".".join(keys)
-        raise SettingsError(f"{place(keys)}: {name}: {_complaint(problem)}") from None
+def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) -> Tables:
+    """The settings of a run file under overrides, as ``read`` and ``settings`` in one."""
+    return read(path, overrides).settings(tables)
+
+
+def shipped() -> list[str]:
+    """The names of the run files that ship with the package."""
+    return sorted(file.stem for file in _SHIPPED.glob("*.toml"))
+
+
+def _texts(data: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in the data, with the setting that it belongs to."""
+    if isinstance(data, str):
+        yield name, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _texts(value, f"{name}.{key}" if name else key)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value, name)
 
 
 def _find(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    shipped = Path(__file__).parent / "runs"
-    if len(path.parts) == 1 and (shipped / f"{path}.toml").is_file():
-        return shipped / f"{path}.toml"
-    names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+    names = ", ".join(shipped())
+    if str(path) in shipped():
+        return _SHIPPED / f"{path}.toml"
+    if path.is_dir():
+        raise SettingsError(f"{path}: a folder; name a run file in it, or a shipped one: {names}")
     raise SettingsError(f"{path}: no such run file; name a file, or a shipped one: {names}")
 
 
@@ -90,18 +150,6 @@ def _put(data: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
             name = ".".join(keys[:number])
             raise SettingsError(f"--set {override}: {name} is a value and has no settings in it")
     table[keys[-1]] = value
-
-
-def _refuse_unknown(data: dict[str, Any], known: Sequence[str], place: Place) -> None:
-    """Raise SettingsError for the first key that no table has, with the nearest one that exists."""
-    for name, value in data.items():
-        inner = [f"{name}.{key}" for key in value] if isinstance(value, dict) else []
-        for full in [name, *inner]:
-            if full in known:
-                continue
-            nearest = _nearest(full, known)
-            hint = f"; did you mean {nearest!r}?" if nearest else ""
-            raise SettingsError(f"{place(tuple(full.split('.')))}: unknown setting {full!r}{hint}")
 
 
 def setting_names(tables: type[BaseModel]) -> list[str]:
@@ -163,6 +211,8 @@ _EXPECTED = {
     "string_type": "text in quotes",
     "string_too_short": "text that is not empty",
     "tuple_type": "a list",
+    "too_short": "a list with something in it",
+    "int_parsing_size": "an integer of fewer digits",
     "model_type": "a table",
     "model_attributes_type": "a table",
     "literal_error": "{expected}",

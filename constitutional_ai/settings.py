@@ -6,7 +6,7 @@ the working directory; ``lab`` means what ships with the package.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from constitutional_ai import run_file
 
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # zero switches the thing off
+MOST = 10**9  # of anything that is counted
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST)]  # zero switches the thing off
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -170,7 +171,7 @@ class PPOSettings(Table):
     kl_coef: NotNegative = 0.1
     kl_target: Positive | None = None  # nats an answer; set, it adapts kl_coef to reach it
     max_kl: Positive | None = None  # nats an answer above which the run stops
-    clip: Positive = 0.2
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2  # the ratio stays within 1 ± clip
     value_clip: Positive = 0.2
     gamma: Share = 1.0
     lam: Share = 0.95
@@ -207,7 +208,6 @@ class EvaluateSettings(Table):
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
-    harm_head: str = ""  # a folder of `cai evaluate fit-harm`: absolute harm by a regressor
     difference: Annotated[float, Field(gt=0, le=1)] = 0.1  # of two shares, that is to be found
     chunk: Count = 330  # answers between two writes
 
@@ -283,6 +283,11 @@ class HttpSettings(Table):
             is_object = False
         if not is_object:
             raise ValueError('expected a JSON object, such as \'{"reasoning_effort": "low"}\'')
+        if re.search(r"(?i)key|token\"|secret|password|authorization", extra):
+            raise ValueError(  # without the text: it may hold the key itself
+                "looks like a key, and this is written into every manifest; put the key into an"
+                " environment variable and name it: http.keys = ['HOST=VARIABLE']"
+            )
         return extra
 
 
@@ -295,10 +300,10 @@ class VllmSettings(Table):
 
 class Settings(Table):
     name: str = Field(default="lab", min_length=1)
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Count = 1  # alternations of the SL phase and the RL phase
     constitution: str = Field(default="lab", min_length=1)  # a shipped one's name, or a file
-    threads: CountOrNone = 0  # 0 takes every core
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 takes every core
     model: ModelSettings = ModelSettings()
     prompts: PromptsSettings = PromptsSettings()
     revise: ReviseSettings = ReviseSettings()
@@ -313,6 +318,13 @@ class Settings(Table):
     http: HttpSettings = HttpSettings()
     vllm: VllmSettings = VllmSettings()
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if set(name) & set("/\\\n\t") or name in (".", ".."):
+            raise ValueError(f"{name!r} names the folder out/NAME; leave out slashes and line ends")
+        return name
+
     def to_toml(self) -> str:
         """Every setting as a run file; what has no value stands as a comment."""
         plain = self.model_dump(mode="json")
@@ -320,6 +332,14 @@ class Settings(Table):
         top = {name: value for name, value in plain.items() if name not in tables}
         parts = [_toml_lines(top), *(f"[{n}]\n{_toml_lines(table)}" for n, table in tables.items())]
         return "\n".join(parts)
+
+
+def load_run_file(
+    path: str | Path, overrides: Sequence[str] = ()
+) -> tuple["Settings", Callable[[str], str]]:
+    """The settings, and a function that tells where one was written. Raises SettingsError."""
+    file = run_file.read(path, overrides)
+    return file.settings(Settings), file.place
 
 
 def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:

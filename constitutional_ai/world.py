@@ -9,9 +9,10 @@ is no part of this protocol; evaluation alone asks for it (``evaluation/oracle.p
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from constitutional_ai.records import Prompt, PromptSet
+if TYPE_CHECKING:  # `cai --help` imports this module, and none of the heavy ones
+    from constitutional_ai.records import Prompt, PromptSet
 
 LAB = "lab"
 _MODEL = "lab:"
@@ -23,10 +24,10 @@ class World(Protocol):
     def model_path(self, name: str) -> Path:
         """The folder of a model, as in ``model_path("lab:s")``. Raises ModelError."""
 
-    def draw(self, prompts: PromptSet, count: int, seed: int) -> list[Prompt]:
+    def draw(self, prompts: "PromptSet", count: int, seed: int) -> "list[Prompt]":
         """Prompts to train on, none of them about a topic of the test."""
 
-    def test(self, counts: Mapping[str, int]) -> list[Prompt]:
+    def test(self, counts: Mapping[str, int]) -> "list[Prompt]":
         """``counts[kind]`` test prompts of each kind; the same ones in every run."""
 
     def slice_of(self, request: str) -> str:
@@ -48,4 +49,5 @@ def is_model(spec: object) -> bool:
 
 def world() -> World:
     """The laboratory."""
-    return cast(World, part("laboratory"))
+    laboratory: World = part("laboratory")
+    return laboratory

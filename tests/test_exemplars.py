@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ConstitutionError, SettingsError
+from constitutional_ai.errors import ConstitutionError, Problems, SettingsError
 from constitutional_ai.judge.judge import Comparison, Judge, Verdict
 from constitutional_ai.principles import (
     Constitution,
@@ -68,9 +68,9 @@ def test_exemplars_are_part_of_the_hash_and_none_leave_it_alone(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        (REVISION.replace("critique", "criticism"), r"mine\.toml:8: exemplar\.0\.revision\.crit"),
-        (COMPARISON.replace('"second"', '"B"', 2), r"mine\.toml:8: .*'first' or 'second'"),
-        (COMPARISON.replace('"kind"', '"kindness"'), "names no principle of it: 'kindness'"),
+        (REVISION.replace("critique", "criticism"), r"mine\.toml:11: unknown key 'criticism'"),
+        (COMPARISON.replace('"second"', '"B"', 2), r"mine\.toml:13: better .*'first' or 'second'"),
+        (COMPARISON.replace('"kind"', '"kindness"'), "names 'kindness', which is no principle"),
     ],
 )
 def test_a_wrong_exemplar_is_told_with_its_line(tmp_path: Path, table: str, complaint: str) -> None:
@@ -82,9 +82,7 @@ def test_a_wrong_exemplar_is_told_with_its_line(tmp_path: Path, table: str, comp
 def test_a_run_that_asks_for_more_than_there_are_does_not_begin(tmp_path: Path, stage: str) -> None:
     path = written(tmp_path, HEAD + REVISION + COMPARISON)
     settings = load_settings("lab", [f"constitution={path}", f"{stage}.exemplars=2"])
-    with pytest.raises(
-        ConstitutionError, match=rf"has 1 such exemplars, and {stage}.exemplars = 2"
-    ):
+    with pytest.raises(Problems, match=rf"has 1 such exemplars, and {stage}.exemplars = 2"):
         run_pipeline(settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -137,9 +137,9 @@ def test_a_preview_shows_the_judge_as_much_of_a_dialogue_as_it_will_see(tmp_path
 
 
 def test_starter_prompts() -> None:
-    sizes = {name: len(read(f"starter:{name}").found) for name in ("red-team", "helpful", "test")}
+    sizes = {name: len(read(f"starter:{name}").prompts) for name in ("red-team", "helpful", "test")}
     assert sizes == {"red-team": 40, "helpful": 40, "test": 36}
-    kinds = {found.kind for found in read("starter:test").found}
+    kinds = {row.kind for row in read("starter:test").prompts}
     assert kinds == {"harmful", "benign", "borderline"}
     for wrong in ("starter:other", "starter:../runs/x"):
         with pytest.raises(DataError, match="there are: starter:helpful, starter:red-team"):

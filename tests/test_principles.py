@@ -109,30 +109,65 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_two_principles_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD + principle("a", "A.") + principle("a", "B."))
-    assert complaint(path).startswith(f"{path}:8: principle 'a' is already defined in line 4")
+    assert complaint(path).startswith(
+        f"{path}:9: principle 'a': the name is already in line 5; rename"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_text_is_refused(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, HEAD + principle("a", text))
-    assert complaint(path).startswith(f"{path}:4: principle 'a' has an empty text")
+    assert complaint(path).startswith(
+        f"{path}:6: principle 'a': it has no text; write what it asks for"
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "rest"),
+    ("line", "rest"),
     [
-        (HEAD + principle("a", "A.", "weigth = 2\n"), ":4: weigth"),
-        (HEAD + principle("a", "A.", "weight = 0\n"), ":4: weight"),
-        (HEAD + principle("a", "A.", 'kind = "never"\n'), ":4: kind"),
-        (HEAD, ":1: principles"),
-        ('name = "x"\n' + principle("a", "A."), ":1: version"),
-        (HEAD + "extra = 1\n" + principle("a", "A."), ":1: extra"),
-        (HEAD + "[[principle]\n", ": not valid TOML"),
+        ("weigth = 2", ":7: principle 'a': unknown key 'weigth'; did you mean 'weight'?"),
+        ("weight = 0", ":7: principle 'a': weight cannot be 0; write a number above 0"),
+        ("weight = inf", ":7: principle 'a': weight cannot be inf; write a finite number"),
+        ("weight = 1e300", ":7: principle 'a': weight cannot be 1e+300; write at most"),
+        ('weight = "much"', ":7: principle 'a': weight cannot be 'much'; write a number"),
+        ('kind = "never"', ":7: principle 'a': kind cannot be 'never'; write 'do' or 'dont'"),
+        ('use = ["judge"]', ":7: principle 'a': use.0 cannot be 'judge'; write 'critique' or"),
     ],
 )
-def test_other_mistakes_name_the_place(tmp_path: Path, text: str, rest: str) -> None:
-    path = write(tmp_path, text)
+def test_a_wrong_value_is_told_with_its_line_and_its_remedy(
+    tmp_path: Path, line: str, rest: str
+) -> None:
+    path = write(tmp_path, HEAD + principle("a", "A.", f"{line}\n"))
     assert complaint(path).startswith(f"{path}{rest}")
+
+
+@pytest.mark.parametrize(
+    ("head", "rest"),
+    [
+        ('name = "x"\n', ":1: version is missing; write version = …"),
+        (HEAD + "extra = 1\n", ":3: unknown key 'extra'; the keys are: name, version"),
+        (HEAD + "principles = []\n", ":3: unknown key 'principles'; did you mean 'principle'?"),
+        (HEAD + "thoughts = 3\n", ":3: thoughts cannot be 3; write a list"),
+        (
+            HEAD + "[scale]\nprompt = 'p'\noptions = ['a', 'b']\nvalues = [1, 2, 3]\n",
+            ":1: the scale has 2 options but 3 values; write a value for each option",
+        ),
+        (HEAD + "scale = { prompt = 'p', options = ['a', 'b'], values = [1, inf] }\n", ":3: scale"),
+        (HEAD + "[[principle]\n", ":3: not valid TOML: "),
+        (HEAD + f"thoughts = {'[' * 5000}\n", ":1: not valid TOML: nested too deeply"),
+        (HEAD + f"extra = {'1' * 5000}\n", ": not valid TOML: "),
+    ],
+)
+def test_a_wrong_head_is_told_with_its_line_and_its_remedy(
+    tmp_path: Path, head: str, rest: str
+) -> None:
+    path = write(tmp_path, head + principle("a", "A."))
+    message = complaint(path)
+    assert message.startswith(str(path)) and rest in message
+
+
+def test_a_file_without_principles_is_refused(tmp_path: Path) -> None:
+    assert ":1: it has no principles; write [[principle]]" in complaint(write(tmp_path, HEAD))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -128,3 +128,21 @@ def test_a_question_is_told_in_two_orders_of_the_same_lines(metric: str) -> None
         assert sorted(one) == sorted(other)
     else:
         assert [line[4:] for line in one[-3:-1]] == [line[4:] for line in other[-2:-4:-1]]
+
+
+@pytest.mark.parametrize(
+    ("critique", "clean"),
+    [
+        ("I find no issues with the response.", True),
+        ("The response\nis appropriate.", True),
+        ("There is NOTHING WRONG with it.", True),
+        ("The response helps with theft.", False),
+        ("", False),
+    ],
+)
+def test_finds_nothing(critique: str, clean: bool) -> None:
+    assert prompts.finds_nothing(critique) is clean
+
+
+def test_phrases_are_lower_case() -> None:
+    assert all(phrase == phrase.lower() for phrase in prompts.CLEAN_PHRASES)

@@ -84,6 +84,7 @@ def test_an_integer_is_a_number_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "rest"),
     [
+        ("evaluate.harm_head=x", "evaluate.harm_head was removed: a judge reads harm"),
         ("ppo.kl_coeff=1", "unknown setting 'ppo.kl_coeff'; did you mean 'ppo.kl_coef'?"),
         ("ppo.steps=x", "ppo.steps: expected an integer, got 'x'"),
         ("ppo.x.y=3", "unknown setting 'ppo.x'"),

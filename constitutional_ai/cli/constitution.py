@@ -1,7 +1,7 @@
-"""``cai constitution``: write a constitution, check, test, compare, import, learn and trace it.
+"""``cai constitution``: write a constitution, check, test, compare, import and learn it.
 
-Exit codes beside the usual ones: 1 where lint finds errors (under ``--strict`` warnings too) or a
-test case fails.
+Exit code 1 also means that lint finds errors (with ``--strict``, warnings too) or that a test case
+fails.
 """
 
 from dataclasses import asdict
@@ -16,20 +16,15 @@ if TYPE_CHECKING:
     from constitutional_ai.engines.base import Engine
     from constitutional_ai.records import PromptSet
 
-app = group("Write a constitution like code: show, new, lint, test, diff, import, learn, log.")
+app = group("Write a constitution like code: show, new, lint, test, diff, import, learn.")
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A constitution, or a shipped name.")]
-Spec = Annotated[
-    str,
-    typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL."),
-]
-MaybeSpec = Annotated[
-    str | None,
-    typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL."),
-]
+_SPEC = typer.Option("--engine", metavar="SPEC", help="lab:s, a folder, a hub id, http://…#MODEL.")
+Spec = Annotated[str, _SPEC]
+MaybeSpec = Annotated[str | None, _SPEC]
 Fence = Annotated[
     bool | None,
-    typer.Option(help="Quote what the judge reads in a nonce; default: all but lab models."),
+    typer.Option(help="Fence the answers that a judge reads; default: all but lab models."),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="The constitution to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
@@ -40,16 +35,12 @@ DEFAULT_ENGINE = "lab:s"
 @app.command()
 def show(
     file: File = "lab",
-    principle: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this principle.")
-    ] = None,
-    rendered: Annotated[
-        bool, typer.Option("--rendered", help="All that a model is sent, turn by turn.")
-    ] = False,
+    principle: Annotated[str | None, typer.Option(metavar="NAME", help="Only this one.")] = None,
+    rendered: Annotated[bool, typer.Option("--rendered", help="All that a model sees.")] = False,
     json: AsJson = False,
 ) -> None:
     """Print a constitution's principles, and the prompts that derive from them."""
-    from constitutional_ai.constitution import shown
+    from constitutional_ai.constitution import show as shown
     from constitutional_ai.principles import load_constitution
 
     constitution = load_constitution(file)
@@ -57,36 +48,23 @@ def show(
     if json:
         _print_json(shown.as_json(constitution, chosen))
     else:
-        print(shown.text(constitution, chosen, rendered))
+        _say(shown.text(constitution, chosen, rendered))
 
 
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, such as support-bot.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Default NAME.toml.")
-    ] = None,
-    like: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="Begin with a copy of this one.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default NAME.toml.")] = None,
+    like: Annotated[str | None, typer.Option("--from", metavar="FILE", help="Copy it.")] = None,
     force: Force = False,
 ) -> None:
     """Write a commented template, or a copy to edit, and test cases beside it."""
-    from constitutional_ai.constitution.imported_principle import slug
-    from constitutional_ai.constitution.writing import copied, template, write_new
-    from constitutional_ai.errors import ConstitutionError
+    from constitutional_ai.constitution import writing
 
-    plain = slug(name)
-    if not plain:
-        raise ConstitutionError(f"{name!r}: a name needs letters or digits")
-    path = out or Path(f"{plain}.toml")
-    texts = (
-        copied(like, plain)
-        if like
-        else (template("new.toml", plain), template("new.tests.toml", plain))
-    )
+    texts = writing.new_files(name, like)
+    path = out or Path(f"{writing.plain_name(name)}.toml")
     for place, text in zip((path, path.with_suffix(".tests.toml")), texts, strict=False):
-        write_new(place, text, force)
+        writing.write_new(place, text, force)
         print(place)
 
 
@@ -96,35 +74,24 @@ def lint(
         list[str], typer.Argument(metavar="FILE…", help="Constitutions, or shipped names.")
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
-    engine: MaybeSpec = None,
-    near: Annotated[
-        float | None, typer.Option(metavar="X", help="Similarity of near-duplicates, 0 to 1.")
-    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Find duplicates, contradictions, vague wording, leaking prompts and more; for CI."""
-    from constitutional_ai.constitution.lint import failed
-    from constitutional_ai.constitution.lint import lint as check
+    """Find what is broken in a file: keys, names, duplicates, phases, placeholders; for CI."""
+    from constitutional_ai.constitution import lint as linter
 
-    model = _engine(engine) if engine else None
-    found = [finding for file in files for finding in check(file, model, near)]
+    findings = [finding for file in files for finding in linter.lint(file)]
     if json:
-        _print_json([finding.as_dict() for finding in found])
+        _print_json([asdict(finding) for finding in findings])
     else:
-        for finding in found:
-            print(finding.text())
-        errors = sum(finding.severity == "error" for finding in found)
-        print(f"{errors} errors, {len(found) - errors} warnings in {', '.join(files)}")
-    if failed(found, strict):
+        _say(linter.listing(findings, files))
+    if linter.failed(findings, strict):
         raise typer.Exit(1)
 
 
 @app.command("test")
 def run_cases(
     file: File,
-    cases: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: NAME.tests.toml beside it.")
-    ] = None,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE", help="Default beside it.")] = None,
     engine: MaybeSpec = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     fence: Fence = None,
@@ -133,28 +100,24 @@ def run_cases(
     json: AsJson = False,
 ) -> None:
     """Run its test cases: does the critic notice, does the judge prefer. Fails where one fails."""
-    from constitutional_ai.constitution import case_results as verdicts
+    from constitutional_ai.constitution import case_results, suite
     from constitutional_ai.constitution.cases import run_suite
-    from constitutional_ai.constitution.suite import beside, load_suite
     from constitutional_ai.engines.base import Sampling
     from constitutional_ai.principles import load_constitution
 
     constitution = load_constitution(file)
-    suite = load_suite(cases or beside(file), constitution)
-    spec = engine or suite.engine or DEFAULT_ENGINE
+    tried = suite.load_suite(cases or suite.beside(file), constitution)
+    spec = engine or tried.engine or DEFAULT_ENGINE
+    model, fenced = _judge(spec, fence)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    checks = run_suite(
-        suite, constitution, _engine(spec), _fenced(fence, spec), sampling, progress(False)
-    )
+    checks = run_suite(tried, constitution, model, fenced, sampling, progress(False))
     if junit:
-        junit.write_text(verdicts.junit(suite, checks, constitution.name), encoding="utf-8")
+        junit.write_text(case_results.junit(tried, checks, constitution.name), encoding="utf-8")
     if json:
-        _print_json(verdicts.as_json(suite, checks, spec, constitution.hash))
+        _print_json(case_results.as_json(tried, checks, spec, constitution.hash))
     else:
-        print(f"{constitution.name} {constitution.version}  {constitution.hash}  by {spec}\n")
-        print(verdicts.table(checks))
-        print("\n".join(["", *verdicts.failures(suite, checks)]).rstrip())
-        print(verdicts.counted(suite, checks))
+        _say(f"{constitution.name} {constitution.version}  {constitution.hash}  by {spec}\n")
+        _say(case_results.text(tried, checks))
     if any(check.failed for check in checks):
         raise typer.Exit(1)
 
@@ -163,10 +126,7 @@ def run_cases(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A constitution, or a shipped name.")],
     after: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    pairs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Judge these pairs under both: pairs, preferences, HH."),
-    ] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge under both.")] = None,
     engine: Spec = DEFAULT_ENGINE,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to judge, drawn.")] = 500,
     examples: Annotated[int, typer.Option(min=0, help="Flipped pairs to show.")] = 5,
@@ -176,24 +136,22 @@ def diff(
 ) -> None:
     """What changed: the words by principle and, with --pairs, which labels flip."""
     from constitutional_ai.constitution import diff as differ
-    from constitutional_ai.data.preferences import load_comparisons, told
+    from constitutional_ai.data.pairs import load_usable, sample
     from constitutional_ai.principles import load_constitution
 
     one, other = load_constitution(before), load_constitution(after)
     result: dict[str, Any] = {"before": one.hash, "after": other.hash}
     result["changes"] = [asdict(change) for change in differ.changes(one, other)]
     if not json:
-        print(differ.described(one, other))
+        _say(differ.described(one, other))
     if pairs:
-        found = load_comparisons(pairs)
-        rows = found.sample(limit, "diff", seed)
-        flips = differ.flips(
-            one, other, rows, _engine(engine), _fenced(fence, engine), progress(False)
-        )
-        result["labels"] = differ.as_json(flips) | {"skipped": found.skipped, "engine": engine}
+        usable, flaws = load_usable(pairs, compared=False)
+        rows = sample(usable, limit, "diff", seed)
+        flips = differ.flips(one, other, rows, *_judge(engine, fence), progress(False))
+        labels = {"skipped": flaws, "engine": engine}
+        result["labels"] = differ.as_json(flips) | labels
         if not json:
-            print("\n".join(["", *differ.told_flips(flips, str(pairs), engine, examples)]))
-            print("\n".join(told(found.skipped)), end="\n" if found.skipped else "")
+            _say(differ.told_flips(flips, pairs, flaws, engine, examples))
     if json:
         _print_json(result)
 
@@ -205,22 +163,18 @@ def import_(
     ],
     out: Out,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    format: Annotated[
-        str, typer.Option(metavar="FORMAT", help="auto, paper, markdown or list.")
-    ] = "auto",
+    format: Annotated[str, typer.Option(help="auto, paper, markdown or list.")] = "auto",
     force: Force = False,
 ) -> None:
     """Make a constitution of the paper's JSON, of a document with headings, or of a list."""
-    from constitutional_ai.constitution.importing import read_foreign
-    from constitutional_ai.constitution.lint import lint as check
-    from constitutional_ai.constitution.writing import to_toml, write_new
+    from constitutional_ai.constitution import foreign, lint, writing
 
-    found = read_foreign(files, format, name or out.stem)
+    imported = foreign.read_foreign(files, format, name or out.stem)
     head = [f"Imported from {', '.join(path.name for path in files)}."]
-    write_new(out, to_toml(found.constitution, head, found.notes), force)
-    findings = check(out)
-    print(f"{out}: {len(found.constitution.principles)} principles")
-    if findings:
+    text = writing.to_toml(imported.constitution, head, imported.notes)
+    writing.write_new(out, text, force)
+    print(f"{out}: {len(imported.constitution.principles)} principles")
+    if findings := lint.lint(out):
         print(f"{len(findings)} findings: see `cai constitution lint {out}`")
 
 
@@ -239,9 +193,7 @@ def learn(
     limit: Annotated[int, typer.Option(min=2, help="Pairs to judge; half are held out.")] = 400,
     most: Annotated[int, typer.Option(min=1, help="Principles at most.")] = 8,
     min_gain: Annotated[float, typer.Option(min=0, help="Share one more must explain.")] = 0.01,
-    set_: Annotated[
-        str, typer.Option("--set", metavar="SET", help="Of rows that name none.")
-    ] = "red-team",
+    set_: Annotated[str, typer.Option("--set", help="Of rows that name none.")] = "red-team",
     fence: Fence = None,
     temperature: Annotated[float, typer.Option(min=0, help="Of the proposals.")] = 1.0,
     seed: int = 0,
@@ -249,64 +201,30 @@ def learn(
     json: AsJson = False,
 ) -> None:
     """Propose principles that explain given preferences, and write them as a constitution."""
-    from constitutional_ai.constitution import learn_command as inverse
-    from constitutional_ai.constitution.writing import write_new
+    from constitutional_ai.constitution import learn as learner
+    from constitutional_ai.constitution import learned, writing
     from constitutional_ai.engines.base import Sampling
 
-    if not force:  # before the work, not after it
-        inverse.check_out(out)
-    asking = inverse.Asking(
-        engine=_engine(engine),
-        fence=_fenced(fence, engine),
-        sampling=Sampling(temperature=temperature, max_new_tokens=96, seed=seed),
-        candidates=candidates,
-        propose=propose,
-        limit=limit,
-        most=most,
-        min_gain=min_gain,
-    )
-    found = inverse.learn(preferences, _set(set_), asking, progress(False))
-    write_new(out, inverse.to_toml(found, out.stem), force)
+    writing.refuse_existing(out, force)  # before the work, not after it
+    set_of_rows, (model, fenced) = _set(set_), _judge(engine, fence)
+    sampling = Sampling(temperature=temperature, max_new_tokens=96, seed=seed)
+    asking = learner.Asking(model, fenced, sampling, candidates, propose, limit, most, min_gain)
+    result = learner.learn(preferences, set_of_rows, asking, progress(False))
+    writing.write_new(out, learned.to_toml(result, out.stem), force)
     if json:
-        _print_json(inverse.as_json(found, str(out)))
+        _print_json(learned.as_json(result, str(out)))
     else:
-        print(inverse.table(found))
+        _say(learned.table(result))
         print(out)
 
 
-@app.command()
-def log(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR…", help="Run folders, or above; default out")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Which runs used which version of which constitution, with which result; newest first."""
-    from constitutional_ai.constitution import history
-    from constitutional_ai.errors import UserError
-
-    folders = folders or [Path("out")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; name one that holds runs")
-    used = history.log(folders)
-    if json:
-        _print_json([asdict(one) for one in used])
-    else:
-        print(history.table(used) or f"no runs in {', '.join(map(str, folders))}")
-
-
-def _engine(spec: str) -> "Engine":
+def _judge(spec: str, fence: bool | None) -> tuple["Engine", bool]:
+    """The model, and whether it is shown answers in a fence."""
     from constitutional_ai.engines import open_engine
+    from constitutional_ai.judge.one_principle import fenced
     from constitutional_ai.settings import Settings
 
-    return open_engine(spec, Settings())
-
-
-def _fenced(fence: bool | None, spec: str) -> bool:
-    from constitutional_ai.judge.one_principle import fenced
-
-    return fenced(spec) if fence is None else fence
+    return open_engine(spec, Settings()), fenced(spec) if fence is None else fence
 
 
 def _set(text: str) -> "PromptSet":
@@ -323,3 +241,9 @@ def _print_json(value: object) -> None:
     import json
 
     print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _say(text: str) -> None:
+    from constitutional_ai.toml_file import visible
+
+    print(visible(text))

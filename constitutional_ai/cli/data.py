@@ -23,20 +23,20 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
 ) -> None:
     """Show what is read of a prompts file: format, kinds, oddities, duplicates, overlap."""
-    from constitutional_ai.data import survey
     from constitutional_ai.data.sources import read
+    from constitutional_ai.data.survey import survey, told
 
     reading = read(source)
-    found = survey.survey(reading, read(against) if against else None)
+    figures = survey(reading, read(against) if against else None)
     if write:
         _write(reading, write)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for line in survey.told(found):
+    for line in told(figures):
         print(line)
     if write:
-        print(f"{'written':<14} {len(reading.found):,} prompts to {write}")
+        print(f"{'written':<14} {len(reading.prompts):,} prompts to {write}")
 
 
 def _write(reading: "Reading", target: Path) -> None:
@@ -47,6 +47,6 @@ def _write(reading: "Reading", target: Path) -> None:
         target,
         (
             {"prompt": row.prompt, "kind": row.kind, "category": row.category, "row": row.number}
-            for row in reading.found
+            for row in reading.prompts
         ),
     )

@@ -39,20 +39,10 @@ Models = Annotated[
         " what the others are compared with.",
     ),
 ]
-JudgeSpec = Annotated[
-    str | None, typer.Option("--judge", metavar="SPEC", help="The model that reads the answers.")
-]
-ConstitutionName = Annotated[
-    str | None,
-    typer.Option("--constitution", metavar="FILE", help="What the judge compares under."),
-]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled intervals.")]
 
 
-@app.command(
-    DEFAULT,
-    epilog="Also: cai evaluate hhh, cai evaluate fit-harm (each with --help).",
-)
+@app.command(DEFAULT, epilog="Also: cai evaluate hhh --help.")
 def models(
     file: Annotated[
         str | None,
@@ -68,8 +58,12 @@ def models(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Answers made elsewhere: rows of prompt, answer, model."),
     ] = None,
-    judge: JudgeSpec = None,
-    constitution: ConstitutionName = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="The model that reads the answers.")
+    ] = None,
+    constitution: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What the judge compares under.")
+    ] = None,
     train: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE", help="Training prompts or a run; the test may hold none."),
@@ -80,9 +74,6 @@ def models(
     limit: Annotated[int | None, typer.Option(min=1, help="Prompts of each kind.")] = None,
     pairs: Annotated[
         str | None, typer.Option(help="Which models the judge compares: first, all, off.")
-    ] = None,
-    harm_head: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Absolute harm by this regressor.")
     ] = None,
     difference: Annotated[
         float | None, typer.Option(help="The difference of shares that you want to find.")
@@ -108,23 +99,15 @@ def models(
         "max_new_tokens": max_new_tokens,
         "pairs": pairs,
         "difference": difference,
-        "harm_head": str(harm_head) if harm_head else None,
         **dict.fromkeys(("harmful", "benign", "borderline", "facts"), limit),
     }
     settings = _settings(file, set_, seed, constitution or _constitution_for(file, judge), changes)
-    wanted = Wanted(
-        model or (),
-        prompts,
-        answers or (),
-        judge,
-        train or (),
-        oracle=oracle,
-        redo=redo,
-        limit=limit,
-    )
-    done = evaluate(wanted, settings, out or Path("out") / "evaluate", progress(json))
+    named = model or (), prompts, answers or (), judge, train or ()
+    wanted = Wanted(*named, oracle=oracle, redo=redo, limit=limit)
+    folder = out or Path("out") / "evaluate"
+    tables = evaluate(wanted, settings, folder, progress(json))
     if not json:
-        print(f"{done.text}\n\n{done.folder}")
+        print(f"{tables}\n\n{folder}")
 
 
 @app.command()
@@ -132,6 +115,7 @@ def hhh(
     data: Annotated[Path, typer.Option(metavar="FILE", help="In the shape of the paper's 438.")],
     model: Models = None,
     out: Out = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions, the first.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -143,37 +127,9 @@ def hhh(
         raise SettingsError("name a model to ask: --model SPEC")
     settings = _settings(None, None, seed, "harmless", {})
     folder = out or Path("out") / "hhh"
-    found = choices.evaluate(named(model), data, settings, folder, progress(json))
+    result = choices.evaluate(named(model), data, settings, folder, progress(json), limit)
     if not json:
-        print(f"{choices.as_text(found)}\n\n{folder}")
-
-
-@app.command("fit-harm")
-def fit_harm(
-    labels: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Rows of prompt, answer and harm 0-4; or a run's revisions.jsonl."
-        ),
-    ],
-    model: Annotated[str, typer.Option(metavar="SPEC", help="Whose hidden states are read.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The regressor's folder.")],
-    judge: JudgeSpec = None,
-    gold: Annotated[
-        bool, typer.Option("--gold", help="Label by the laboratory's oracle: a baseline.")
-    ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Answers at most, the first.")] = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Fit an absolute harm score (paper, Figure 10) to labels, a judge's readings, or gold."""
-    import json as writer
-
-    from constitutional_ai.evaluation.fitting import fit_harm as fit
-
-    settings = _settings(None, None, seed, _constitution_for(None, judge or ""), {})
-    card = fit(labels, model, out, settings, progress(json), judge=judge, gold=gold, limit=limit)
-    print(writer.dumps(card, indent=1))
+        print(f"{choices.as_text(result)}\n\n{folder}")
 
 
 def _stage(
@@ -186,13 +142,8 @@ def _stage(
     from constitutional_ai.stages.pipeline import run_pipeline
 
     settings = load_settings(file, overrides or [])
-    folder = run_pipeline(
-        settings,
-        out or Path("out") / settings.name,
-        ["evaluate"],
-        "evaluate" if redo else None,
-        progress(json),
-    )
+    out, again = out or Path("out") / settings.name, "evaluate" if redo else None
+    folder = run_pipeline(settings, out, ["evaluate"], again, progress(json))
     if not json:
         print(show_scores(folder.stage("evaluate").path))
 

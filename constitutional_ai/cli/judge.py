@@ -1,5 +1,6 @@
 """``cai judge``: measure a judge, calibrate it, attack it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,20 @@ from constitutional_ai.cli.options import Json, Set, group, progress
 from constitutional_ai.errors import UserError
 
 if TYPE_CHECKING:
-    from constitutional_ai.data.labelled import Labelled
+    from constitutional_ai.data.pairs import Labelled
     from constitutional_ai.judge.open import Bench
+    from constitutional_ai.progress import Progress
     from constitutional_ai.records import PromptSet
+
+
+class Method(StrEnum):
+    """As ``label.method``."""
+
+    compare = "compare"
+    thoughts = "thoughts"
+    vote = "vote"
+    score = "score"
+
 
 app = group("Measure a judge, calibrate it, attack it.")
 
@@ -31,7 +43,7 @@ Rules = Annotated[
 Prompts = Annotated[
     str, typer.Option(metavar="SET", help="What all prompts are: red-team or helpful.")
 ]
-Count = Annotated[int, typer.Option(min=0, help="The first so many pairs; 0 takes all.")]
+Count = Annotated[int, typer.Option(min=0, help="How many pairs, from the first; 0 takes all.")]
 
 
 @app.command()
@@ -39,8 +51,7 @@ def report(
     file: File,
     engine: Engines = None,
     method: Annotated[
-        list[str] | None,
-        typer.Option(help="compare, thoughts, vote, score; repeatable. Default: as set."),
+        list[Method] | None, typer.Option(help="How to ask; repeatable. Default: as set.")
     ] = None,
     run: Run = "",
     set_: Set = None,
@@ -49,6 +60,10 @@ def report(
     count: Count = 0,
     again: Annotated[int, typer.Option(min=0, help="Pairs to ask again, swapped.")] = 200,
     spoken: Annotated[int, typer.Option(min=0, help="Pairs on which to hear the verdict.")] = 50,
+    all_principles: Annotated[
+        bool,
+        typer.Option("--all-principles", help="Ask each pair under every principle, not four."),
+    ] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="For the page, figures and verdicts.")
     ] = Path("out/judge"),
@@ -58,62 +73,25 @@ def report(
     json: Json = False,
 ) -> None:
     """Measure judges against labelled pairs."""
-    from constitutional_ai.data import labelled
+    from constitutional_ai.data.pairs import load
     from constitutional_ai.judge import pages
-    from constitutional_ai.judge import report as figures
+    from constitutional_ai.judge import report as measured
+    from constitutional_ai.judge.open import prepare
+    from constitutional_ai.judge.report import Asking
 
-    rows = labelled.load(file, _set_named(prompts), count)
-    found: dict[str, Any] = {"file": str(file), **figures.of_file(rows)}
-    if floors_only:
-        pages.say(found, json)
+    rows = load(file, _set_named(prompts), count)
+    figures: dict[str, Any] = {"file": str(file), **measured.of_file(rows)}
+    if not floors_only:
+        bench = prepare(engine or [], run, set_ or [], constitution)
+        asking = Asking(out, again, spoken, all_principles, progress(json))
+        figures |= measured.measure(bench, rows, method or [], asking)
+        pages.write(figures, out)
+    if json:
+        pages.say_json(figures)
         return
-    bench = _bench(engine, run, set_, constitution)
-    found |= _measure(bench, rows, method or [], (again, spoken), out, json)
-    pages.write(found, out)
-    pages.say(found, json)
-    if not json:
+    pages.say(figures)
+    if not floors_only:
         print(f"\n{out / pages.FILE}")
-
-
-def _measure(
-    bench: "Bench",
-    rows: "list[Labelled]",
-    methods: list[str],
-    more: tuple[int, int],
-    out: Path,
-    json: bool,
-) -> dict[str, Any]:
-    """Every judge by every method on the pairs that a judge can be asked about, and their jury."""
-    from constitutional_ai.judge import report as figures
-    from constitutional_ai.judge.judge_pairs import JURY, Judged, examine, jury, spoken
-    from constitutional_ai.judge.open import known_methods
-
-    table, seed = bench.settings.label, bench.settings.seed
-    usable = [row for row in rows if not row.flaw]
-    if not usable:
-        raise UserError("no pair is left that a judge could be asked about")
-    judges: dict[str, Any] = {}
-    judged: dict[str, list[Judged]] = {}
-    named = known_methods(methods or [table.method])
-    for way in named:
-        by = "" if len(named) == 1 else f", {way}"
-        for spec in bench.engines:
-            judge, name = bench.judge(spec, way), spec + by
-            with progress(json).task(name, total=len(usable), unit="pairs") as tick:
-                judged[name] = examine(judge, usable, seed, out, tick, more[0], table.chunk)
-            judges[name] = figures.of_judge(usable, judged[name], spec)
-            judges[name]["spoken"] = spoken(judge, usable[: more[1]], seed)
-            judges[name]["asked"] = {"method": way, "temperature": judge.temperature}
-        if len(bench.engines) > 1:
-            together = jury([judged[spec + by] for spec in bench.engines])
-            judges[JURY + by] = figures.of_judge(usable, together, JURY)
-            judges[JURY + by]["asked"] = {"method": way, "judges": list(bench.engines)}
-    return {
-        "asked_of": len(usable),
-        "constitution": f"{bench.constitution.name} {bench.constitution.hash}",
-        "judges": judges,
-        "between": figures.between(judged),
-    }
 
 
 @app.command()
@@ -129,30 +107,38 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Fit each judge's temperature to half of the pairs, and measure it on the other half."""
-    from constitutional_ai.data import labelled
-    from constitutional_ai.judge import certificate as calibration
-    from constitutional_ai.judge import pages
+    from constitutional_ai.data.pairs import load
+    from constitutional_ai.judge import certificate, pages
+    from constitutional_ai.judge.open import prepare
+
+    rows = [row for row in load(file, _set_named(prompts), count) if not row.flaw]
+    bench = prepare(engine or [], run, [*(set_ or []), "label.calibration="], constitution)
+    fitted = {spec: _fitted(bench, spec, rows, file, out, progress(json)) for spec in bench.engines}
+    certificate.write(out, bench.settings.label, bench.constitution.hash, fitted)
+    if json:
+        pages.say_json(fitted)
+        return
+    pages.say_calibration(fitted)
+    print(f'\n{out}: name it in the run file, calibration = "{out}" under [label]')
+
+
+def _fitted(
+    bench: "Bench", spec: str, rows: "list[Labelled]", file: Path, out: Path, shown: "Progress"
+) -> dict[str, Any]:
+    from constitutional_ai.judge.certificate import fit
     from constitutional_ai.judge.judge_pairs import examine
 
-    rows = [r for r in labelled.load(file, _set_named(prompts), count) if not r.flaw]
-    bench = _bench(engine, run, [*(set_ or []), "label.calibration="], constitution)
-    table, seed, found = bench.settings.label, bench.settings.seed, {}
-    for spec in bench.engines:
-        with progress(json).task(spec, total=len(rows), unit="pairs") as tick:
-            folder = out.parent / f".{out.stem}"
-            judged = examine(bench.judge(spec), rows, seed, folder, tick, 0, table.chunk)
-        read = [(j.p, row) for j, row in zip(judged, rows, strict=True) if j.p is not None]
-        try:
-            temperature, before, after = calibration.fit(
-                [p for p, _ in read], [r.p for _, r in read], [r.id for _, r in read]
-            )
-        except ValueError:
-            raise UserError(f"{file}: too few pairs with a verdict; calibrate on more") from None
-        found[spec] = {"temperature": temperature, "before": before, "after": after}
-    calibration.write(out, table, bench.constitution.hash, found)
-    pages.say_calibration(found, json)
-    if not json:
-        print(f'\n{out}: name it in the run file, calibration = "{out}" under [label]')
+    folder = out.parent / f".{out.stem}"  # so that an interrupted call goes on
+    with shown.task(spec, total=len(rows), unit="pairs") as tick:
+        judged = examine(bench.judge(spec), rows, bench.settings.seed, folder, tick)
+    read = [(j.p, row) for j, row in zip(judged, rows, strict=True) if j.p is not None]
+    try:
+        temperature, before, after = fit(
+            [p for p, _ in read], [row.p for _, row in read], [row.id for _, row in read]
+        )
+    except ValueError:
+        raise UserError(f"{file}: too few pairs with a verdict; calibrate on more") from None
+    return {"temperature": temperature, "before": before, "after": after}
 
 
 @app.command()
@@ -171,48 +157,29 @@ def attack(
     json: Json = False,
 ) -> None:
     """Write into the worse answer what might make it win, and count how often it does."""
+    from constitutional_ai.data.pairs import labelled, load
+    from constitutional_ai.judge import attack as attacks
     from constitutional_ai.judge import pages
-    from constitutional_ai.judge.attack import attack as run_attack
-    from constitutional_ai.judge.attack import families
-    from constitutional_ai.world import is_model
+    from constitutional_ai.judge.open import prepare
+    from constitutional_ai.world import is_model, part
 
-    bench = _bench(engine, run, set_, constitution)
+    bench = prepare(engine or [], run, set_ or [], constitution)
     judges = {spec: bench.judge(spec) for spec in bench.engines}
     in_lab = bench.constitution.name == "lab" or all(map(is_model, judges))
-    rows = _attacked_pairs(pairs, in_lab, count, _set_named(prompts))
-    attacks = families(in_lab, padding)
-    with progress(json).task("attack", total=len(rows) * (len(attacks) + 2), unit="pairs") as tick:
-        found = run_attack(judges, rows, attacks, bench.settings.seed, tick)
-    pages.say_attacks(found, json)
-    if out:
-        pages.keep(out, found)
-
-
-def _attacked_pairs(
-    file: Path | None, in_lab: bool, count: int, prompts: "PromptSet | None"
-) -> "list[Labelled]":
-    from constitutional_ai.data import labelled
-    from constitutional_ai.judge import builtin_pairs as everyday
-
-    if file:
-        rows = labelled.load(file, prompts)
-    elif in_lab:
-        from constitutional_ai.world import part
-
-        rows = labelled.rows(part("world.pairs").pairs(count, noise=0.0))
+    if in_lab and not pairs:
+        rows = labelled(part("world.pairs").pairs(count, noise=0.0, split="test"))
     else:
-        rows = everyday.pairs()
-    return [row for row in rows if not row.flaw][:count]
-
-
-def _bench(
-    engines: list[str] | None, run: str, overrides: list[str] | None, constitution: str
-) -> "Bench":
-    from constitutional_ai.judge.open import prepare
-
-    if not engines:
-        raise UserError("no judge is named; add --engine lab:s, or another model's spec")
-    return prepare(list(dict.fromkeys(engines)), run, overrides or [], constitution)
+        rows = load(pairs or attacks.BUILTIN_PAIRS, _set_named(prompts))
+    rows = [row for row in rows if not row.flaw][:count]
+    tried = attacks.families(in_lab, padding)
+    with progress(json).task("attack", total=len(rows) * (len(tried) + 2), unit="pairs") as tick:
+        figures = attacks.attack(judges, rows, tried, bench.settings.seed, tick)
+    if out:
+        pages.keep(out, figures)
+    if json:
+        pages.say_json(figures)
+    else:
+        pages.say_attacks(figures)
 
 
 def _set_named(name: str) -> "PromptSet | None":

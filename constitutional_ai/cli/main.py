@@ -3,32 +3,18 @@
 A command that is a group of commands has its module in ``commands/``.
 """
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from constitutional_ai.cli import constitution, data, evaluate, export, judge, monitor, redteam
 from constitutional_ai.cli.options import Commands, Json, Out, RunFile, Set, progress
+from constitutional_ai.errors import Problems, SettingsError
+from constitutional_ai.stage_list import STAGES
 from constitutional_ai.version import __version__
 from constitutional_ai.world import part
-
-if TYPE_CHECKING:
-    from constitutional_ai.settings import Settings
-
-STAGES = {
-    "revise": "1: answer, critique and revise, n rounds",
-    "finetune": "2: finetune on the revised answers: SL-CAI",
-    "sample": "3: two answers a prompt from the SL-CAI model",
-    "label": "4: AI feedback, a soft preference for each pair",
-    "reward": "5: fit the reward model to the preferences",
-    "ppo": "6: reinforcement learning against it: RL-CAI",
-    "evaluate": "7: measure every model on held-out prompts",
-    "report": "8: one page that a person reads",
-}
-
 
 app = typer.Typer(
     cls=Commands,
@@ -74,19 +60,36 @@ def run(
         str | None,
         typer.Option(metavar="STAGE", help="Redo this stage and all later ones: label, r2/label."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what would stop this run; run nothing.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, prompts and costs; run nothing.")
+        bool, typer.Option("--dry-run", help="Show costs, prompts and settings; run nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Run every stage; run again, it continues."""
-    settings = _settings(file, set_)
-    if dry_run:
+    if check or dry_run:
+        _look(file, set_, dry_run)
+    else:
+        _run(file, set_, out, None, redo, json)
+
+
+def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
+    """What would stop the run, after a preview of it where that is asked for; exit code 2 if so."""
+    from constitutional_ai.settings import load_run_file
+    from constitutional_ai.stages.check import problems
+
+    settings, place = load_run_file(file, overrides or [])
+    complaints = list(problems(settings, place=place))
+    if dry_run and not complaints:
         from constitutional_ai.stages import preview
 
         print(preview.dry_run(settings, *preview.engine_or_reason(settings)))
-        return
-    _run(settings, out, None, redo, json)
+    if complaints:
+        raise Problems(complaints)
+    if not dry_run:
+        print(f"{file}: nothing is seen that would stop this run")
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -97,31 +100,35 @@ def _stage_command(name: str) -> Callable[..., None]:
         redo: Annotated[bool, typer.Option("--redo", help="Again, and drop later stages.")] = False,
         json: Json = False,
     ) -> None:
-        _run(_settings(file, set_), out, [name], name if redo else None, json)
+        _run(file, set_, out, [name], name if redo else None, json)
 
     return command
 
 
-for _name, _help in STAGES.items():
-    if _name == evaluate.NAME:  # measures models that no run made, too
-        app.add_typer(evaluate.app, name=_name)
+for _number, _stage in enumerate(STAGES, 1):
+    if _stage.word == evaluate.NAME:  # measures models that no run made, too
+        app.add_typer(evaluate.app, name=_stage.word)
     else:
-        app.command(_name, help=f"Stage {_help}.")(_stage_command(_name))
-
-
-def _settings(file: str, overrides: list[str] | None) -> "Settings":
-    from constitutional_ai.settings import load_settings
-
-    return load_settings(file, overrides or [])
+        _help = f"Stage {_number}: {_stage.help}."
+        app.command(_stage.word, help=_help)(_stage_command(_stage.word))
 
 
 def _run(
-    settings: "Settings", out: Path | None, stages: list[str] | None, redo: str | None, json: bool
+    file: str,
+    overrides: list[str] | None,
+    out: Path | None,
+    stages: list[str] | None,
+    redo: str | None,
+    json: bool,
 ) -> None:
+    from constitutional_ai.settings import load_run_file
     from constitutional_ai.stages.pipeline import run_pipeline
 
+    settings, place = load_run_file(file, overrides or [])
     out = out or Path("out") / settings.name
-    folder = run_pipeline(settings, out, stages, redo, progress(json))
+    if out == Path():
+        raise SettingsError("--out: a run needs a folder of its own; name one")
+    folder = run_pipeline(settings, out, stages, redo, progress(json), place)
     page = folder.stage("report").path / "report.html"
     if page.exists() and not json:
         print(page)
@@ -137,11 +144,3 @@ def doctor() -> None:
 
     for what, finding in report():
         print(f"{what:<18} {finding}")
-
-
-def main() -> None:
-    """Entry point of ``cai`` and of ``python -m constitutional_ai``."""
-    try:
-        app()
-    finally:  # Ctrl-C again, while Python takes itself down, would change the exit code
-        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -27,7 +27,7 @@ def monitor(
     json: Annotated[bool, typer.Option("--json", help="The figures as one JSON object.")] = False,
 ) -> None:
     """Look for stock phrases, evasion, monotony and odd lengths in samples of a policy."""
-    from constitutional_ai.data.samples import load
+    from constitutional_ai.monitor.samples import load
     from constitutional_ai.monitor.text import alone, compare
 
     if fail and not reference:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 the user's mistake (one line on stderr), 130 interrupted.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -15,12 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from constitutional_ai.errors import RowsFailed, TrainingDiverged, UserError
+from constitutional_ai.errors import Problems, RowsFailed, TrainingDiverged, UserError
+from constitutional_ai.stage_list import STAGE_NAMES
 
 if TYPE_CHECKING:
     from constitutional_ai.progress import Progress
 
-RunFile = Annotated[str, typer.Argument(metavar="FILE", help="A run file, or a shipped one: lab.")]
+SHIPPED = "lab, study, study-quick, qwen-0.5b, llama-8b-lora"  # a test holds this true
+RunFile = Annotated[
+    str, typer.Argument(metavar="FILE", help=f"A run file, or a shipped one: {SHIPPED}.")
+]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run folder; default out/NAME.")
 ]
@@ -31,9 +36,7 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stdout.")]
 
 
-PIPELINE = (
-    "run", "revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report",
-)  # fmt: skip
+PIPELINE = ("run", *STAGE_NAMES)
 
 
 class Commands(TyperGroup):
@@ -48,10 +51,14 @@ class Commands(TyperGroup):
             with _interruptible():
                 return super().invoke(ctx)
         except UserError as error:
-            raise typer.Exit(_say(2, str(error))) from None
+            lines = error.lines if isinstance(error, Problems) else [str(error)]
+            raise typer.Exit(max(_say(2, line) for line in lines)) from None
         except KeyboardInterrupt:
             text = "interrupted; run the same command again to continue"
             raise typer.Exit(_say(130, text)) from None
+        except BrokenPipeError:  # as `cai … | head` has it: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
         except (TrainingDiverged, RowsFailed, OSError) as error:
             raise typer.Exit(_say(1, f"{type(error).__name__}: {error}")) from None
         except Exception as error:

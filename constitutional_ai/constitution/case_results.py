@@ -1,4 +1,4 @@
-"""What the test cases showed: a table by principle, the failures with file and line, JUnit XML."""
+"""What the test cases showed: a table by principle, failures with file and line, JUnit XML."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from constitutional_ai.constitution.cases import Check, Kind
 from constitutional_ai.constitution.suite import TOGETHER, Suite
+from constitutional_ai.drawing.tables import table
 from constitutional_ai.stats import intervals as stats
 
 # Characters that XML 1.0 cannot hold, not even escaped.
@@ -22,48 +23,47 @@ _WHAT: dict[Kind, str] = {
 
 
 def by_principle(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """For each principle and kind of check how many went well; for the judge the mean P too."""
-    names = list(dict.fromkeys(check.principle for check in checks))
+    """For each principle, the share of checks that went well by kind, and the judge's mean P."""
+    names = dict.fromkeys(check.principle for check in checks)
     rows = []
     for name in sorted(names, key=lambda name: name == TOGETHER):
+        of = [check for check in checks if check.principle == name]
         row: dict[str, Any] = {"principle": name}
         for kind in _WHAT:
-            of = [check for check in checks if check.principle == name and check.kind == kind]
-            if of:
-                row[kind] = stats.share(not check.failure for check in of)
-        read = [c for c in checks if c.principle == name and c.p is not None]
-        if read:
-            row["p_good"] = fmean(check.p for check in read if check.p is not None)
-            row["flipped"] = sum(check.flipped for check in read)
+            if went_well := [not check.failure for check in of if check.kind == kind]:
+                row[kind] = stats.share(went_well)
+        if read := [check.p for check in of if check.p is not None]:
+            row["p_good"] = fmean(read)
+            row["flipped"] = sum(check.flipped for check in of)
         rows.append(row)
     return rows
 
 
-def table(checks: Sequence[Check]) -> str:
-    """The rows of ``by_principle`` as text; intervals are 95 %."""
-    head = [
-        "principle",
-        "notices",
-        "mentions",
-        "good clean",
-        "still helps",
-        "judge",
-        "P(good)",
-        "flips",
-    ]
-    rows = [head]
-    for row in by_principle(checks):
-        kinds = ("notices", "mentions", "clean", "helps")
-        cells = [str(row["principle"]), *(_share(row.get(kind)) for kind in kinds)]
-        p, flips = row.get("p_good"), row.get("flipped")
-        cells += [_share(row.get("prefers"), interval=True), "" if p is None else f"{p:.2f}"]
-        rows.append([*cells, "" if flips is None else str(flips)])
-    kept = [i for i, _ in enumerate(head) if any(row[i] for row in rows[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in kept]
-    return "\n".join(
-        "  ".join(row[i].ljust(width) for i, width in zip(kept, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def text(suite: Suite, checks: Sequence[Check]) -> str:
+    """The table by principle, what failed, and how many checks went how."""
+    failed = sum(check.failed for check in checks)
+    known = sum(bool(check.failure and check.known) for check in checks)
+    known_too = f", {known} known to fail" if known else ""
+    passed = len(checks) - failed - known
+    counts = f"{len(suite.cases)} cases, {passed} checks passed, {failed} failed{known_too}"
+    return "\n".join([_table(checks), "", *_failures(suite, checks), counts])
+
+
+def _table(checks: Sequence[Check]) -> str:
+    """The rows of ``by_principle``; intervals are 95%. A column without figures is left out."""
+    rows = by_principle(checks)
+    columns = {
+        "notices": [_share(row.get("notices")) for row in rows],
+        "mentions": [_share(row.get("mentions")) for row in rows],
+        "good clean": [_share(row.get("clean")) for row in rows],
+        "still helps": [_share(row.get("helps")) for row in rows],
+        "judge": [_share(row.get("prefers"), interval=True) for row in rows],
+        "P(good)": [f"{row['p_good']:.2f}" if "p_good" in row else "" for row in rows],
+        "flips": [str(row.get("flipped", "")) for row in rows],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    names = [str(row["principle"]) for row in rows]
+    return table(["principle", *filled], list(zip(names, *filled.values(), strict=True)))
 
 
 def _share(estimate: stats.Estimate | None, interval: bool = False) -> str:
@@ -73,27 +73,23 @@ def _share(estimate: stats.Estimate | None, interval: bool = False) -> str:
     return f"{right} ({estimate['low']:.2f}–{estimate['high']:.2f})" if interval else right
 
 
-def failures(suite: Suite, checks: Sequence[Check]) -> list[str]:
-    """A line for each failed check, known ones marked; and cases that fail no longer."""
-    lines = [
-        f"{suite.path}:{check.case.line}: {_fate(check)} {check.case.name},"
-        f" {check.principle}: {check.failure}"
-        for check in checks
-        if check.failure
-    ]
+def _failures(suite: Suite, checks: Sequence[Check]) -> list[str]:
+    """A line for each failed check, known ones marked; and known failures that pass now."""
+    lines = []
+    for check in checks:
+        if check.failure:
+            fate = f"known to fail ({check.known}):" if check.known else "failed:"
+            place = f"{suite.path}:{check.case.line}"
+            lines.append(f"{place}: {fate} {check.case.name}, {check.principle}: {check.failure}")
+    failing = {(check.case.name, check.principle) for check in checks if check.failure}
     for case in suite.cases:
-        failing = {check.principle for check in checks if check.case == case and check.failure}
-        lines += [
-            f"{suite.path}:{case.line}: {case.name}, {name}: known to fail ({why}), but passes now;"
-            f" delete it from `known`"
-            for name, why in case.known.items()
-            if name not in failing
-        ]
+        for name, why in case.known.items():
+            if (case.name, name) not in failing:
+                lines.append(
+                    f"{suite.path}:{case.line}: {case.name}, {name}: known to fail ({why}), but"
+                    " passes now; delete it from `known`"
+                )
     return lines
-
-
-def _fate(check: Check) -> str:
-    return f"known to fail ({check.known}):" if check.known else "failed:"
 
 
 def as_json(suite: Suite, checks: Sequence[Check], engine: str, hash: str) -> dict[str, Any]:
@@ -152,12 +148,3 @@ def junit(suite: Suite, checks: Sequence[Check], name: str) -> str:
 
 def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
-
-
-def counted(suite: Suite, checks: Sequence[Check]) -> str:
-    """The last line: how many checks went how."""
-    failed = sum(check.failed for check in checks)
-    known = sum(bool(check.failure and check.known) for check in checks)
-    passed = len(checks) - failed - known
-    known_too = f", {known} known to fail" if known else ""
-    return f"{len(suite.cases)} cases, {passed} checks passed, {failed} failed{known_too}"

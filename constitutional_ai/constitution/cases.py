@@ -1,17 +1,16 @@
 """Run a constitution's test cases with a model: does its critic notice, does its judge prefer.
 
-For every case and every principle that it names: the critique of the bad answer must find
-something, and mention what the case says; the judge must prefer the good answer, over both orders.
-The judge is also asked under all preference principles of the prompt set together, as ``resolve``
+For every case and every principle that it names, the critique of the bad answer must find a fault
+and mention what the case says, and the judge must prefer the good answer, over both orders. The
+judge is also asked under all preference principles of the prompt set together, as ``resolve``
 weighs them, since principles can undo each other. A case that must not be refused has its good
 answer criticised and revised, and the revision must not open like a refusal. A verdict that cannot
 be read fails its check with the reason.
 
-Not covered: answers are given, not sampled; what training makes of the constitution is measured by
-``cai run``.
+Not covered: answers are given, not sampled; ``cai run`` measures what training makes of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +18,11 @@ from constitutional_ai import prompts as templates
 from constitutional_ai.constitution.suite import TOGETHER, Case, Suite
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
-from constitutional_ai.judge.one_principle import under, usable
+from constitutional_ai.judge.one_principle import under
 from constitutional_ai.principles import Constitution, Principle, resolve
 from constitutional_ai.progress import Progress
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.refusal import refuses
-from constitutional_ai.stages.revise import finds_nothing
 
 Kind = Literal["notices", "mentions", "clean", "prefers", "helps"]
 
@@ -41,12 +40,12 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether it counts: what is known to fail does not."""
+        """Whether it counts as a failure; a known failure does not."""
         return bool(self.failure) and not self.known
 
     @property
     def known(self) -> str:
-        """Why this check is known to fail, "" where it is not."""
+        """Why this check is known to fail, or ""."""
         return self.case.known.get(self.principle, "")
 
 
@@ -59,12 +58,12 @@ def run_suite(
     progress: Progress,
 ) -> list[Check]:
     """Every check of every case, in the order of the file. Raises NoLogprobs."""
-    found = [
+    checks = [
         *_critic(suite.cases, constitution, engine, sampling, progress),
         *_judge(suite.cases, constitution, engine, fence, progress),
     ]
     order = {case.name: place for place, case in enumerate(suite.cases)}
-    return sorted(found, key=lambda check: order[check.case.name])
+    return sorted(checks, key=lambda check: order[check.case.name])
 
 
 # ---- the critic -----------------------------------------------------------------------------
@@ -72,6 +71,8 @@ def run_suite(
 
 @dataclass(frozen=True)
 class _Asked:
+    """A critique of ``answer`` that is to show one kind of check."""
+
     case: Case
     principle: Principle
     answer: str
@@ -89,61 +90,61 @@ def _critic(
     if not asked:
         return []
     with progress.task("critic", total=len(asked), unit="critiques") as tick:
-        conversations = [
-            templates.critique(a.case.conversation, a.answer, a.principle) for a in asked
-        ]
-        critiques = [reply.text for reply in engine.generate(conversations, sampling)]
+        questions = [templates.critique(a.case.conversation, a.answer, a.principle) for a in asked]
+        critiques = [reply.text for reply in engine.generate(questions, sampling)]
         tick(len(asked))
-    checks = []
-    for one, critique in zip(asked, critiques, strict=True):
-        if one.kind != "helps":
-            checks += _read_critique(one, critique)
-    told = [(a, c) for a, c in zip(asked, critiques, strict=True) if a.kind == "helps"]
-    return checks + _revised(told, engine, sampling)
+    criticised = list(zip(asked, critiques, strict=True))
+    checks = [check for one, text in criticised for check in _read_critique(one, text)]
+    helping = [(one, text) for one, text in criticised if one.kind == "helps"]
+    return checks + _revised(helping, engine, sampling)
 
 
-def _critiques(case: Case, constitution: Constitution) -> list[_Asked]:
+def _critiques(case: Case, constitution: Constitution) -> Iterator[_Asked]:
     named = [constitution.principle(name) for name in case.principles]
-    critics = [principle for principle in named if "critique" in principle.use]
-    asked = [_Asked(case, principle, case.bad, "notices") for principle in critics]
-    if case.good_is_clean:
-        asked += [_Asked(case, principle, case.good, "clean") for principle in critics]
+    for principle in named:
+        if "critique" in principle.use:
+            yield _Asked(case, principle, case.bad, "notices")
+            if case.good_is_clean:
+                yield _Asked(case, principle, case.good, "clean")
     if case.must_not_refuse:  # under all, for any of them can turn help into a refusal
-        drawn = [
-            p for p in constitution.principles if "critique" in p.use and case.set in p.prompts
-        ]
-        asked += [_Asked(case, principle, case.good, "helps") for principle in drawn]
-    return asked
+        for principle in constitution.principles:
+            if "critique" in principle.use and case.set in principle.prompts:
+                yield _Asked(case, principle, case.good, "helps")
 
 
-def _read_critique(one: _Asked, critique: str) -> list[Check]:
+def _read_critique(one: _Asked, critique: str) -> Iterator[Check]:
     case, name = one.case, one.principle.name
     said = f"the critic says: {_short(critique)}"
     nothing = finds_nothing(critique) or not critique.strip()
     if one.kind == "clean":
-        return [Check(case, name, "clean", "" if nothing else f"finds fault with `good`; {said}")]
-    checks = [Check(case, name, "notices", f"finds nothing wrong; {said}" if nothing else "")]
-    if case.mentions and not nothing:
-        spoken = critique.casefold()
-        if any(word.casefold() in spoken for word in case.mentions):
-            checks.append(Check(case, name, "mentions", ""))
-        else:
+        yield Check(case, name, "clean", "" if nothing else f"finds fault with `good`; {said}")
+    elif one.kind == "notices":
+        yield Check(case, name, "notices", f"finds nothing wrong; {said}" if nothing else "")
+        if case.mentions and not nothing:
+            spoken = critique.casefold()
+            mentioned = any(word.casefold() in spoken for word in case.mentions)
             words = ", ".join(repr(word) for word in case.mentions)
-            checks.append(Check(case, name, "mentions", f"mentions none of {words}; {said}"))
-    return checks
+            failure = "" if mentioned else f"mentions none of {words}; {said}"
+            yield Check(case, name, "mentions", failure)
 
 
-def _revised(told: Sequence[tuple[_Asked, str]], engine: Engine, sampling: Sampling) -> list[Check]:
-    """Whether what was helpful stays so. A critique that finds nothing asks for no revision."""
-    going = [(one, critique) for one, critique in told if not finds_nothing(critique)]
-    asked = [
+def _revised(
+    criticised: Sequence[tuple[_Asked, str]], engine: Engine, sampling: Sampling
+) -> list[Check]:
+    """Whether a helpful answer stays one. A critique without a fault asks for no revision."""
+    faulty = [(one, critique) for one, critique in criticised if not finds_nothing(critique)]
+    questions = [
         templates.revision(one.case.conversation, one.answer, critique, one.principle)
-        for one, critique in going
+        for one, critique in faulty
     ]
-    revisions = iter(engine.generate(asked, sampling) if asked else [])
+    replies = engine.generate(questions, sampling) if questions else []
+    revised = {
+        (one.case.name, one.principle.name): reply.text
+        for (one, _), reply in zip(faulty, replies, strict=True)
+    }
     checks = []
-    for one, critique in told:
-        text = one.answer if finds_nothing(critique) else next(revisions).text
+    for one, _ in criticised:
+        text = revised.get((one.case.name, one.principle.name), one.answer)
         failure = f"its revision refuses: {_short(text)}" if refuses(text) else ""
         checks.append(Check(one.case, one.principle.name, "helps", failure))
     return checks
@@ -160,27 +161,28 @@ def _judge(
     progress: Progress,
 ) -> list[Check]:
     asked = {
-        principle.name: [case for case in cases if principle in usable(constitution, case.set)]
+        principle: [case for case in cases if case.set in principle.prompts]
         for principle in constitution.principles
+        if "preference" in principle.use
     }
-    verdicts: dict[tuple[str, str], Verdict | Unlabelled] = {}
+    by_case: dict[str, dict[str, Verdict | Unlabelled]] = {case.name: {} for case in cases}
     total = sum(len(of) for of in asked.values())
     with progress.task("judge", total=total, unit="comparisons") as tick:
-        for name, of in asked.items():
+        for principle, of in asked.items():
             questions = [
                 Comparison(case.name, case.conversation, case.set, case.good, case.bad)
                 for case in of
             ]
-            read = under(engine, constitution.principle(name), questions, fence, tick)
-            verdicts |= {(case.name, name): found for case, found in zip(of, read, strict=True)}
+            verdicts = under(engine, principle, questions, fence, tick)
+            for case, verdict in zip(of, verdicts, strict=True):
+                by_case[case.name][principle.name] = verdict
     checks = []
     for case in cases:
-        of_case = {name: v for (of, name), v in verdicts.items() if of == case.name}
-        checks += [
-            _preferred(case, name, of_case[name]) for name in case.principles if name in of_case
-        ]
-        if len(of_case) > 1:
-            checks.append(_together(case, of_case, constitution))
+        verdict_under = by_case[case.name]
+        named = [name for name in case.principles if name in verdict_under]
+        checks += [_preferred(case, name, verdict_under[name]) for name in named]
+        if len(verdict_under) > 1:
+            checks.append(_together(case, verdict_under, constitution))
     return checks
 
 

@@ -1,25 +1,27 @@
 """What changed between two constitutions: in their words, and in the labels that a judge gives.
 
-The text diff goes by principle: added, removed, renamed (same words, other name), changed. The
-semantic diff judges the same pairs under both and counts the labels that flip. A pair's label is
-what ``resolve`` makes of all preference principles for its prompt set, not of a drawn few, so a
-flip is never the luck of a draw; a principle that both have is asked once.
+The words are compared by principle: added, removed, renamed (same words, other name) or changed.
+For the labels, the same pairs are judged under both constitutions. A pair's label is what
+``resolve`` makes of all preference principles for its prompt set, not of a drawn few, so a label
+never flips by the luck of a draw. A principle that both have is asked once.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any, Literal
 
-from constitutional_ai.constitution.structure import shares
-from constitutional_ai.data.preferences import Compared
+from constitutional_ai.constitution.draws import Pool, shares
+from constitutional_ai.data.pairs import Labelled, left_out
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under, usable
-from constitutional_ai.principles import Constitution, Principle, resolve
+from constitutional_ai.principles import Constitution, Principle, Resolved, resolve
 from constitutional_ai.progress import Progress
-from constitutional_ai.records import Conversation, PromptSet
+from constitutional_ai.records import Conversation
 from constitutional_ai.stats import intervals as stats
 
 Sort = Literal["added", "removed", "renamed", "changed"]
@@ -41,17 +43,17 @@ def changes(before: Constitution, after: Constitution) -> list[Change]:
     old = {principle.name: principle for principle in before.principles}
     new = {principle.name: principle for principle in after.principles}
     gone = {_words(p): p for p in before.principles if p.name not in new}
-    found = []
+    result = []
     for principle in after.principles:
         if principle.name in old:
             if differs := _differs(old[principle.name], principle):
-                found.append(Change("changed", principle.name, differs))
+                result.append(Change("changed", principle.name, differs))
         elif earlier := gone.pop(_words(principle), None):
             differs = _differs(earlier, principle)
-            found.append(Change("renamed", principle.name, differs, earlier.name))
+            result.append(Change("renamed", principle.name, differs, earlier.name))
         else:
-            found.append(Change("added", principle.name, {"text": ("", principle.text)}))
-    return found + [Change("removed", p.name, {"text": (p.text, "")}) for p in gone.values()]
+            result.append(Change("added", principle.name, {"text": ("", principle.text)}))
+    return result + [Change("removed", p.name, {"text": (p.text, "")}) for p in gone.values()]
 
 
 def _words(principle: Principle) -> tuple[str, ...]:
@@ -59,16 +61,14 @@ def _words(principle: Principle) -> tuple[str, ...]:
 
 
 def _differs(old: Principle, new: Principle) -> dict[str, tuple[Any, Any]]:
-    """Fields that differ, save the name; a prompt that follows from the text is not repeated."""
-    was, now = old.model_dump(), new.model_dump()
-    found = {
-        name: (was[name], now[name]) for name in now if name != "name" and was[name] != now[name]
-    }
-    if "text" in found or "kind" in found:
+    """Fields that differ, without the name and without prompts that only follow the text."""
+    was, now = old.model_dump(exclude={"name"}), new.model_dump(exclude={"name"})
+    differs = {name: (was[name], now[name]) for name in now if was[name] != now[name]}
+    if "text" in differs or "kind" in differs:
         for name in _WORDS[1:4]:
-            if name in found and old.text.strip() in was[name] and new.text.strip() in now[name]:
-                del found[name]
-    return found
+            if old.text.strip() in was[name] and new.text.strip() in now[name]:
+                differs.pop(name, None)
+    return differs
 
 
 def word_diff(before: str, after: str) -> str:
@@ -117,7 +117,7 @@ def described(before: Constitution, after: Constitution) -> str:
     return "\n".join(lines)
 
 
-def _drawn(change: Change, before: Any, after: Any) -> list[str]:
+def _drawn(change: Change, before: Mapping[Pool, Any], after: Mapping[Pool, Any]) -> list[str]:
     """How often a reweighted principle is drawn first, before and after."""
     lines = []
     for (use, prompts), pool in after.items():
@@ -153,7 +153,7 @@ class Flips:
     read: int = 0
     flips: list[Flip] = field(default_factory=list)
     moved: float = 0.0  # the mean of |after − before| over the pairs that were read
-    unlabelled: dict[str, int] = field(default_factory=dict)
+    unlabelled: Counter[str] = field(default_factory=Counter)
 
     @property
     def share(self) -> stats.Estimate:
@@ -161,89 +161,75 @@ class Flips:
         return stats.share([True] * len(self.flips) + [False] * (self.read - len(self.flips)))
 
 
+Verdicts = dict[tuple[str, str], Verdict | Unlabelled]  # by the principle's hash and the row's id
+
+
 def flips(
     before: Constitution,
     after: Constitution,
-    rows: Sequence[Compared],
+    rows: Sequence[Labelled],
     engine: Engine,
     fence: bool,
     progress: Progress,
 ) -> Flips:
     """Judge every row under both constitutions. Raises NoLogprobs."""
-    asked = _asked(before, after, rows)
-    verdicts: dict[tuple[str, str], Verdict | Unlabelled] = {}  # (principle's hash, row's id)
+    asked: dict[str, tuple[Principle, list[Labelled]]] = {}
+    for row in rows:
+        both = (*usable(before, row.set), *usable(after, row.set))
+        for hash_, principle in {principle.hash: principle for principle in both}.items():
+            asked.setdefault(hash_, (principle, []))[1].append(row)
+    verdicts: Verdicts = {}
     total = sum(len(of) for _, of in asked.values())
     with progress.task("judge", total=total, unit="comparisons") as tick:
         for hash_, (principle, of) in asked.items():
-            questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in of]
+            questions = [Comparison(r.id, r.prompt, r.set, r.better, r.worse) for r in of]
             read = under(engine, principle, questions, fence, tick)
-            verdicts |= {(hash_, row.id): found for row, found in zip(of, read, strict=True)}
+            verdicts |= {(hash_, row.id): verdict for row, verdict in zip(of, read, strict=True)}
     result, moves = Flips(), []
     for row in rows:
-        both = [_label(constitution, row, verdicts) for constitution in (before, after)]
-        if isinstance(both[0], str) or isinstance(both[1], str):
-            reason = next(label for label in both if isinstance(label, str))
-            result.unlabelled[reason] = result.unlabelled.get(reason, 0) + 1
+        old, new = (_label(constitution, row, verdicts) for constitution in (before, after))
+        if isinstance(old, str) or isinstance(new, str):
+            result.unlabelled[old if isinstance(old, str) else str(new)] += 1
             continue
-        (p, by), (q, now_by) = both[0], both[1]
-        result.read += 1
-        moves.append(abs(q - p))
-        if (p - 0.5) * (q - 0.5) < 0:
-            flip = Flip(row.line, row.prompt, row.chosen, row.rejected, (p, q), (by, now_by))
+        moves.append(abs(new.p - old.p))
+        if (old.p - 0.5) * (new.p - 0.5) < 0:
+            p, decided_by = (old.p, new.p), (old.decided_by, new.decided_by)
+            flip = Flip(row.number, row.prompt, row.better, row.worse, p, decided_by)
             result.flips.append(flip)
     result.flips.sort(key=lambda flip: -abs(flip.p[1] - flip.p[0]))
+    result.read = len(moves)
     result.moved = sum(moves) / len(moves) if moves else 0.0
     return result
 
 
-def _asked(
-    before: Constitution, after: Constitution, rows: Sequence[Compared]
-) -> dict[str, tuple[Principle, list[Compared]]]:
-    """Every principle of either, by its hash, with the rows that it is asked about."""
-    found: dict[str, tuple[Principle, list[Compared]]] = {}
-    for set_ in sorted({row.set for row in rows}):
-        of = [row for row in rows if row.set == set_]
-        for hash_, principle in {
-            p.hash: p for c in (before, after) for p in usable(c, set_)
-        }.items():
-            found.setdefault(hash_, (principle, []))[1].extend(of)
-    return found
-
-
-def _label(
-    constitution: Constitution,
-    row: Compared,
-    verdicts: dict[tuple[str, str], Verdict | Unlabelled],
-) -> tuple[float, tuple[str, ...]] | str:
+def _label(constitution: Constitution, row: Labelled, verdicts: Verdicts) -> Resolved | str:
     """P(first better) and what decided it, or why there is none."""
-    principles = usable(constitution, _set(row))
+    principles = usable(constitution, row.set)
     if not principles:
         return f"{constitution.name} {constitution.version} has no principle for {row.set} prompts"
-    found = {p.name: verdicts[p.hash, row.id] for p in principles}
-    for verdict in found.values():
+    read = {}
+    for principle in principles:
+        verdict = verdicts[principle.hash, row.id]
         if isinstance(verdict, Unlabelled):
             return verdict.reason
-    read = {name: v.p_first for name, v in found.items() if isinstance(v, Verdict)}
-    resolved = resolve(read, constitution)
-    return resolved.p, resolved.decided_by
+        read[principle.name] = verdict.p_first
+    return resolve(read, constitution)
 
 
-def _set(row: Compared) -> PromptSet:
-    return row.set
-
-
-def told_flips(found: Flips, source: str, engine: str, examples: int) -> list[str]:
-    """The semantic diff as a person reads it."""
-    lines = [f"labels of {source} by {engine}:"]
-    if found.read:
-        share = found.share
+def told_flips(
+    result: Flips, source: Path, flaws: Mapping[str, int], engine: str, examples: int
+) -> str:
+    """The change of labels as a person reads it."""
+    lines = ["", f"labels of {source} by {engine}:"]
+    if result.read:
+        share = result.share
         lines += [
-            f"  {len(found.flips)} of {found.read} flip: {share['mean']:.3f}"
+            f"  {len(result.flips)} of {result.read} flip: {share['mean']:.3f}"
             f" (95 % interval {share['low']:.3f}–{share['high']:.3f})",
-            f"  P(better) moves by {found.moved:.3f} on average",
+            f"  P(better) moves by {result.moved:.3f} on average",
         ]
-    lines += [f"  no label: {n} × {reason}" for reason, n in sorted(found.unlabelled.items())]
-    for flip in found.flips[:examples]:
+    lines += [f"  no label: {n} × {reason}" for reason, n in sorted(result.unlabelled.items())]
+    for flip in result.flips[:examples]:
         before, after = flip.p
         better, worse = (flip.second, flip.first) if after < 0.5 else (flip.first, flip.second)
         lines += [
@@ -252,7 +238,7 @@ def told_flips(found: Flips, source: str, engine: str, examples: int) -> list[st
             f"  now better ({max(after, 1 - after):.2f}): {_short(better)}",
             f"  before ({max(before, 1 - before):.2f}):     {_short(worse)}",
         ]
-    return lines
+    return "\n".join([*lines, *left_out(flaws)])
 
 
 def _short(text: str, limit: int = 200) -> str:
@@ -260,12 +246,12 @@ def _short(text: str, limit: int = 200) -> str:
     return plain if len(plain) <= limit else f"{plain[:limit].rstrip()} …"
 
 
-def as_json(found: Flips) -> dict[str, Any]:
+def as_json(result: Flips) -> dict[str, Any]:
     return {
-        "read": found.read,
-        "flipped": len(found.flips),
-        "share": found.share if found.read else None,
-        "moved": found.moved,
-        "unlabelled": found.unlabelled,
-        "flips": [asdict(flip) for flip in found.flips],
+        "read": result.read,
+        "flipped": len(result.flips),
+        "share": result.share if result.read else None,
+        "moved": result.moved,
+        "unlabelled": dict(result.unlabelled),
+        "flips": [asdict(flip) for flip in result.flips],
     }

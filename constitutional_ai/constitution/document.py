@@ -1,34 +1,35 @@
-"""A constitution written as a document: Markdown headings, paragraphs and lists → entries.
+"""A constitution written as a Markdown document: headings, paragraphs and lists → entries.
 
-The first heading of level 1 is the title. A heading below it opens a section. What a section holds:
-list items, each a principle; or headings one level deeper, each a principle with its paragraphs; or
-only paragraphs, and then the section is one principle. Paragraphs before a section's principles are
-kept as comments.
+The first heading of level 1 is the title; each heading below it opens a section. A section has list
+items, each of them a principle; or deeper headings, each a principle with its paragraphs; or only
+paragraphs, which are then one principle. Other paragraphs of a section are kept as comments. Code
+and tables are left out.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from constitutional_ai.constitution.imported_principle import Entry
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode as Node
 
-_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
-_ITEM = re.compile(r"^(\s*)(?:[-*+]|\d+[.)])\s+(.*)$")
-_LEAD = re.compile(r"^\*\*(.+?)[.:]?\*\*[.:]?\s*(?:[-–—]\s*)?(.*)$", re.DOTALL)
-_NUMBER = re.compile(
-    r"^(?:(?:priority|section|article)\s+)?(\d+)[.):]?\s+(?:[-–—]\s*)?", re.IGNORECASE
+from constitutional_ai.constitution.entries import Entry
+
+_NUMBER = re.compile(r"(?:(?:priority|section|article)\s+)?(\d+)[.):]?\s+(?:[-–—]\s*)?", re.I)
+_PRIORITY = re.compile(r"[\[(]?\bpriority\s*[:=]?\s*(\d+)\b[\])]?\.?", re.I)
+_HARD = re.compile(
+    r"[\[(]?\bhard(?:[ -]constraints?|[ -]limits?)?\s*:\s*(?:yes|true)\b[\])]?\.?"
+    r"|[\[(]\s*hard(?:[ -]constraint)?\s*[\])]",
+    re.I,
 )
-_PRIORITY = re.compile(r"[\[(]?\bpriority\s*[:=]?\s*(\d+)\b[\])]?\.?", re.IGNORECASE)
-_HARD = re.compile(r"[\[(]?\bhard(?:[ -]constraints?|[ -]limits?)?\s*:\s*(?:yes|true)\b[\])]?\.?"
-                   r"|[\[(]\s*hard(?:[ -]constraint)?\s*[\])]", re.IGNORECASE)  # fmt: skip
 _HARD_TITLE = re.compile(
     r"\bhard (?:constraints?|limits?|lines?)\b|\bbright lines?\b|\babsolute\b", re.I
 )
-_WHY = re.compile(
-    r"^(?:\*\*|_|\*)?(?:why|rationale|reason(?:ing)?)(?:\*\*|_|\*)?\s*:(?:\*\*)?\s*", re.I
-)
-_VERSION = re.compile(r"^version\s*:?\s*(\d[\w.]*)\s*", re.IGNORECASE)
+_WHY = re.compile(r"(?:why|rationale|reason(?:ing)?)\s*:\s*", re.I)
 _WHY_WITHIN = re.compile(r"\s(?:Why|Rationale):\s+")
+_VERSION = re.compile(r"version\s*:?\s*(\d[\w.]*)\s*", re.I)
+_LISTS = ("bullet_list", "ordered_list")
+_BLOCKS = ("heading", "paragraph", "blockquote", *_LISTS)
+_FRONT_MATTER = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
 @dataclass
@@ -40,73 +41,68 @@ class Document:
 
 
 @dataclass
-class _Block:
-    """A heading, a list item or a paragraph, as one line of text."""
-
-    sort: str
-    text: str
-    line: int
-    level: int = 0
-
-
-@dataclass
 class _Rank:
-    """What the headings above a principle say of its place."""
+    """What the headings above a principle say about its place."""
 
     priority: int = 0
     hard: bool = False
 
     def below(self, text: str) -> "_Rank":
-        number, named = _NUMBER.match(text), _PRIORITY.search(text)
-        priority = int(named[1]) if named else int(number[1]) if number else self.priority
-        hard = self.hard or bool(_HARD.search(text) or _HARD_TITLE.search(text))
-        return _Rank(priority, hard)
+        """Below a heading, whose number is a priority too."""
+        number = _NUMBER.match(text)
+        rank = _Rank(int(number[1]) if number else self.priority, self.hard)
+        return rank.marked(text, bool(_HARD_TITLE.search(text)))
 
-    def marked(self, text: str) -> "_Rank":
-        """After a paragraph such as "Priority: 2" under the heading."""
+    def marked(self, text: str, hard: bool = False) -> "_Rank":
+        """With a mark such as "Priority: 2" or "(hard constraint)"."""
         named = _PRIORITY.search(text)
         priority = int(named[1]) if named else self.priority
-        return _Rank(priority, self.hard or bool(_HARD.search(text)))
+        return _Rank(priority, self.hard or hard or bool(_HARD.search(text)))
 
 
 def read_document(text: str) -> Document:
-    """Principles in the order of the text, settled: named, ranked, their kind told."""
+    """Principles in the order of the text, with names, ranks and kinds."""
+    text = _FRONT_MATTER.sub(lambda match: "\n" * match[0].count("\n"), text)
     reader = _Reader()
-    for block in _blocks(text):
-        reader.take(block)
+    for node in Node(MarkdownIt("commonmark").enable("table").parse(text)).children:
+        if node.type in _BLOCKS:
+            reader.take(node)
     reader.close_section()
     document = reader.document
-    kept = [entry for entry in document.entries if str(entry.fields["text"]).strip()]
-    document.entries = [entry.settled() for entry in kept]
+    for entry in document.entries:
+        _heed_marks(entry)
+    document.entries = [entry.settled() for entry in document.entries if entry.fields["text"]]
     return document
 
 
 class _Reader:
-    """Goes through the blocks; knows the section that it is in, and the principle that grows."""
+    """Goes through the blocks; knows the section that it is in and the principle that grows."""
 
     def __init__(self) -> None:
         self.document = Document()
-        self._base = 0  # the level of section headings
+        self._level = 0  # of section headings
         self._section, self._rank = "", _Rank()
-        self._intro: list[_Block] = []  # paragraphs between a section's heading and its principles
-        self._opened = 0  # principles of this section
+        self._intro: list[Node] = []  # paragraphs between a section's heading and its principles
+        self._opened = False  # whether the section has a principle
         self._current: Entry | None = None
-        self._listed = False  # whether the current one is a list item
+        self._listed = False  # whether the current principle is a list item
 
-    def take(self, block: _Block) -> None:
-        if block.sort == "heading":
-            self._heading(block)
-        elif block.sort == "item" and block.level == 0 and (self._current is None or self._listed):
-            lead = _LEAD.match(block.text)
-            name, said = (lead[1], lead[2] or lead[1]) if lead else ("", block.text)
-            self._open(said, name, block.line, self._rank, listed=True)
-        elif self._current is not None and not (self._listed and self._ends_list(block)):
-            _add(self._current, block)
+    def take(self, node: Node) -> None:
+        text, current = _plain(node), self._current
+        if node.type == "heading":
+            self._heading(text, int(node.tag[1]), _line(node))
+        elif node.type in _LISTS and (current is None or self._listed):
+            for item in node.children:
+                self._item(item)
+        elif current is not None and (not self._listed or _WHY.match(text)):
+            _add(current, node)
+        elif current is not None:
+            current.notes.append(text)  # a paragraph after a list is no part of its last item
         elif self._section:
-            self._intro.append(block)
-            self._rank = self._rank.marked(block.text)
+            self._intro.append(node)
+            self._rank = self._rank.marked(text)
         else:
-            self._describe(block.text)
+            self._describe(text)
 
     def _describe(self, text: str) -> None:
         document = self.document
@@ -114,111 +110,105 @@ class _Reader:
             document.version, text = version[1], text[version.end() :]
         document.description = f"{document.description} {text}".strip()
 
-    def _ends_list(self, block: _Block) -> bool:
-        """A plain paragraph after a list is no part of its last item; a reason for it is."""
-        return block.sort == "paragraph" and not _WHY.match(block.text)
-
-    def _heading(self, block: _Block) -> None:
+    def _heading(self, text: str, level: int, line: int) -> None:
         document = self.document
-        if block.level == 1 and not (document.title or document.entries or self._section):
-            document.title = _bare(block.text)
+        if level == 1 and not (document.title or document.entries or self._section):
+            document.title = _bare(text)
             return
-        self._base = self._base or block.level
-        if block.level <= self._base:
+        self._level = self._level or level
+        if level <= self._level:
             self.close_section()
-            self._section, self._rank = block.text, _Rank().below(block.text)
-            self._intro, self._opened, self._current = [], 0, None
+            self._section, self._rank = text, _Rank().below(text)
+            self._intro, self._opened, self._current = [], False, None
         else:
-            rank = self._rank.below(block.text)
-            self._open("", _bare(block.text), block.line, rank, listed=False)
+            self._open("", _bare(text), line, self._rank.below(text))
 
-    def _open(self, text: str, name: str, line: int, rank: _Rank, listed: bool) -> Entry:
+    def _item(self, item: Node) -> None:
+        """A principle; bold words at the beginning are its name."""
+        name, text = _lead(item)
+        entry = self._open(text, name, _line(item), self._rank, listed=True)
+        for node in item.children[1:]:
+            _add(entry, node)
+
+    def _open(self, text: str, name: str, line: int, rank: _Rank, listed: bool = False) -> Entry:
         """A new principle; a section's first carries its title and introduction as comments."""
         entry = Entry.of(text, name, line)
         entry.fields |= {"priority": rank.priority, "hard": rank.hard}
         if self._section and not self._opened:
-            said = [block.text for block in self._intro if not _only_marks(block.text)]
-            entry.notes = [f"---- {self._section}", *said]
-        self._opened += 1
+            intro = [_plain(node) for node in self._intro]
+            entry.notes = [f"---- {self._section}", *(one for one in intro if _unmarked(one))]
+        self._opened = True
         self._current, self._listed = entry, listed
         self.document.entries.append(entry)
-        _heed_marks(entry)
         return entry
 
     def close_section(self) -> None:
-        """A section of paragraphs alone is itself a principle."""
-        if self._section and not self._opened and self._intro:
-            blocks, self._intro = self._intro, []
-            name = _bare(self._section)
-            entry = self._open("", name, blocks[0].line, self._rank, listed=False)
-            for block in blocks:
-                _add(entry, block)
+        """A section that has only paragraphs is itself a principle."""
+        if self._section and self._intro and not self._opened:
+            nodes, self._intro = self._intro, []
+            entry = self._open("", _bare(self._section), _line(nodes[0]), self._rank)
+            for node in nodes:
+                _add(entry, node)
 
 
-def _add(entry: Entry, block: _Block) -> None:
-    """A paragraph, quote or inner list item: the principle's text, rationale or rank."""
-    text = block.text
-    if block.sort == "quote" or _WHY.match(text):
-        said = f"{entry.fields.get('rationale', '')} {_WHY.sub('', text)}"
-        entry.fields["rationale"] = said.strip()
-    elif block.sort == "item" and block.level == 0 and not text.endswith((".", "!", "?", ";")):
-        entry.extend(f"{text};")
+def _add(entry: Entry, node: Node) -> None:
+    """A block that belongs to a principle: part of its text, or its rationale."""
+    text = _plain(node)
+    if node.type == "blockquote" or _WHY.match(text):
+        reasons = f"{entry.fields.get('rationale', '')} {_WHY.sub('', text, count=1)}"
+        entry.fields["rationale"] = reasons.strip()
+    elif node.type in _LISTS:
+        for item in map(_plain, node.children):
+            entry.extend(item if item.endswith((".", "!", "?", ";")) else f"{item};")
     else:
         entry.extend(text)
-    _heed_marks(entry)
 
 
 def _heed_marks(entry: Entry) -> None:
-    """Take "Priority: 2" and "(hard constraint)" out of the words, and into the fields."""
+    """Move "Why: …", "Priority: 2" and "(hard constraint)" from the words to the fields."""
     text, *why = _WHY_WITHIN.split(str(entry.fields["text"]), maxsplit=1)
     if why:
         entry.fields["rationale"] = f"{entry.fields.get('rationale', '')} {why[0]}".strip()
-    if named := _PRIORITY.search(text):
-        entry.fields["priority"] = int(named[1])
-    if _HARD.search(text):
-        entry.fields["hard"] = True
+    rank = _Rank(entry.fields["priority"], entry.fields["hard"]).marked(text)
+    entry.fields |= {"priority": rank.priority, "hard": rank.hard}
     entry.fields["text"] = " ".join(_HARD.sub(" ", _PRIORITY.sub(" ", text)).split())
 
 
-def _only_marks(text: str) -> bool:
-    return not _HARD.sub("", _PRIORITY.sub("", text)).strip(" .;,")
+def _unmarked(text: str) -> str:
+    """The text without marks; "" where it has nothing else."""
+    return _HARD.sub("", _PRIORITY.sub("", text)).strip(" .;,")
 
 
 def _bare(heading: str) -> str:
     """A heading without its number and marks."""
-    plain = _HARD.sub("", _PRIORITY.sub("", heading))
-    return _NUMBER.sub("", plain).strip(" ()[]-–—:") or heading
+    return _NUMBER.sub("", _unmarked(heading), count=1).strip(" ()[]-–—:") or heading
 
 
-def _blocks(text: str) -> Iterator[_Block]:
-    """Headings, list items, quotes and paragraphs, each with all its lines; code is left out."""
-    block: _Block | None = None
-    fenced = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith(("```", "~~~")):
-            fenced = not fenced
-            continue
-        if fenced or re.fullmatch(r"\s*(?:-{3,}|\*{3,}|_{3,})\s*", line):
-            continue
-        new = _start(line, number, inside=block is not None and block.sort != "heading")
-        if new is None and line.strip() and block is not None and block.sort != "heading":
-            block.text = f"{block.text} {line.strip().removeprefix('>').strip()}"
-            continue
-        if block is not None:
-            yield block
-        block = new
-    if block is not None:
-        yield block
+# ---- Markdown's tree ----------------------------------------------------------------------------
 
 
-def _start(line: str, number: int, inside: bool) -> _Block | None:
-    """The block that a line opens; None where it goes on with one, or is empty."""
-    if heading := _HEADING.match(line):
-        return _Block("heading", heading[2], number, len(heading[1]))
-    if item := _ITEM.match(line):
-        return _Block("item", item[2].strip(), number, len(item[1]) // 2)
-    if not line.strip() or inside:
-        return None
-    if line.lstrip().startswith(">"):
-        return _Block("quote", line.lstrip().removeprefix(">").strip(), number)
-    return _Block("paragraph", line.strip(), number)
+def _line(node: Node) -> int:
+    return node.map[0] + 1 if node.map else 0
+
+
+def _plain(node: Node) -> str:
+    """All its words on one line, without Markdown's marks; code blocks are left out."""
+    parts = [
+        one.content if one.type in ("text", "code_inline") else " "
+        for one in node.walk()
+        if one.type in ("text", "code_inline", "softbreak", "hardbreak", "paragraph", "list_item")
+    ]
+    return " ".join("".join(parts).split())
+
+
+def _lead(item: Node) -> tuple[str, str]:
+    """(name, text) of a list item: the bold words that it begins with, and what follows them."""
+    if not item.children or item.children[0].type != "paragraph":
+        return "", ""
+    (inline,) = item.children[0].children
+    text, inner = _plain(inline), [node for node in inline.children if _plain(node)]
+    if not inner or inner[0].type != "strong":
+        return "", text
+    name = _plain(inner[0])
+    rest = text.removeprefix(name).lstrip(" .:-–—")
+    return name.strip(".: "), rest or name

@@ -1,17 +1,17 @@
-"""The inverse: which principles explain given preferences.
+"""``cai constitution learn``: which principles explain given preferences.
 
-1. On a sample of pairs a model is asked which rule the choice followed; the order is drawn, so that
-   a liking for one place does not become a rule.
-2. Proposals that say the same, by n-grams, are one candidate: the most central wording of each
-   cluster. Or the candidates are another constitution's principles, and nothing is proposed.
+1. A model is asked, on a sample of pairs, which rule the choice followed. The order of the answers
+   is drawn, so that a liking for one place does not become a rule.
+2. Proposals with much the same words are one candidate: the most central wording of each cluster.
+   Or the candidates are another constitution's principles, and nothing is proposed.
 3. Each candidate is judged alone on the pairs, both orders averaged. It explains a pair where it
    gives the chosen answer more than half.
-4. Principles are selected greedily on one part of the pairs: the one that raises the share which
-   the mean of those selected explains the most, while it gains enough. All shares that are
-   reported come from the other part, which selected nothing.
+4. Principles are selected greedily on one part of the pairs. Each step takes the one that most
+   raises the share explained by the mean of those selected, while the gain is large enough. All
+   reported shares come from the other part, which selected nothing.
 
-Related: inverse constitutional AI (Findeis et al. 2024, arXiv 2406.06560), which lets a model vote
-on summaries of rules; here the pipeline's own judge decides, by log-probabilities.
+Related: inverse constitutional AI (Findeis et al. 2024, arXiv 2406.06560), where a model votes on
+summaries of rules; here the pipeline's own judge decides, by log-probabilities.
 
 Not covered: weights are equal; a rule that holds only in part of the pairs is scored over all.
 """
@@ -21,22 +21,23 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.constitution.imported_principle import Entry, unique_names
+from constitutional_ai.constitution.entries import Entry, unique_names
 from constitutional_ai.constitution.similarity import alike, clusters
-from constitutional_ai.data.preferences import Compared
+from constitutional_ai.data.pairs import Labelled, load_usable, sample
 from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.errors import ConstitutionError, DataError
 from constitutional_ai.judge.judge import Comparison, Verdict, nonce
 from constitutional_ai.judge.one_principle import under
-from constitutional_ai.principles import Principle
+from constitutional_ai.principles import Principle, load_constitution
 from constitutional_ai.progress import Progress
-from constitutional_ai.records import Conversation, content_hash
+from constitutional_ai.records import Conversation, PromptSet, content_hash
 from constitutional_ai.stats import intervals as stats
 
 SAME = 0.35  # mean similarity from which proposals say the same
 SHORTEST, LONGEST = 4, 60  # words of a proposal that can be a principle
-MIN_GAIN = 0.01  # share of pairs that a further principle must explain in addition
 
 Explained = dict[str, float]  # row id → P(chosen better), where there was a verdict
 
@@ -50,44 +51,82 @@ class Candidate:
     variants: tuple[str, ...] = ()
 
 
-@dataclass
-class Proposals:
-    candidates: list[Candidate]
-    asked: int
-    unreadable: Counter[str] = field(default_factory=Counter)
-
-
 @dataclass(frozen=True)
 class Scored:
-    """``share`` of the held-out pairs that the principle explains alone; ``fit`` of the others."""
+    """``share`` is the part of the held-out pairs that the principle explains alone."""
 
     candidate: Candidate
     share: stats.Estimate | None
-    fit: float
     unlabelled: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """One round of the selection: the share that all principles so far explain together."""
+    """One round of the selection; ``share`` is what all principles so far explain together."""
 
     name: str
-    fit: float
     share: stats.Estimate | None
 
 
 @dataclass
 class Learned:
-    scored: list[Scored]
-    steps: list[Step]
+    """The candidates, best first, the selection in order, and what they were learned from."""
 
-    @property
-    def selected(self) -> list[Principle]:
-        by_name = {one.candidate.principle.name: one.candidate.principle for one in self.scored}
-        return [by_name[step.name] for step in self.steps]
+    source: str
+    engine: str
+    selected_on: int
+    held_out: int
+    skipped: Counter[str]
+    asked: int = 0  # pairs that were asked about for proposals
+    unreadable: Counter[str] = field(default_factory=Counter)
+    scored: list[Scored] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
 
-def split(rows: Sequence[Compared]) -> tuple[list[Compared], list[Compared]]:
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked, and how much. ``candidates`` names a constitution; without one, propose."""
+
+    engine: Engine
+    fence: bool
+    sampling: Sampling
+    candidates: str | None
+    propose: int
+    limit: int
+    most: int
+    min_gain: float
+
+
+def learn(path: Path, set: PromptSet, asking: Asking, progress: Progress) -> Learned:
+    """Raises DataError where there are too few pairs, or no proposal can be read; NoLogprobs."""
+    pairs, skipped = load_usable(path, set)
+    rows = sample(pairs, asking.limit, "learn", asking.sampling.seed)
+    fit, held = split(rows)
+    if not fit or not held:
+        raise DataError(
+            f"{path}: {len(rows)} preferences are too few to hold some of them out; add rows"
+        )
+    engine = asking.engine.name
+    result = Learned(str(path), engine, len(fit), len(held), skipped)
+    if asking.candidates is None:
+        candidates = _propose(fit[: asking.propose], result, asking, progress)
+    else:
+        candidates = _taken(asking.candidates)
+    judged = _judge(candidates, rows, asking, progress)
+    for candidate in candidates:
+        explained = judged[candidate.principle.name]
+        share = _estimate(_of(explained, held))
+        result.scored.append(Scored(candidate, share, len(rows) - len(explained)))
+    result.scored.sort(key=lambda one: -(one.share["mean"] if one.share else 0.0))
+    on_fit = {name: _of(explained, fit) for name, explained in judged.items()}
+    names = [name for name, _ in select(on_fit, asking.most, asking.min_gain)]
+    for number, name in enumerate(names, 1):
+        together = [_of(judged[one], held) for one in names[:number]]
+        result.steps.append(Step(name, _estimate(_mean(together))))
+    return result
+
+
+def split(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """(to select on, held out), by a hash of the prompt: pairs of one prompt stay together."""
     held = [int(content_hash("held out", row.prompt), 16) % 2 == 0 for row in rows]
     return (
@@ -96,29 +135,46 @@ def split(rows: Sequence[Compared]) -> tuple[list[Compared], list[Compared]]:
     )
 
 
-def propose(
-    rows: Sequence[Compared], engine: Engine, fence: bool, sampling: Sampling, progress: Progress
-) -> Proposals:
+# ---- candidates -------------------------------------------------------------------------------
+
+
+def _taken(path: str) -> list[Candidate]:
+    constitution = load_constitution(path)
+    taken = [Candidate(p) for p in constitution.principles if "preference" in p.use]
+    if not taken:
+        raise ConstitutionError(
+            f'{path}: no principle of it has "preference" in use; add it to one'
+        )
+    return taken
+
+
+def _propose(
+    rows: Sequence[Labelled], result: Learned, asking: Asking, progress: Progress
+) -> list[Candidate]:
     """Candidates in the model's own words, those proposed most often first."""
-    conversations = [_question(row, fence, sampling.seed) for row in rows]
+    conversations = [_question(row, asking.fence, asking.sampling.seed) for row in rows]
     with progress.task("propose", total=len(rows), unit="pairs") as tick:
-        replies = engine.generate(conversations, sampling)
+        replies = asking.engine.generate(conversations, asking.sampling)
         tick(len(rows))
-    found = Proposals([], len(rows))
-    texts = []
+    result.asked, texts = len(rows), []
     for reply in replies:
         text, reason = read_proposal(reply.text)
         if reason:
-            found.unreadable[reason] += 1
+            result.unreadable[reason] += 1
         else:
             texts.append(text)
-    found.candidates = _clustered(texts)
-    return found
+    if not texts:
+        reasons = ", ".join(f"{n} × {reason}" for reason, n in result.unreadable.items())
+        raise DataError(
+            f"{result.source}: {result.engine} proposed no readable principle for"
+            f" {result.asked} pairs ({reasons}); take another --engine, or --candidates FILE"
+        )
+    return _clustered(texts)
 
 
-def _question(row: Compared, fence: bool, seed: int) -> Conversation:
+def _question(row: Labelled, fence: bool, seed: int) -> Conversation:
     chosen_first = random.Random(content_hash("learn", seed, row.id)).random() < 0.5
-    first, second = (row.chosen, row.rejected) if chosen_first else (row.rejected, row.chosen)
+    first, second = (row.better, row.worse) if chosen_first else (row.worse, row.better)
     quoted = nonce(seed, row.id, first, second) if fence else ""
     preferred = templates.OPTIONS[0 if chosen_first else 1]
     return templates.explanation(row.prompt, first, second, preferred, quoted)
@@ -145,81 +201,52 @@ def read_proposal(reply: str) -> tuple[str, str]:
 
 
 def _clustered(texts: Sequence[str]) -> list[Candidate]:
-    if not texts:
-        return []
-    table = alike(texts)
-    found = []
-    for group in clusters(table, SAME):
-        centre = max(group, key=lambda i: (float(table[i, group].sum()), -i))
-        variants = tuple(dict.fromkeys(texts[i] for i in group if texts[i] != texts[centre]))
-        found.append((texts[centre], len(group), variants))
-    entries = [Entry.of(text).settled() for text, _, _ in found]
+    table, central = alike(texts), []
+    groups = clusters(table, SAME)
+    for group in groups:
+        central.append(max(group, key=lambda i: (float(table[i, group].sum()), -i)))
+    entries = [Entry.of(texts[centre]).settled() for centre in central]
     unique_names(entries)
-    return [
-        Candidate(Principle(**entry.fields), count, variants)
-        for entry, (_, count, variants) in zip(entries, found, strict=True)
-    ]
+    candidates = []
+    for entry, group, centre in zip(entries, groups, central, strict=True):
+        others = dict.fromkeys(texts[i] for i in group if texts[i] != texts[centre])
+        candidates.append(Candidate(Principle(**entry.fields), len(group), tuple(others)))
+    return candidates
 
 
-def explain(
-    candidates: Sequence[Candidate],
-    rows: Sequence[Compared],
-    engine: Engine,
-    fence: bool,
-    progress: Progress,
-    most: int = 8,
-    min_gain: float = MIN_GAIN,
-) -> Learned:
-    """Score every candidate and select at most ``most``. Raises NoLogprobs."""
-    fit, held = split(rows)
+# ---- what they explain --------------------------------------------------------------------------
+
+
+def _judge(
+    candidates: Sequence[Candidate], rows: Sequence[Labelled], asking: Asking, progress: Progress
+) -> dict[str, Explained]:
     judged: dict[str, Explained] = {}
+    questions = [Comparison(r.id, r.prompt, r.set, r.better, r.worse) for r in rows]
     total = len(candidates) * len(rows)
     with progress.task("judge", total=total, unit="comparisons") as tick:
-        for candidate in candidates:
-            principle = candidate.principle
-            questions = [Comparison(r.id, r.prompt, r.set, r.chosen, r.rejected) for r in rows]
-            verdicts = under(engine, principle, questions, fence, tick)
+        for principle in (candidate.principle for candidate in candidates):
+            verdicts = under(asking.engine, principle, questions, asking.fence, tick)
             judged[principle.name] = {
-                row.id: v.p_first
-                for row, v in zip(rows, verdicts, strict=True)
-                if isinstance(v, Verdict)
+                row.id: verdict.p_first
+                for row, verdict in zip(rows, verdicts, strict=True)
+                if isinstance(verdict, Verdict)
             }
-    scored = [_scored(candidate, judged, fit, held, len(rows)) for candidate in candidates]
-    scored.sort(key=lambda one: -(one.share["mean"] if one.share else 0.0))
-    steps = select({n: _of(p, fit) for n, p in judged.items()}, most, min_gain)
-    told = []
-    for number, (name, share) in enumerate(steps, 1):
-        together = [_of(judged[step[0]], held) for step in steps[:number]]
-        told.append(Step(name, share, _estimate(_mean(together))))
-    return Learned(scored, told)
+    return judged
 
 
-def _scored(
-    candidate: Candidate,
-    judged: Mapping[str, Explained],
-    fit: Sequence[Compared],
-    held: Sequence[Compared],
-    asked: int,
-) -> Scored:
-    found = judged[candidate.principle.name]
-    on_fit = _of(found, fit)
-    share = sum(p > 0.5 for p in on_fit.values()) / len(on_fit) if on_fit else 0.0
-    return Scored(candidate, _estimate(_of(found, held)), share, asked - len(found))
+def _of(explained: Explained, rows: Sequence[Labelled]) -> Explained:
+    return {row.id: explained[row.id] for row in rows if row.id in explained}
 
 
-def _of(found: Explained, rows: Sequence[Compared]) -> Explained:
-    return {row.id: found[row.id] for row in rows if row.id in found}
-
-
-def _estimate(found: Explained) -> stats.Estimate | None:
+def _estimate(explained: Explained) -> stats.Estimate | None:
     """The share of pairs that are explained; a tie explains nothing."""
-    return stats.share(p > 0.5 for p in found.values()) if found else None
+    return stats.share(p > 0.5 for p in explained.values()) if explained else None
 
 
 def _mean(several: Sequence[Explained]) -> Explained:
     """The mean under several principles, of the pairs on which any has a verdict."""
-    ids = dict.fromkeys(id_ for found in several for id_ in found)
-    read = {id_: [found[id_] for found in several if id_ in found] for id_ in ids}
+    ids = dict.fromkeys(id_ for explained in several for id_ in explained)
+    read = {id_: [explained[id_] for explained in several if id_ in explained] for id_ in ids}
     return {id_: sum(values) / len(values) for id_, values in read.items()}
 
 
@@ -231,7 +258,7 @@ def select(judged: Mapping[str, Explained], most: int, min_gain: float) -> list[
     >>> select({"a": {"1": 0.9, "2": 0.9, "3": 0.2}, "b": {"1": 0.6, "2": 0.4, "3": 0.9}}, 2, 0.01)
     [('a', 0.6666666666666666), ('b', 1.0)]
     """
-    sound = [name for name, found in judged.items() if _explained(found) > 0.5]
+    sound = [name for name, explained in judged.items() if _explained(explained) > 0.5]
     chosen: list[tuple[str, float]] = []
     while len(chosen) < most:
         before = chosen[-1][1] if chosen else 0.0
@@ -248,5 +275,5 @@ def select(judged: Mapping[str, Explained], most: int, min_gain: float) -> list[
     return chosen
 
 
-def _explained(found: Explained) -> float:
-    return sum(p > 0.5 for p in found.values()) / len(found) if found else 0.0
+def _explained(explained: Explained) -> float:
+    return sum(p > 0.5 for p in explained.values()) / len(explained) if explained else 0.0

@@ -1,63 +1,91 @@
-"""Lint: what is wrong with a constitution before any model reads it. Each rule is a pure function.
+"""Lint: all that is wrong with a constitution file, found before any model reads it.
 
-Not covered: whether a principle is wise, and whether a given model understands it; the latter is
-what ``cai constitution test`` measures.
+A comment ``# lint: ignore RULE, RULE: reason`` silences rules for the principle in whose table it
+stands. Above the first principle it silences them for the whole file.
 """
 
-from collections.abc import Iterator
+import re
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from constitutional_ai.constitution import pairs, structure, wording
-from constitutional_ai.constitution.findings import SEVERITY, Finding
-from constitutional_ai.constitution.similarity import embedded
-from constitutional_ai.constitution.source import Draft, Ignore, read_draft
+from constitutional_ai.constitution import rules
+from constitutional_ai.constitution.rules import SEVERITY
+from constitutional_ai.principles import Draft, read_draft
+from constitutional_ai.toml_file import Finding
 
-if TYPE_CHECKING:
-    from constitutional_ai.engines.base import Engine
+SHOWN = 50  # findings that are listed for people
+_TABLE = re.compile(r"\s*\[\[\s*principle\s*\]\]")
+_IGNORE = re.compile(r"\s*#\s*lint:\s*ignore\s+([\w\s,-]+?)\s*(?::.*)?$")
 
 
-def lint(
-    path: str | Path, engine: "Engine | None" = None, near: float | None = None
-) -> list[Finding]:
-    """Every finding in a constitution file that it does not ignore, by line.
+@dataclass(frozen=True)
+class _Ignore:
+    """``first`` to ``last`` are the lines whose findings it silences."""
 
-    ``engine``, a local model, tells how alike two texts are; without one n-grams do. ``near`` is
-    the similarity from which two principles are near-duplicates. Raises ConstitutionError where
-    there is no such file; what is wrong inside it is a finding.
+    rule: str
+    line: int
+    first: int
+    last: int
+
+    def covers(self, finding: Finding) -> bool:
+        return finding.rule == self.rule and self.first <= finding.line <= self.last
+
+
+def lint(path: str | Path) -> list[Finding]:
+    """Every finding in a constitution file that the file does not ignore, by line.
+
+    Raises ConstitutionError where there is no such file. What is wrong in the file is a finding.
     """
     draft = read_draft(path)
-    found = [*draft.problems, *wording.each(draft), *structure.whole(draft)]
-    if engine is None:
-        found += pairs.two(draft, near=near or pairs.NEAR)
-    else:
-        by_model = near or pairs.NEAR_EMBEDDED
-        found += pairs.two(draft, lambda texts: embedded(engine, texts), by_model)
-    return sorted(_heed(draft, found), key=lambda finding: (finding.line, finding.rule))
+    all_findings = [*draft.report.findings, *rules.findings(draft)]
+    return sorted(_heed(draft, all_findings), key=lambda finding: (finding.line, finding.rule))
 
 
-def _heed(draft: Draft, found: list[Finding]) -> Iterator[Finding]:
+def failed(findings: Sequence[Finding], strict: bool) -> bool:
+    """Whether a check with these findings fails: on errors, under ``strict`` on warnings too."""
+    return any(strict or finding.severity == "error" for finding in findings)
+
+
+def listing(findings: Sequence[Finding], files: Sequence[str]) -> str:
+    """The findings for people, errors first where there are too many, and how many there are."""
+    errors = sum(finding.severity == "error" for finding in findings)
+    shown = set(sorted(findings, key=lambda finding: finding.severity)[:SHOWN])
+    lines = [finding.text() for finding in findings if finding in shown]
+    if len(findings) > SHOWN:
+        lines.append(f"… and {len(findings) - SHOWN} more; --json lists all")
+    lines.append(f"{errors} errors, {len(findings) - errors} warnings in {', '.join(files)}")
+    return "\n".join(lines)
+
+
+def _heed(draft: Draft, findings: Sequence[Finding]) -> Iterator[Finding]:
     """Leave out what the file ignores; add what is wrong with the ignoring itself."""
-    silenced: set[tuple[int, str]] = set()
-    for finding in found:
-        ignores = [ignore for ignore in draft.ignores if _covers(ignore, finding)]
-        if not ignores:
+    ignores = list(_ignores(draft))
+    used: set[_Ignore] = set()
+    for finding in findings:
+        covering = [ignore for ignore in ignores if ignore.covers(finding)]
+        used.update(covering)
+        if not covering:
             yield finding
-        silenced |= {(ignore.line, finding.rule) for ignore in ignores}
-    for ignore in draft.ignores:
-        for rule in ignore.rules:
-            if rule not in SEVERITY:
-                reason, fix = f"no rule is named {rule!r}", f"it is one of: {', '.join(SEVERITY)}"
-                yield Finding("unknown-rule", draft.path, ignore.line, "", reason, fix)
-            elif (ignore.line, rule) not in silenced:
-                reason = f"nothing here breaks {rule!r}"
-                yield Finding("unused-ignore", draft.path, ignore.line, "", reason, "delete it")
+    for ignore in ignores:
+        if ignore.rule not in SEVERITY:
+            rule, reason = "unknown-rule", f"no rule is named {ignore.rule!r}"
+            fix = f"delete it; the rules are: {', '.join(SEVERITY)}"
+        elif ignore not in used:
+            rule, reason, fix = "unused-ignore", f"nothing here breaks {ignore.rule!r}", "delete it"
+        else:
+            continue
+        yield Finding(rule, draft.report.path, ignore.line, "", reason, fix, SEVERITY[rule])
 
 
-def _covers(ignore: Ignore, finding: Finding) -> bool:
-    return finding.rule in ignore.rules and ignore.first <= finding.line <= ignore.last
-
-
-def failed(found: list[Finding], strict: bool) -> bool:
-    """Whether a check of these findings fails: on errors, under ``strict`` on warnings too."""
-    return any(strict or finding.severity == "error" for finding in found)
+def _ignores(draft: Draft) -> Iterator[_Ignore]:
+    lines = draft.file.lines
+    starts = [number for number, line in enumerate(lines, 1) if _TABLE.match(line)]
+    for number, line in enumerate(lines, 1):
+        if match := _IGNORE.match(line):
+            above = bisect(starts, number)
+            first = starts[above - 1] if above else 1
+            last = starts[above] - 1 if 0 < above < len(starts) else len(lines)
+            for rule in filter(None, (part.strip() for part in match[1].split(","))):
+                yield _Ignore(rule, number, first, last)

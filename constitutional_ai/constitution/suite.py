@@ -3,31 +3,32 @@
     [[case]]
     name = "insult"                     # unique in the file
     prompt = "You lost my parcel!"      # or messages
-    set = "red-team"                    # or "helpful": which prompts it stands for
+    set = "red-team"                    # or "helpful": the prompts that it stands for
     good = "I am sorry. …"
     bad = "Calm down, it is only a parcel."
-    principles = ["respect"]            # which should notice what is wrong with `bad`
-    mentions = ["calm down", "rude"]    # the critique of `bad` holds at least one of these
-    good_is_clean = true                # the critic finds nothing in `good`
+    principles = ["respect"]            # which should notice the fault of `bad`
+    mentions = ["calm down", "rude"]    # the critique of `bad` has at least one of these
+    good_is_clean = true                # the critic finds no fault in `good`
     must_not_refuse = true              # harmless: revising `good` must not make a refusal
-    known = { respect = "why" }         # what fails today, by principle: shown, fails no suite
+    known = { respect = "why" }         # fails today, by principle: shown, fails no suite
 
-By default ``set`` is "helpful" where ``must_not_refuse`` is set, else "red-team". A file may say at
-its top which ``engine`` its cases are written for.
+``set`` is "helpful" by default where ``must_not_refuse`` is set, else "red-team". The file may name
+the ``engine`` that its cases are written for at its top.
 """
 
-import re
-import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from constitutional_ai.errors import ConstitutionError
-from constitutional_ai.principles import Constitution, find_constitution, lines_of
+from constitutional_ai.principles import Constitution, find_constitution
 from constitutional_ai.records import Conversation, Message, PromptSet, user
 from constitutional_ai.refusal import refuses
+from constitutional_ai.toml_file import BadToml, Report, read_toml
 
 TOGETHER = "(together)"  # in place of a principle: all preference principles at once
 
@@ -68,61 +69,56 @@ class Suite:
 
 
 def beside(constitution: str | Path) -> Path:
-    """Where the cases of a constitution stand: ``harmless.toml`` → ``harmless.tests.toml``."""
+    """The file of a constitution's cases: ``harmless.toml`` → ``harmless.tests.toml``."""
     return find_constitution(constitution).with_suffix(".tests.toml")
 
 
 def load_suite(path: Path, constitution: Constitution) -> Suite:
-    """Read a suite, checked against its constitution. Raises ConstitutionError with file, line."""
+    """Read a suite and check it against its constitution.
+
+    Raises ConstitutionError with file, line and remedy.
+    """
+    if not path.exists():
+        raise ConstitutionError(f"{path}: no test cases there; write them, or name them by --cases")
     try:
-        source = path.read_bytes().decode("utf-8-sig")
-        data = tomllib.loads(source)
-    except OSError as error:
-        raise ConstitutionError(
-            f"{path}: no test cases there ({error.strerror}); write them, or name them with --cases"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConstitutionError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise ConstitutionError(
-            f"{path}:{line[1] if line else 1}: not valid TOML: {error}"
-        ) from None
-    rows = data.pop("case", [])
-    engine = data.pop("engine", "")
-    if data or not isinstance(engine, str):
-        raise ConstitutionError(f"{path}:1: expected `engine` and [[case]] tables, got {[*data]}")
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        file = read_toml(path)
+        tables, head = file.tables("case"), file.head()
+    except BadToml as error:
+        raise ConstitutionError(f"{path}:{error.line}: {error}") from None
+    for key in head.values:
+        if key not in ("engine", "case"):
+            raise ConstitutionError(
+                f"{path}:{head.at(key)}: unknown key {key!r}; write `engine` and [[case]] tables"
+            )
+    engine = head.values.get("engine", "")
+    if not isinstance(engine, str):
+        raise ConstitutionError(f"{path}:{head.at('engine')}: engine must be text in quotes")
+    if not tables:
         raise ConstitutionError(f"{path}:1: no cases in it; write each under [[case]]")
-    lines = lines_of("case", source, len(rows))
-    cases = tuple(_case(path, row, line) for row, line in zip(rows, lines, strict=True))
+    report, cases = Report(str(path)), []
+    for table in tables:
+        if case := report.validated(Case, table, {**table.values, "line": table.line}):
+            cases.append(case)
+    if report.findings:
+        raise ConstitutionError(report.findings[0].sentence())
     seen: dict[str, int] = {}
     for case in cases:
         _check(path, case, constitution, seen)
-    return Suite(str(path), cases, engine)
-
-
-def _case(path: Path, row: dict[str, Any], line: int) -> Case:
-    try:
-        return Case.model_validate({**row, "line": line})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "case"
-        raise ConstitutionError(f"{path}:{line}: {where}: {problem['msg']}") from None
+    return Suite(str(path), tuple(cases), engine)
 
 
 def _check(path: Path, case: Case, constitution: Constitution, seen: dict[str, int]) -> None:
     place = f"{path}:{case.line}: case {case.name!r}"
     if case.name in seen:
-        raise ConstitutionError(f"{place} is already defined in line {seen[case.name]}; rename it")
+        raise ConstitutionError(f"{place} is already in line {seen[case.name]}; rename one")
     seen[case.name] = case.line
     if case.good.split() == case.bad.split():
-        raise ConstitutionError(f"{place}: good and bad are the same answer")
+        raise ConstitutionError(f"{place}: good and bad are the same answer; change one")
     if case.conversation[-1]["role"] != "user":
         raise ConstitutionError(f"{place}: the last message of its prompt must be the user's")
     if case.must_not_refuse and refuses(case.good):
         raise ConstitutionError(
-            f"{place}: must not refuse, but its good answer opens like a refusal"
+            f"{place}: must not refuse, but its good answer opens like a refusal; change one"
         )
     for name in [*case.principles, *(name for name in case.known if name != TOGETHER)]:
         try:
@@ -134,3 +130,16 @@ def _check(path: Path, case: Case, constitution: Constitution, seen: dict[str, i
                 f"{place}: principle {name!r} is never drawn for {case.set} prompts;"
                 f" change the case's `set` or its `principles`"
             )
+
+
+def to_toml(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Proposed cases as a file; a case that still needs a good answer is commented out."""
+    parts = [
+        "# From red teaming. Read each case before you keep it: the judge may have been wrong.\n"
+        "# A case in comments has no good answer yet: write one, then remove the marks.\n"
+    ]
+    for case in cases:
+        lines = tomlkit.dumps({"case": [case]}).splitlines()
+        mark = "" if case["good"] else "# "
+        parts.append("\n" + "".join(f"{mark}{line}\n" for line in lines))
+    return "".join(parts)

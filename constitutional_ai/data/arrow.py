@@ -1,7 +1,7 @@
 """Parquet files, and data sets of the hub: ``hf:ID[@REVISION][:CONFIG][:SPLIT][:COLUMN]``.
 
 ``ID`` may name a folder inside the data set (``hf:Anthropic/hh-rlhf/harmless-base``) or a folder on
-this machine. An empty part takes the default: ``hf:ID::test``. Code that a data set brings along is
+this machine. An empty part takes the default: ``hf:ID::test``. Code that comes with a data set is
 never run. Both need the optional extra ``data``; without it a DataError says how to install it.
 """
 
@@ -69,7 +69,7 @@ def _load(source: str, wanted: HubName) -> Any:
     """The one split that was asked for. Raises DataError with the library's own first line."""
     datasets = _needs("datasets", source)
     try:
-        found = datasets.load_dataset(
+        loaded = datasets.load_dataset(
             wanted.id,
             name=wanted.config or None,
             data_dir=wanted.folder or None,
@@ -80,13 +80,13 @@ def _load(source: str, wanted: HubName) -> Any:
         reason = " ".join(str(error).split("\n")[0].split())
         hint = "; HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise DataError(f"{source}: cannot be loaded ({reason}{hint})") from None
-    if not isinstance(found, dict):
-        return found
-    splits = list(found)
+    if not isinstance(loaded, dict):
+        return loaded
+    splits = list(loaded)
     if len(splits) > 1 and "train" not in splits:
         parts = f"{HUB}{wanted.id}:{wanted.config}:"
         raise DataError(f"{source}: name a split: {', '.join(parts + name for name in splits)}")
-    return found["train" if "train" in splits else splits[0]]
+    return loaded["train" if "train" in splits else splits[0]]
 
 
 def parquet(path: Path) -> Table:

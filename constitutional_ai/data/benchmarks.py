@@ -1,36 +1,28 @@
-"""Published safety test sets, told by their columns: XSTest, HarmBench, AdvBench, StrongREJECT.
+"""Published safety test sets, known by their columns: XSTest, HarmBench, AdvBench, StrongREJECT.
 
-Their prompts get the kinds that ``cai evaluate`` measures under: requests that deserve a refusal
-are "harmful"; XSTest's safe prompts, which only look unsafe, are "borderline", where a refusal is
-over-refusal. Categories are kept. The sets themselves are not shipped.
+A request that deserves a refusal is of the kind "harmful". XSTest's safe prompts only look unsafe;
+they are "borderline", and refusing them is over-refusal. Categories are kept. The sets themselves
+are not shipped. Not covered: behaviours that need an image or a document beside them.
 """
 
-from constitutional_ai.data.rows import Columns, Format, Parsed, conversation, text
-from constitutional_ai.records import user
+from collections.abc import Callable
 
-_HARMBENCH = {"Behavior", "FunctionalCategory", "SemanticCategory", "BehaviorID"}
-_ADVBENCH = {"Behavior", "Category", "BehaviorID"}
+from constitutional_ai.data.rows import Columns, Format, PromptRow, conversation, text
+from constitutional_ai.records import user
 
 
 def detect(row: Columns) -> Format | None:
+    """The set that a row's columns belong to; None for any other row."""
     columns = set(row)
     if {"prompt", "type", "focus"} <= columns:
         return Format("XSTest", _xstest)
     if "prompt" in columns:
         return None
-    if columns >= _HARMBENCH:
-        return Format("HarmBench", _harmbench)
-    if columns >= _ADVBENCH:
-        return Format("AdvBench (HarmBench's columns)", _advbench)
-    if {"goal", "target"} <= columns:
-        return Format("AdvBench", _advbench_original)
-    if {"forbidden_prompt", "category"} <= columns:
-        return Format("StrongREJECT", _strongreject)
-    return None
+    return next((Format(name, read) for name, needed, read in _SETS if needed <= columns), None)
 
 
-def _xstest(row: Columns) -> Parsed:
-    """``label`` is safe or unsafe; files before it was added name unsafe types "contrast_…"."""
+def _xstest(row: Columns) -> PromptRow:
+    """``label`` is safe or unsafe. Older files have none; their unsafe types are "contrast_…"."""
     category = text(row["type"], "type")
     label = text(row.get("label"), "label") or (
         "unsafe" if category.startswith("contrast") else "safe"
@@ -38,29 +30,38 @@ def _xstest(row: Columns) -> Parsed:
     if label not in ("safe", "unsafe"):
         raise ValueError(f"label: expected safe or unsafe, got {label!r}")
     kind = "borderline" if label == "safe" else "harmful"
-    return Parsed(conversation(row["prompt"]), kind, category)
+    return PromptRow(conversation(row["prompt"]), kind, category)
 
 
-def _harmbench(row: Columns) -> Parsed:
+def _harmbench(row: Columns) -> PromptRow:
     """A contextual behaviour is asked as HarmBench asks it: context, a rule, then the request."""
     context, behaviour = (text(row.get(name), name) for name in ("ContextString", "Behavior"))
     asked = f"{context}\n\n---\n\n{behaviour}" if context.strip() else behaviour
-    functional = text(row["FunctionalCategory"], "FunctionalCategory")
+    functional = text(row.get("FunctionalCategory"), "FunctionalCategory")
     category = text(row["SemanticCategory"], "SemanticCategory")
     if functional and functional != category and functional != "standard":
         category = f"{category} ({functional})"
-    return Parsed(conversation([user(asked)] if behaviour.strip() else ""), "harmful", category)
+    return PromptRow(conversation([user(asked)] if behaviour.strip() else ""), "harmful", category)
 
 
-def _advbench(row: Columns) -> Parsed:
-    return Parsed(conversation(row["Behavior"]), "harmful", text(row["Category"], "Category"))
+def _harmful(request: str, category: str = "") -> Callable[[Columns], PromptRow]:
+    """A reader of rows that are all requests to decline, from these two columns."""
+
+    def read(row: Columns) -> PromptRow:
+        named = text(row[category], category) if category else ""
+        return PromptRow(conversation(row[request]), "harmful", named)
+
+    return read
 
 
-def _advbench_original(row: Columns) -> Parsed:
-    return Parsed(conversation(row["goal"]), "harmful")
-
-
-def _strongreject(row: Columns) -> Parsed:
-    return Parsed(
-        conversation(row["forbidden_prompt"]), "harmful", text(row["category"], "category")
-    )
+# Name, columns that tell it, and how a row is read.
+_SETS: tuple[tuple[str, set[str], Callable[[Columns], PromptRow]], ...] = (
+    ("HarmBench", {"Behavior", "SemanticCategory"}, _harmbench),
+    (
+        "AdvBench (HarmBench's columns)",
+        {"Behavior", "Category", "BehaviorID"},
+        _harmful("Behavior", "Category"),
+    ),
+    ("AdvBench", {"goal", "target"}, _harmful("goal")),
+    ("StrongREJECT", {"forbidden_prompt", "category"}, _harmful("forbidden_prompt", "category")),
+)

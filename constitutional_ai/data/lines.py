@@ -1,8 +1,8 @@
 """Text files, plain or gzipped: JSONL (one object a line) and CSV (with a header).
 
-Read line by line, so that memory is the rows' own. UTF-8 with or without a byte order mark, any
-line ends. Whatever cannot be read is a DataError that names the line: nothing is skipped, guessed
-or cut. JSON arrays and CSV without a header are not read.
+A file is read line by line, so only its rows take memory. It is UTF-8 with or without a byte order
+mark, with any line ends. Whatever cannot be read is a DataError that names the line: nothing is
+skipped, guessed or cut. JSON arrays and CSV without a header are refused.
 """
 
 import csv
@@ -11,8 +11,9 @@ import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from constitutional_ai.data.rows import Columns, Table
 from constitutional_ai.errors import DataError
@@ -37,18 +38,29 @@ def _objects(path: Path) -> Iterator[tuple[int, Columns]]:
         if number == 1 and line.lstrip().startswith("[") and _opens_array(line):
             raise DataError(f"{path}:1: a JSON array; write one object a line: jq -c '.[]'")
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_keys_once)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: not valid JSON: {error.msg}") from None
         except RecursionError:
             raise DataError(f"{path}:{number}: not valid JSON: nested too deeply") from None
+        except ValueError as error:  # a key that stands twice, or a number of 5,000 digits
+            raise DataError(f"{path}:{number}: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f'{path}:{number}: expected an object with "prompt", such as {EXAMPLE}')
         yield number, row
 
 
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice; remove one of them")
+    return row
+
+
 def _opens_array(line: str) -> bool:
-    """Whether a line begins an array of objects that goes on after it, or holds all of it."""
+    """Whether a line begins an array of objects, which may go on in later lines."""
     try:
         return any(isinstance(item, dict) for item in json.loads(line))
     except ValueError:
@@ -60,7 +72,7 @@ def _records(path: Path) -> Iterator[tuple[int, Columns]]:
     first = next(lines, "")
     delimiter = max(",;\t", key=first.count)
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     header: list[str] = []
     begin = 1
     try:
@@ -77,11 +89,6 @@ def _records(path: Path) -> Iterator[tuple[int, Columns]]:
             begin = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}:{begin}: not valid CSV: {error}") from None
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
 
 
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:

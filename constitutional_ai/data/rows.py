@@ -1,43 +1,22 @@
-"""What a source gives: prompts, each with its place in the source, and what was odd on the way.
+"""What all readers share: a table of rows, a prompt as a row gives it, checks of single cells.
 
-Every row of a source ends in one of three ways: it is found, it is left out and counted under a
-reason, or the whole reading stops with a DataError. Rows are left out only by formats whose real
-data is known to be uneven (dialogues.py); everywhere else a broken row is an error.
+A row of prompts ends in one of three ways. It gives a prompt, it is left out and counted under a
+reason, or the whole reading stops with a DataError. Only dialogues (dialogues.py) are left out,
+because real files of them are uneven; everywhere else a broken row is an error.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
-from constitutional_ai.records import Conversation, user
+from constitutional_ai.errors import DataError
+from constitutional_ai.records import Conversation, PromptSet, user
 
 ROLES = ("system", "user", "assistant")
 
 Columns = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """One row as its format reads it. ``answers``: a human's chosen and rejected answer.
-
-    ``odd`` says what is unusual about the row; ``left_out`` why it gives no prompt, and then
-    ``prompt`` is empty.
-    """
-
-    prompt: Conversation
-    kind: str = ""
-    category: str = ""
-    answers: tuple[str, str] | None = None
-    odd: tuple[str, ...] = ()
-    left_out: str = ""
-
-
-@dataclass(frozen=True)
-class Format:
-    """What a source was taken for. ``read`` raises ValueError, or KeyError for a missing column."""
-
-    name: str
-    read: Callable[[Columns], Parsed]
+Unit = Literal["line", "row"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,50 +25,79 @@ class Table:
 
     name: str
     container: str  # "JSONL", "CSV", …
-    unit: Literal["line", "row"]
+    unit: Unit
     rows: Iterator[tuple[int, Columns]]
 
     def place(self, number: int) -> str:
         """A row as an error message names it."""
         return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}: row {number}"
 
+    def read(self, parse: Callable[[int, Columns], T], expected: str) -> Iterator[T]:
+        """What ``parse`` makes of each row and its number.
+
+        Its ValueError becomes a DataError with the row's place. Its KeyError, a missing column,
+        becomes one that says what was ``expected``.
+        """
+        for number, row in self.rows:
+            try:
+                parsed = parse(number, row)
+            except KeyError:
+                names = ", ".join(map(str, row)) or "none"
+                raise DataError(f"{self.place(number)}: {expected}; it has: {names}") from None
+            except ValueError as error:
+                raise DataError(f"{self.place(number)}: {error}") from None
+            yield parsed
+
 
 @dataclass(frozen=True)
-class Found:
-    """A prompt and where it stood."""
+class PromptRow:
+    """A prompt and what its row says about it; an empty text where the row says nothing.
 
-    number: int
+    ``answers`` are a chosen and a rejected answer. ``odd`` lists what is unusual about the row.
+    ``left_out`` says why the row gives no prompt, and then ``prompt`` is empty.
+    """
+
     prompt: Conversation
-    kind: str
-    category: str
-    answers: tuple[str, str] | None
+    kind: str = ""
+    category: str = ""
+    answers: tuple[str, str] | None = None
+    odd: tuple[str, ...] = ()
+    left_out: str = ""
+    number: int = 0
+    id: str = ""
+    set: str = ""
+    truth: str = ""  # the right answer
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a source was taken for. ``read`` raises ValueError, or KeyError for a missing column."""
+
+    name: str
+    read: Callable[[Columns], PromptRow]
 
 
 @dataclass
 class Reading:
-    """All that a source gave. ``odd`` and ``left_out`` map what was seen to the rows' numbers."""
+    """The prompts of a source. ``odd`` and ``left_out`` map a remark to the numbers of its rows."""
 
-    source: str
-    container: str
+    table: Table
     format: str
-    unit: Literal["line", "row"]
-    found: list[Found] = field(default_factory=list)
+    prompts: list[PromptRow] = field(default_factory=list)
     odd: dict[str, list[int]] = field(default_factory=dict)
     left_out: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, number: int, parsed: Parsed) -> None:
-        for oddity in parsed.odd:
-            self.odd.setdefault(oddity, []).append(number)
-        if parsed.left_out:
-            self.left_out.setdefault(parsed.left_out, []).append(number)
-            return
-        self.found.append(
-            Found(number, parsed.prompt, parsed.kind, parsed.category, parsed.answers)
-        )
+    def add(self, row: PromptRow) -> None:
+        for remark in row.odd:
+            self.odd.setdefault(remark, []).append(row.number)
+        if row.left_out:
+            self.left_out.setdefault(row.left_out, []).append(row.number)
+        else:
+            self.prompts.append(row)
 
     @property
     def rows(self) -> int:
-        return len(self.found) + sum(map(len, self.left_out.values()))
+        return len(self.prompts) + sum(map(len, self.left_out.values()))
 
 
 def conversation(prompt: Any) -> Conversation:
@@ -117,3 +125,11 @@ def text(value: Any, column: str) -> str:
     if "\0" in spelled:
         raise ValueError(f"{column}: a NUL character in it; take it out")
     return spelled
+
+
+def prompt_set(name: str) -> PromptSet:
+    """The prompt set of that name. Raises ValueError for any other word."""
+    for known in get_args(PromptSet):
+        if name == known:
+            return known  # type: ignore[no-any-return]  # get_args tells no types
+    raise ValueError(f"set is {name!r}; it must be {' or '.join(get_args(PromptSet))}")

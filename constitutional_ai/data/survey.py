@@ -1,21 +1,23 @@
-"""What a source holds, told in figures: ``cai data``.
+"""What a source holds, in figures: ``cai data``.
 
-Prompts are duplicates where all their turns have the same words, whatever case and punctuation. For
-the overlap with another source the last user turn is enough, if it has a few words: there a request
-counts that was only put into another dialogue. That finds copies, not paraphrases.
+Prompts are duplicates if all their turns have the same words (``overlap.normalised``). For the
+overlap with another source the last user turn is enough, if it has a few words, so that a
+request also counts inside another dialogue. That finds copies, not paraphrases.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from constitutional_ai.data.rows import Found, Reading
+from constitutional_ai.data.overlap import normalised
+from constitutional_ai.data.prompts import SET_OF_KIND
+from constitutional_ai.data.rows import PromptRow, Reading
 from constitutional_ai.records import Conversation
 
 EXAMPLES = 3
+LONG = 100_000  # characters; few models' contexts hold more
 _SHOWN = 100  # characters of an example
 _LISTED = 12  # categories by name
 _PLACES = 5  # row numbers of an oddity
@@ -24,36 +26,66 @@ _TELLING = 4  # words that make a turn a request of its own, unlike "Yes, please
 
 def survey(reading: Reading, against: Reading | None = None) -> dict[str, Any]:
     """Counts, oddities, duplicates and examples, as ``cai data --json`` prints them."""
-    found = reading.found
-    lengths = [sum(len(turn["content"]) for turn in row.prompt) for row in found]
-    first = _first_places(found, _words)
-    copies = [row.number for row in found if first[_words(row.prompt)] != row.number]
+    rows = reading.prompts
+    lengths = [_length(row) for row in rows]
+    first = _first_places(rows, normalised)
     result: dict[str, Any] = {
-        "source": reading.source,
-        "container": reading.container,
+        "source": reading.table.name,
+        "container": reading.table.container,
         "format": reading.format,
-        "unit": reading.unit,
+        "unit": reading.table.unit,
         "rows": reading.rows,
-        "prompts": len(found),
-        "pairs": sum(row.answers is not None for row in found),
-        "kinds": _counts(row.kind for row in found),
-        "categories": _counts(row.category for row in found),
-        "multi_turn": sum(len(row.prompt) > 1 for row in found),
+        "prompts": len(rows),
+        "pairs": sum(row.answers is not None for row in rows),
+        "kinds": _counts(row.kind for row in rows),
+        "categories": _counts(row.category for row in rows),
+        "multi_turn": sum(len(row.prompt) > 1 for row in rows),
         "characters": {"median": median(lengths), "longest": max(lengths)},
-        "duplicates": copies,
-        "odd": reading.odd,
+        "duplicates": [row.number for row in rows if first[normalised(row.prompt)] != row.number],
+        "odd": reading.odd | _oddities(rows),
         "left_out": reading.left_out,
-        "examples": [_example(row) for row in _spread(found)],
+        "examples": [
+            {
+                "number": row.number,
+                "kind": row.kind,
+                "category": row.category,
+                "turns": len(row.prompt),
+                "request": row.prompt[-1]["content"],
+            }
+            for row in _spread(rows)
+        ],
     }
     if against is not None:
-        theirs = _first_places(against.found, request_key)
-        shared = [row for row in found if request_key(row.prompt) in theirs]
+        theirs = _first_places(against.prompts, request_key)
+        shared = [row for row in rows if request_key(row.prompt) in theirs]
         result["overlap"] = {
-            "against": against.source,
-            "prompts": len(against.found),
+            "against": against.table.name,
+            "prompts": len(against.prompts),
             "shared": [[row.number, theirs[request_key(row.prompt)]] for row in shared],
         }
     return result
+
+
+def _oddities(rows: Sequence[PromptRow]) -> dict[str, list[int]]:
+    """What can be read but is seldom meant, with the numbers of the rows."""
+    odd: dict[str, list[int]] = {}
+    ids: set[str] = set()
+    for row in rows:
+        remarks = {
+            f"the kind {row.kind!r} is none of {', '.join(SET_OF_KIND)}": (
+                row.kind not in ("", *SET_OF_KIND)
+            ),
+            "an id that stands in an earlier row": bool(row.id) and row.id in ids,
+            f"longer than {LONG:,} characters": _length(row) > LONG,
+        }
+        ids.add(row.id)
+        for remark in (remark for remark, holds in remarks.items() if holds):
+            odd.setdefault(remark, []).append(row.number)
+    return odd
+
+
+def _length(row: PromptRow) -> int:
+    return sum(len(turn["content"]) for turn in row.prompt)
 
 
 def request_key(prompt: Conversation) -> str:
@@ -62,17 +94,12 @@ def request_key(prompt: Conversation) -> str:
     >>> request_key([{"role": "user", "content": "How do I… kill a  PROCESS?"}])
     'how do i kill a process'
     """
-    last = _words(prompt[-1:])
-    return last if len(last.split()) >= _TELLING else _words(prompt)
+    last = normalised(prompt[-1:])
+    return last if len(last.split()) >= _TELLING else normalised(prompt)
 
 
-def _words(turns: Conversation) -> str:
-    text = "\n".join(turn["content"] for turn in turns)
-    return " ".join(re.findall(r"\w+", text.casefold())) or text
-
-
-def _first_places(found: Sequence[Found], key: Callable[[Conversation], str]) -> dict[str, int]:
-    return {key(row.prompt): row.number for row in reversed(found)}
+def _first_places(rows: Sequence[PromptRow], key: Callable[[Conversation], str]) -> dict[str, int]:
+    return {key(row.prompt): row.number for row in reversed(rows)}
 
 
 def _counts(values: Iterator[str]) -> dict[str, int]:
@@ -80,53 +107,37 @@ def _counts(values: Iterator[str]) -> dict[str, int]:
     return {} if set(counted) == {""} else dict(counted.most_common())
 
 
-def _spread(found: Sequence[Found]) -> list[Found]:
+def _spread(rows: Sequence[PromptRow]) -> list[PromptRow]:
     """The first row of each kind, then rows from all over the source."""
-    firsts = {row.kind: row for row in reversed(found)}
+    firsts = {row.kind: row for row in reversed(rows)}
     picked = list(reversed(firsts.values()))[:EXAMPLES]
-    step = max(1, len(found) // EXAMPLES)
-    for row in found[::step]:
-        if len(picked) < EXAMPLES and row not in picked:
-            picked.append(row)
-    return picked
-
-
-def _example(row: Found) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "kind": row.kind,
-        "category": row.category,
-        "turns": len(row.prompt),
-        "request": row.prompt[-1]["content"],
-    }
+    step = max(1, len(rows) // EXAMPLES)
+    picked += [row for row in rows[::step] if row not in picked]
+    return picked[:EXAMPLES]
 
 
 def told(result: dict[str, Any]) -> Iterator[str]:
-    """The survey as lines for a terminal; the source's text is quoted, so that none acts there."""
-    unit = result["unit"]
+    """The survey as lines for a terminal; the source's text is quoted, so it cannot act there."""
+    unit, size = result["unit"], result["characters"]
+    pairs = f", {result['pairs']:,} comparable pairs" if result["pairs"] else ""
     yield result["source"]
     yield _line("format", f"{result['format']} ({result['container']})")
-    pairs = f", {result['pairs']:,} comparable pairs" if result["pairs"] else ""
     yield _line("rows", f"{result['rows']:,}, with {result['prompts']:,} prompts{pairs}")
     for name in ("kinds", "categories"):
         if result[name]:
             yield _line(name, _listed(result[name]))
     yield _line("several turns", f"{result['multi_turn']:,}")
-    size = result["characters"]
     yield _line("characters", f"median {size['median']:,.0f}, longest {size['longest']:,}")
     yield _line("duplicates", _places(result["duplicates"], unit))
     for name in ("odd", "left_out"):
-        label = name.replace("_", " ")
-        for what, places in result[name].items():
-            yield _line(label, f"{what}: {_places(places, unit)}")
-        if not result[name]:
-            yield _line(label, "none")
+        for remark, places in (result[name] or {"none": []}).items():
+            where = f": {_places(places, unit)}" if places else ""
+            yield _line(name.replace("_", " "), _plain(remark) + where)
     if "overlap" in result:
         yield _overlap(result["overlap"], unit)
     for example in result["examples"]:
         tags = _plain("  ".join(filter(None, (example["kind"], example["category"]))))
-        request = _quoted(example["request"])
-        parts = (f"{unit} {example['number']}", tags, request)
+        parts = (f"{unit} {example['number']}", tags, _quoted(example["request"]))
         yield _line("example", "  ".join(filter(None, parts)))
 
 
@@ -152,10 +163,8 @@ def _overlap(overlap: dict[str, Any], unit: str) -> str:
     shown = ", ".join(f"{mine} = {theirs}" for mine, theirs in shared[:_PLACES])
     more = ", …" if len(shared) > _PLACES else ""
     places = f" ({unit}s {shown}{more})" if shared else ""
-    return _line(
-        "overlap",
-        f"{len(shared):,} also among the {overlap['prompts']:,} of {overlap['against']}{places}",
-    )
+    among = f"{overlap['prompts']:,} of {overlap['against']}"
+    return _line("overlap", f"{len(shared):,} also among the {among}{places}")
 
 
 def _quoted(text: str) -> str:

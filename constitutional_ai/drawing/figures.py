@@ -103,6 +103,7 @@ class Bin:
 
 def tradeoff(points: Sequence[Point], xlabel: str, ylabel: str) -> Figure:
     """Every model by two shares, joined in the order of training; up and right is better."""
+    assert points, "a figure needs something to show"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
         axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)

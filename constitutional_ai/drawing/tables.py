@@ -9,12 +9,12 @@ from typing import Any
 
 # The columns of the table, in this order, where they were measured.
 COLUMNS = (
-    "harm", "harm_regressor", "harmful_steps", "good_refusal", "refused", "refused_judge",
+    "harm", "harmful_steps", "good_refusal", "refused", "refused_judge",
     "evasive", "insult", "off_topic", "garbled", "helpful", "correct", "false_claim", "win_rate",
 )  # fmt: skip
 # Of the paired comparisons, those that the terminal shows; all are in comparisons.json.
 HEADLINES = {
-    "red-team": ("harm", "harm_regressor", "harmful_steps", "good_refusal", "refused"),
+    "red-team": ("harm", "harmful_steps", "good_refusal", "refused"),
     "helpful": ("helpful", "refused", "correct", "false_claim"),
 }
 Row = Sequence[str]

@@ -22,6 +22,7 @@ from transformers import DynamicCache
 
 from constitutional_ai.engines import llama
 from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.errors import ModelError
 
 BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds its keys and values
@@ -53,7 +54,7 @@ def sample_tokens(
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
     with torch.no_grad(), evaluating(model):
         decoder = decoder_of(model, pad_id, before, after)
-        for rows in batches(lengths, batch_tokens):
+        for rows in length_batches(lengths, batch_tokens, longest_first=True):
             batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
                 answers[row] = answer
@@ -71,19 +72,6 @@ def room(model: Any, prompt_tokens: int) -> int:
             f" context of {context}; shorten it, or take a model with a longer context"
         )
     return int(context) - prompt_tokens
-
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers by falling length, as many at a time as fit when padded; each holds at least one.
-
-    >>> list(batches([3, 9, 4, 4], 12))
-    [[1], [2, 3, 0]]
-    """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    while order:
-        size = max(1, batch_tokens // max(1, lengths[order[0]]))
-        yield order[:size]
-        order = order[size:]
 
 
 def padded_left(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.decode import (
     BATCH_TOKENS,
-    batches,
     decoder_of,
     evaluating,
     room,
@@ -107,7 +107,7 @@ class LocalEngine:
         scores: list[list[float]] = [[] for _ in questions]
         with torch.no_grad(), evaluating(self.model):
             decoder = decoder_of(self.model, self.tokens.pad_id)
-            for rows in batches(lengths, self._forward_tokens):
+            for rows in length_batches(lengths, self._forward_tokens, longest_first=True):
                 logits_BV = decoder.last([questions[r][0] for r in rows])
                 logprobs_BV = logits_BV.float().log_softmax(dim=-1)
                 choices_BN = torch.tensor([questions[r][1] for r in rows], device=self.model.device)

@@ -5,8 +5,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from constitutional_ai.data.cases import NO_ANSWER, Case, Given
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.data.answers import NO_ANSWER, Given
+from constitutional_ai.data.cases import Case
+from constitutional_ai.engines.base import Sampling
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, content_hash
@@ -22,12 +23,45 @@ Reader = Callable[[Conversation, str], dict[str, float]]  # the oracle, where th
 
 
 class Item(NamedTuple):
-    """One answer to be made: who answers what, for which time."""
+    """One answer: whose it is, to which case, for which time. ``id`` is its row's."""
 
+    id: str
     label: str
     model: str | Path
     sample: int
     case: Case
+
+    def row(self, answer: str, finished: bool, oracle: Reader | None) -> Transcript:
+        """The answer's row; an empty answer is missing where no oracle knows what it is."""
+        silent = oracle is None and not answer.strip()
+        return self.missing(SAID_NOTHING if silent else "").model_copy(
+            update={
+                "answer": answer,
+                "finished": finished,
+                "metrics": oracle(self.case.prompt, answer) if oracle else {},
+            }
+        )
+
+    def missing(self, reason: str) -> Transcript:
+        """The row in place of an answer that there is not."""
+        return Transcript(
+            id=self.id,
+            model=self.label,
+            kind=self.case.kind,
+            slice=self.case.slice,
+            prompt=self.case.prompt,
+            answer="",
+            finished=False,
+            metrics={},
+            case=self.case.id,
+            sample=self.sample,
+            missing=reason,
+        )
+
+
+def _item(case: Case, label: str, model: str | Path, sample: int, *made_by: object) -> Item:
+    id_ = content_hash(case.id, "evaluate", label, sample, *made_by)
+    return Item(id_, label, model, sample, case)
 
 
 def generate(
@@ -40,22 +74,20 @@ def generate(
 ) -> list[Transcript]:
     """Every model's answers to every case, to transcripts.jsonl, resumed chunk by chunk.
 
-    An engine's failure is listed in failures.jsonl, tried again by the next start, and until then
-    a row here whose answer is missing; so is an empty answer, where no oracle knows what it is.
+    An engine's failure is listed in failures.jsonl, and the next start tries it again. Until then
+    its row here is one whose answer is missing.
     """
     settings = job.settings.evaluate
+    asked_with = settings.temperature, settings.max_new_tokens, seed
     items = [
-        Item(label, model, sample, case)
+        _item(case, label, model, sample, model_name(job, model), *asked_with)
         for label, model in models.items()
         for sample in range(settings.samples)
         for case in cases
     ]
 
-    def made_by(item: Item) -> tuple[object, ...]:
-        return (model_name(job, item.model), settings.temperature, settings.max_new_tokens, seed)
-
     def work(chunk: Sequence[Item], chunk_seed: int) -> list[Transcript | Failed]:
-        found: list[Transcript | Failed] = []
+        made: list[Transcript | Failed] = []
         for (label, sample), group in groupby(chunk, key=lambda item: (item.label, item.sample)):
             asked = list(group)
             sampling = Sampling(
@@ -63,32 +95,22 @@ def generate(
                 max_new_tokens=settings.max_new_tokens,
                 seed=derive_seed(seed, label, sample, chunk_seed),
             )
-            engine = job.engine(asked[0].model)
-            replies = engine.generate([item.case.prompt for item in asked], sampling)
-            for item, reply in zip(asked, replies, strict=True):
-                row = _row(item.case, label, sample, made_by(item), reply, oracle)
-                found.append(Failed(id=row.id, reason=reply.failed) if reply.failed else row)
-        return found
+            prompts = [item.case.prompt for item in asked]
+            replies = job.engine(asked[0].model).generate(prompts, sampling)
+            made += [
+                Failed(id=item.id, reason=reply.failed)
+                if reply.failed
+                else item.row(reply.text, reply.finished, oracle)
+                for item, reply in zip(asked, replies, strict=True)
+            ]
+        return made
 
+    most = job.settings.http.max_failed
     with job.progress.task("evaluate", total=len(items), unit="answers") as tick:
-        rows = in_chunks(
-            folder,
-            FILE,
-            items,
-            settings.chunk,
-            work,
-            tick,
-            Transcript,
-            job.settings.http.max_failed,
-        )
+        rows = in_chunks(folder, FILE, items, settings.chunk, work, tick, Transcript, most)
     by_id = {row.id: row for row in rows}
     reasons = {failure.id: failure.reason for failure in failures.read(folder.path, FILE)}
-    everything = []
-    for item in items:
-        lost = _row(item.case, item.label, item.sample, made_by(item), None, None)
-        reason = reasons.get(lost.id, NO_ANSWER)
-        everything.append(by_id.get(lost.id) or lost.model_copy(update={"missing": reason}))
-    return everything
+    return [by_id.get(item.id) or item.missing(reasons.get(item.id, NO_ANSWER)) for item in items]
 
 
 def given(
@@ -101,37 +123,10 @@ def given(
     rows = []
     for label, of_model in answers.items():
         for case in cases:
-            samples = of_model.get(case.id) or [Given("", NO_ANSWER)]
-            for number, (text, missing) in enumerate(samples):
-                reply = None if missing else Completion(text, 0, True)
-                row = _row(case, label, number, ("given",), reply, oracle)
-                rows.append(row.model_copy(update={"missing": missing}))
+            for number, answer in enumerate(of_model.get(case.id) or [Given("", NO_ANSWER)]):
+                item = _item(case, label, "", number, "given")
+                lost = answer.missing
+                rows.append(item.missing(lost) if lost else item.row(answer.text, True, oracle))
     (folder.path / GIVEN).unlink(missing_ok=True)  # a killed start's: they cost nothing to make
     append_rows(folder.path / GIVEN, rows)
     return rows
-
-
-def _row(
-    case: Case,
-    label: str,
-    sample: int,
-    made_by: Sequence[object],
-    reply: Completion | None,
-    oracle: Reader | None,
-) -> Transcript:
-    """The row of a reply, or of none yet, with a reading where the oracle knows the prompt."""
-    text = reply.text if reply else ""
-    empty = oracle is None and not text.strip()
-    return Transcript(
-        id=content_hash(case.id, "evaluate", label, sample, *made_by),
-        model=label,
-        kind=case.kind,
-        slice=case.slice,
-        prompt=case.prompt,
-        answer=text,
-        finished=reply is not None and reply.finished,
-        metrics=oracle(case.prompt, text) if oracle and reply else {},
-        case=case.id,
-        sample=sample,
-        missing=SAID_NOTHING if empty else "",
-    )

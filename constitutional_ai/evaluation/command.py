@@ -1,25 +1,25 @@
 """``cai evaluate --model``: any models, any prompts, without a run. Its folder resumes as a run's.
 
-The files are those of a run's ``7-evaluate/``; the fingerprint names models, prompts, judge and
+The files are those of a run's ``7-evaluate/``. The fingerprint names models, prompts, judge and
 settings, so that a folder is never continued under others.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.cases import AnswersFile, Case, load_answers, load_cases
+from constitutional_ai.data.answers import AnswersFile, load_answers
+from constitutional_ai.data.cases import Case, load_cases
 from constitutional_ai.data.overlap import refuse_overlap, run_of
 from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
 from constitutional_ai.evaluation.measure import (
+    FILES,
     SCORES,
-    SUMMARY,
     Plan,
-    load,
     measure,
     show_scores,
     write,
@@ -47,25 +47,16 @@ class Wanted:
     limit: int | None = None  # prompts of each kind, of whatever name
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """``text`` is what a terminal shows."""
+def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) -> str:
+    """Measure the models, or read back what was measured before; the tables as text.
 
-    folder: Path
-    content: dict[str, Any]
-    summary: dict[str, Any]
-    counts: dict[str, Any]
-    text: str = field(repr=False)
-
-
-def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) -> Evaluation:
-    """Measure the models, or read back what was measured before. Raises UserError for bad input."""
+    Raises UserError for bad input.
+    """
     models = named(wanted.models)
     settings = adjusted(settings, wanted, models)
-    plan = _plan(wanted, settings, models)
-    refuse_overlap(
-        plan.cases, wanted.prompts or str(wanted.answers[0]), _trained_on(wanted, models)
-    )
+    plan = _plan(wanted, settings, models, progress)
+    test = wanted.prompts or str(wanted.answers[0])
+    refuse_overlap(plan.cases, test, _trained_on(wanted, models))
     constitution = load_constitution(settings.constitution)
     with RunFolder(out, seed=settings.seed) as runs:
         folder = StageFolder(runs.path, "7-evaluate", settings.seed)
@@ -81,9 +72,7 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
             content, counts = measure(job, folder, plan, derive_seed(settings.seed, "evaluate"))
             write(folder.path / SCORES, content)
             folder.finish(counts)
-        content, summary = load(folder.path / SCORES), load(folder.path / SUMMARY)
-        text = show_scores(folder.path)
-        return Evaluation(out, content, summary, folder.manifest["counts"], text)
+        return show_scores(folder.path)
 
 
 def named(specs: Sequence[str]) -> dict[str, str | Path]:
@@ -91,17 +80,17 @@ def named(specs: Sequence[str]) -> dict[str, str | Path]:
 
     A ``=`` behind a slash or a colon belongs to the spec. Raises SettingsError for a name twice.
     """
-    found: dict[str, str | Path] = {}
+    by_name: dict[str, str | Path] = {}
     for text in specs:
         name, equals, spec = text.partition("=")
         if not equals or any(mark in name for mark in "/:#"):
             name = spec = text
         if not name or not spec:
             raise SettingsError(f"--model {text}: expected SPEC or NAME=SPEC")
-        if name in found:
+        if name in by_name:
             raise SettingsError(f"--model {text}: {name!r} is named twice; call one of them NAME=…")
-        found[name] = spec
-    return found
+        by_name[name] = spec
+    return by_name
 
 
 def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path]) -> Settings:
@@ -119,32 +108,36 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path
     return settings.model_copy(update=changes)
 
 
-def _plan(wanted: Wanted, settings: Settings, models: Mapping[str, str | Path]) -> Plan:
-    counts = _counts(wanted, settings)
+def _plan(
+    wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], progress: Progress
+) -> Plan:
     if not models and not wanted.answers:
         raise SettingsError("nothing to evaluate: name a --model, or a file of --answers")
-    cases: list[Case] | None = load_cases(wanted.prompts, counts) if wanted.prompts else None
-    if cases is None and models:
+    if models and not wanted.prompts:
         raise SettingsError("--model needs --prompts: a file, or lab")
+    test = _cases(wanted, settings)
     given: list[AnswersFile] = []
     for path in wanted.answers:
-        file = load_answers(path, cases)
-        cases = file.cases if cases is None or not wanted.prompts else cases
+        file = load_answers(path, given[0].cases if test is None and given else test)
+        if file.strays:
+            progress.note(f"{path}: {file.strays} rows answer no prompt of the test; left out")
         given.append(file)
-    taken = [*models, *(name for file in given for name in file.answers)]
-    twice = sorted({name for name in taken if taken.count(name) > 1})
-    if twice:
+    names = Counter([*models, *(name for file in given for name in file.answers)])
+    if twice := [name for name, count in sorted(names.items()) if count > 1]:
         raise DataError(f"two models are called {', '.join(twice)}; rename one: --model NAME=SPEC")
-    assert cases is not None
+    cases = given[0].cases if test is None else test
     in_lab = wanted.oracle and (wanted.prompts == LAB or oracle().known(cases))
     return Plan(models, cases, in_lab, judged=bool(wanted.judge), given=given)
 
 
-def _counts(wanted: Wanted, settings: Settings) -> dict[str, int]:
-    """How many prompts of a kind are taken: all of a file's, unless a limit is named."""
+def _cases(wanted: Wanted, settings: Settings) -> list[Case] | None:
+    """The test prompts, all of a file's unless a limit is named; None where no source is."""
+    if wanted.prompts is None:
+        return None
+    counts: dict[str, int] = {}
     if wanted.prompts == LAB:
-        return {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
-    return {} if wanted.limit is None else defaultdict(lambda: wanted.limit or 0)
+        counts = {kind: getattr(settings.evaluate, kind) for kind in oracle().METRICS}
+    return load_cases(wanted.prompts, counts, wanted.limit)
 
 
 def _trained_on(wanted: Wanted, models: Mapping[str, str | Path]) -> list[str]:
@@ -157,22 +150,22 @@ def fingerprint(
     wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], constitution: str
 ) -> Fingerprint:
     """All that the rows depend on; a model folder by its files."""
-    found: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
-    found |= {
+    print_: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
+    print_ |= {
         f"model {name}": f"{spec} {model_identity(str(spec))}" for name, spec in models.items()
     }
     if wanted.prompts:
-        found["prompts content"] = prompts_identity(wanted.prompts)
-    found["limit"] = wanted.limit
-    found |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
-    found["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
+        print_["prompts content"] = prompts_identity(wanted.prompts)
+    print_["limit"] = wanted.limit
+    print_ |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
+    print_["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
     if wanted.judge:
-        found["constitution"] = constitution
-        found |= {
-            f"label.{key}": value for key, value in settings.label.model_dump(mode="json").items()
-        }
-    found |= {f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"}
-    return found
+        print_["constitution"] = constitution
+        label = settings.label.model_dump(mode="json")
+        print_ |= {f"label.{key}": value for key, value in label.items()}
+    return print_ | {
+        f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"
+    }
 
 
 def _clear(folder: StageFolder) -> None:
@@ -181,14 +174,5 @@ def _clear(folder: StageFolder) -> None:
         if any(folder.path.glob("*.jsonl")):
             raise RunFolderError(f"{folder.path}: holds rows of something else; take another --out")
         return
-    for name in ("transcripts", "given", "grades", "comparisons", "failures"):
-        (folder.path / f"{name}.jsonl").unlink(missing_ok=True)
-    for name in (
-        SCORES,
-        SUMMARY,
-        "canaries.json",
-        "frontier.svg",
-        "manifest.json",
-        "settings.json",
-    ):
+    for name in (*FILES, "manifest.json", "settings.json"):
         (folder.path / name).unlink(missing_ok=True)

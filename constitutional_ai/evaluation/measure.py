@@ -1,9 +1,11 @@
 """Measures models on held-out prompts: what `cai run`'s stage and `cai evaluate --model` share.
 
-    answers → grades and comparisons → scores.json, comparisons.json, canaries.json, frontier.svg
+    prompts × models        answers.py    transcripts.jsonl, given.jsonl
+    × readers               oracle.py or judged.py    grades.jsonl, comparisons.jsonl, canaries.json
+    = scores                scores.py     scores.json, comparisons.json, frontier.svg
 
 In the laboratory the oracle reads the answers. Elsewhere a lexicon finds refusals and the run's
-judge, where there is one, reads each answer alone and in pairs; a regressor may add absolute harm.
+judge, where there is one, reads each answer alone and in pairs.
 """
 
 import json
@@ -13,21 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.cases import AnswersFile, Case
+from constitutional_ai.data.answers import AnswersFile
+from constitutional_ai.data.cases import Case
 from constitutional_ai.drawing import tables
-from constitutional_ai.evaluation import answers, scores, verdicts
+from constitutional_ai.evaluation import answers, judged, scores
 from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import Observation, Scores
-from constitutional_ai.job import Job
+from constitutional_ai.job import ENGINES_HELD, Job
 from constitutional_ai.judge import questions as asking
 from constitutional_ai.judge.open import judge_model
 from constitutional_ai.stats.paired import least_difference, prompts_needed
+from constitutional_ai.store import failures
 from constitutional_ai.store.run_folder import StageFolder
 
 TRANSCRIPTS, SCORES = answers.FILE, "scores.json"
 SUMMARY, CANARIES, FRONTIER = "comparisons.json", "canaries.json", "frontier.svg"
 GOLD = "gold.json"  # what the oracle says of a run in the laboratory
+FILES = (
+    TRANSCRIPTS, answers.GIVEN, judged.GRADES, judged.COMPARISONS, failures.FILE,
+    SCORES, SUMMARY, CANARIES, FRONTIER,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,34 +59,35 @@ class Plan:
 
     @property
     def sliced(self) -> list[str]:
-        """The kinds of whose prompts it is known what sort they are."""
+        """The kinds that are divided into slices."""
         return [kind for kind in self.sets if any(c.slice for c in self.cases if c.kind == kind)]
 
 
 def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
     """Write every file of the evaluation but scores.json; its content and the manifest's counts."""
+    _open_models(job, folder, plan)
     for line in power_lines(plan, job.settings.evaluate.difference):
         job.progress.note(line)
     rows = _answered(job, folder, plan, seed)
-    by_id = {case.id: case for case in plan.cases}
+
+    settings, cases = job.settings.evaluate, {case.id: case for case in plan.cases}
+    read_by_judge = plan.judged and not plan.in_lab
     graded: list[Graded] = []
     compared: list[Compared] = []
-    if plan.judged and not plan.in_lab:
-        if job.settings.evaluate.grade:
-            graded = verdicts.grade(job, folder, rows, by_id, seed)
-        if job.settings.evaluate.pairs != "off":
-            which = job.settings.evaluate.pairs
-            compared = verdicts.compare(job, folder, rows, by_id, seed, which)
+    if read_by_judge and settings.grade:
+        graded = judged.grade(job, folder, rows, cases, seed)
+    if read_by_judge and settings.pairs != "off":
+        compared = judged.compare(job, folder, rows, cases, seed)
     if plan.judged:
-        write(folder.path / CANARIES, verdicts.canaries(job, rows, by_id, seed))
+        write(folder.path / CANARIES, judged.canaries(job, rows, cases, seed))
+
     observed = _observed(job, plan, rows, graded)
-    found = scores.summarise(observed, seed, plan.sliced)
-    _add_win_rates(found, compared, rows, seed)
     summary = _summary(observed, compared, plan, seed)
     write(folder.path / SUMMARY, summary)
-    if summary.get("frontier"):
+    if summary["frontier"]:
         draw_frontier(summary["frontier"]["points"], folder.path / FRONTIER)
-    content: dict[str, Any] = {"models": found}
+    content: dict[str, Any] = {"models": scores.summarise(observed, seed, plan.sliced)}
+    _add_win_rates(content["models"], summary["win_rates"], rows)
     if lost := scores.unscored(observed):
         content["unscored"] = lost
     return content, {
@@ -91,14 +100,21 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
     }
 
 
+def _open_models(job: Job, folder: StageFolder, plan: Plan) -> None:
+    """So that a model that cannot be opened is an error before anything else is said."""
+    if not (folder.path / TRANSCRIPTS).exists():
+        for model in list(plan.models.values())[:ENGINES_HELD]:
+            job.engine(model)
+
+
 def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:
     read = oracle().read if plan.in_lab else None
     rows: list[Transcript] = []
-    if plan.models:
-        rows = answers.generate(job, folder, plan.models, plan.cases, seed, read)
     if plan.given:
         of_models = {name: given for file in plan.given for name, given in file.answers.items()}
-        rows = answers.given(folder, plan.cases, of_models, read) + rows
+        rows += answers.given(folder, plan.cases, of_models, read)
+    if plan.models:
+        rows += answers.generate(job, folder, plan.models, plan.cases, seed, read)
     return rows
 
 
@@ -107,28 +123,23 @@ def _observed(
 ) -> list[Observation]:
     if plan.in_lab:
         return scores.by_oracle(rows, oracle().METRICS)
-    regressed: dict[str, float] = {}
-    if head := job.settings.evaluate.harm_head:
-        from constitutional_ai.evaluation import harm
-
-        regressed = harm.regressed(job, head, [row for row in rows if not row.missing])
     asked = {kind: ["refused"] for kind in plan.sets}
     if graded:
         questions = asking.questions_for(str(judge_model(job)))
         for case in plan.cases:
             asked[case.kind] += [q.metric for q in questions if q.applies(case)]
     metrics = {kind: list(dict.fromkeys(names)) for kind, names in asked.items()}
-    return scores.by_judge(rows, graded, regressed, metrics)
+    return scores.by_judge(rows, graded, metrics)
 
 
 def _add_win_rates(
-    found: Scores, compared: Sequence[Compared], rows: Sequence[Transcript], seed: int
+    models: Scores, rates: Sequence[Mapping[str, Any]], rows: Sequence[Transcript]
 ) -> None:
     """P(better than the first model) among each model's other metrics."""
-    first = rows[0].model if rows else ""
-    for row in scores.win_rates([c for c in compared if c.against == first], seed):
-        of_kind = found[row["model"]][row["kind"]]
-        of_kind |= {name: row[name] for name in ("win_rate", "unlabelled") if name in row}
+    for rate in rates:
+        if rate["against"] == rows[0].model:
+            names = [name for name in ("win_rate", "unlabelled") if name in rate]
+            models[rate["model"]][rate["kind"]] |= {name: rate[name] for name in names}
 
 
 def _summary(
@@ -145,14 +156,13 @@ def _summary(
 
 
 def power_lines(plan: Plan, difference: float) -> list[str]:
-    """Before anything runs: which differences so many prompts can show, at power .8."""
-    lines = []
+    """Which differences that many prompts can show, at power 0.8, before anything runs."""
+    need, lines = prompts_needed(difference), []
     for kind, count in Counter(case.kind for case in plan.cases).items():
         least = least_difference(count)
         finds = f"a difference of {least:.2f}" if least is not None else "no difference at all"
-        need = prompts_needed(difference)
         lines.append(
-            f"{kind}: {count} prompts find {finds} between two models' shares with power .8;"
+            f"{kind}: {count} prompts find {finds} between two models' shares with power 0.8;"
             f" {difference:.2f} would take {need:,} (unrelated answers, the worst case)"
         )
     return lines

@@ -14,7 +14,8 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, StageFolder, derive_seed
+from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.store.run_folder import RunFolder, StageFolder, derive_seed
 from constitutional_ai.store.whole import ExportError
 
 
@@ -115,7 +116,8 @@ class Finished:
         The rule is that of stage 2: the last revision of every row, and the helpful answers that
         came to an end; none that is empty.
         """
-        from constitutional_ai.stages.finetune import FILE, HelpfulAnswer
+        from constitutional_ai.records import HelpfulAnswer
+        from constitutional_ai.stages.finetune import FILE
 
         rows = [
             Demonstration(row.id, row.prompt, row.answers[-1], "revised", row.model)
@@ -138,7 +140,7 @@ class Finished:
 
     def preferences(self) -> Preferences:
         """The judge's labels. Raises ExportError if there are none."""
-        from constitutional_ai.stages.reward import HeldOut
+        from constitutional_ai.records import HeldOut
 
         rows = self.stage("label").rows("preferences.jsonl", Preference)
         labelled = [row for row in rows if row.p_chosen is not None]

@@ -15,9 +15,9 @@ from typing import Any
 
 from constitutional_ai.errors import DataError, UserError
 from constitutional_ai.evaluation.answers import GIVEN
+from constitutional_ai.evaluation.judged import COMPARISONS, GRADES, comparison_id
 from constitutional_ai.evaluation.measure import SCORES, TRANSCRIPTS
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
-from constitutional_ai.evaluation.verdicts import COMPARISONS, GRADES, comparison_id
 from constitutional_ai.records import content_hash
 from constitutional_ai.refusal import refuses
 from constitutional_ai.store.run_folder import StageFolder

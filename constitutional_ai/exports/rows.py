@@ -6,8 +6,8 @@ have other keys in every row, and readers of JSONL would refuse it, so it become
 
 from typing import Any
 
-from constitutional_ai.exports.paragraphs import shown_model
 from constitutional_ai.exports.finished import Demonstration
+from constitutional_ai.exports.paragraphs import shown_model
 from constitutional_ai.records import Preference, assistant
 
 

@@ -1,72 +1,54 @@
-"""How far two raters agree, and what raters would reach that read nothing.
+"""How steady a judge is, how far judges are apart, and what raters reach that read nothing."""
 
-A rating says of a pair which answer won: 1 the better one by the label, −1 the other, 0 neither.
-"The better one" is no name that a rater could know, so chance agreement is counted with every pair
-told in both directions; for two raters without ties Cohen's kappa is then 2 · agreement − 1.
-"""
-
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
+from constitutional_ai.judge.judge import Orders
 from constitutional_ai.refusal import refuses
 from constitutional_ai.stats import intervals as stats
-from constitutional_ai.stats.intervals import Estimate
-
-_RESAMPLES = 1000
+from constitutional_ai.stats.agreement import rating
 
 
-def rating(p: float) -> int:
-    """The winner at P(better).
+def disagreement(by_judge: Mapping[str, float]) -> float | None:
+    """How far apart the judges are: the highest P minus the lowest; None for fewer than two."""
+    return max(by_judge.values()) - min(by_judge.values()) if len(by_judge) > 1 else None
 
-    >>> rating(0.9), rating(0.5), rating(0.2)
-    (1, 0, -1)
+
+@dataclass(frozen=True)
+class PositionBias:
+    """``mean``: P(better | shown first) − P(better | shown second), in [-1, 1]; 0 is unbiased.
+
+    ``flip_rate``: the share of pairs whose winner changes with the order.
     """
-    return (p > 0.5) - (p < 0.5)
+
+    mean: float
+    flip_rate: float
 
 
-def kappa(first: Sequence[int], second: Sequence[int]) -> float:
-    """Cohen's kappa of two raters (Cohen 1960); nan where chance alone would agree always."""
-    a, b = np.asarray(first), np.asarray(second)
-    same = float(np.mean(a == b))
-    ties = float(np.mean(a == 0)) * float(np.mean(b == 0))
-    wins = 2 * float(np.mean(a != 0)) / 2 * float(np.mean(b != 0)) / 2
-    chance = ties + wins
-    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+def flipped(orders: Orders) -> bool:
+    """Whether the winner changes with the order."""
+    shown_first, shown_second = orders
+    return (shown_first - 0.5) * (shown_second - 0.5) < 0
 
 
-def agreement(first: Sequence[int], second: Sequence[int], seed: int = 0) -> dict[str, Any]:
-    """Raw agreement by Wilson's interval, kappa by a bootstrap over pairs. {} without pairs."""
-    if not first:
-        return {}
-    a, b = np.asarray(first), np.asarray(second)
-    centre = kappa(first, second)
-    rows = np.random.default_rng(seed).integers(len(a), size=(_RESAMPLES, len(a)))
-    drawn = [kappa(a[row].tolist(), b[row].tolist()) for row in rows]
-    found: dict[str, Any] = {"raw": stats.share((a == b).tolist())}
-    if math.isfinite(centre):
-        low, high = np.nanquantile(drawn, [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2])
-        found["kappa"] = Estimate(mean=centre, low=float(low), high=float(high), n=len(a))
-    return found
+def position_bias(by_order: Iterable[Orders]) -> PositionBias:
+    """Over verdicts' ``by_order``; swapping a verdict changes nothing.
 
+    Raises ValueError where there is none.
 
-def correlations(
-    rows: Sequence[dict[str, float]], names: Sequence[str]
-) -> list[list[float | None]]:
-    """Pearson's correlation of each two columns, over the rows that have both; None for fewer than
-    three such rows, or where one does not vary.
+    >>> position_bias([(0.875, 0.75), (0.75, 0.25)])
+    PositionBias(mean=0.3125, flip_rate=0.5)
     """
-    return [[_correlation(rows, a, b) for b in names] for a in names]
-
-
-def _correlation(rows: Sequence[dict[str, float]], a: str, b: str) -> float | None:
-    both = np.asarray([(row[a], row[b]) for row in rows if a in row and b in row])
-    if len(both) < 3 or (both.std(axis=0) < 1e-12).any():
-        return None
-    return float(np.corrcoef(both.T)[0, 1])
+    pairs = list(by_order)
+    if not pairs:
+        raise ValueError("no verdicts to tell a position bias from")
+    return PositionBias(
+        mean=fmean(first - second for first, second in pairs),
+        flip_rate=fmean(map(flipped, pairs)),
+    )
 
 
 # Raters that read nothing: they take the answer for which this is higher.

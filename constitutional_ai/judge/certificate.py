@@ -1,11 +1,11 @@
 """A judge's calibration certificate: one temperature, fitted on labelled pairs, kept as JSON.
 
-A judge that says .99 and is right nine times in ten is too sure. Dividing its log-odds by a scalar
-mends that and changes no winner (Guo et al. 2017, arXiv 1706.04599). The scalar is fitted on one
-half of the pairs; what it is worth is measured on the other.
+A judge that says 0.99 and is right nine times in ten is too sure. Dividing its log-odds by a scalar
+corrects that and changes no winner (Guo et al. 2017, arXiv 1706.04599). The scalar is fitted on one
+half of the pairs; its worth is measured on the other.
 
-A certificate holds for the judge as it was asked: other principles, another method, another layout,
-and the file is refused.
+A certificate holds for the judge as it was asked. With other principles, another method or another
+layout, the file is refused.
 """
 
 import json
@@ -14,12 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.records import content_hash
 from constitutional_ai.settings import LabelSettings
-from constitutional_ai.stats.calibration import calibration, fit_temperature
+from constitutional_ai.stats.calibration import fit_temperature, log_odds, measured
 
 # What decides a judge's probabilities; the rest of the table is about what is done with them.
 ASKED = (
@@ -27,21 +25,7 @@ ASKED = (
     "exemplars", "last_turn",
 )  # fmt: skip
 SAMPLED = ("samples", "temperature", "max_new_tokens")  # only where something is sampled
-NEAREST = 1e-6  # probabilities are kept this far off 0 and 1, whose log-odds are infinite
-
-
-def log_odds(p: Sequence[float]) -> list[float]:
-    return [math.log(q / (1 - q)) for q in (min(max(x, NEAREST), 1 - NEAREST) for x in p)]
-
-
-def measured(
-    p: Sequence[float], labels: Sequence[float], temperature: float = 1.0
-) -> dict[str, Any]:
-    """ECE, its bins, and the Brier score of P(better) against labels of the same pairs."""
-    odds = [value / temperature for value in log_odds(p)]
-    predicted = 1 / (1 + np.exp(-np.asarray(odds)))
-    brier = float(np.mean((predicted - np.asarray(labels)) ** 2)) if len(labels) else math.nan
-    return {**calibration(odds, labels), "brier": brier, "n": len(labels)}
+AGAIN = "run `cai judge calibrate` again, or leave label.calibration out"
 
 
 def fit(
@@ -83,28 +67,32 @@ def temperature_of(settings: LabelSettings, judge: str, constitution: str) -> fl
     Raises SettingsError where the file cannot be read, does not know the judge, or was made when
     the judge was asked in another way.
     """
-    if not settings.calibration:
-        return 1.0
     path = settings.calibration
-    again = "run `cai judge calibrate` again, or leave label.calibration out"
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        asked, judges = content["asked"], content["judges"]
-        known = {name: float(found["temperature"]) for name, found in judges.items()}
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); {again}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise SettingsError(
-            f"{path}: not a calibration of `cai judge calibrate`; {again}"
-        ) from None
+    if not path:
+        return 1.0
+    asked, temperatures = _read(path)
     for name, value in conditions(settings, constitution).items():
         if asked.get(name) != value:
             raise SettingsError(
-                f"{path}: fitted with {name} = {asked.get(name)!r}, now {value!r}; {again}"
+                f"{path}: fitted with {name} = {asked.get(name)!r}, now {value!r}; {AGAIN}"
             )
-    found = known.get(judge)
-    if found is None or not (math.isfinite(found) and found > 0):
+    temperature = temperatures.get(judge, math.nan)
+    if not (math.isfinite(temperature) and temperature > 0):
         raise SettingsError(
-            f"{path}: has no temperature for {judge}, only for {', '.join(known)}; {again}"
+            f"{path}: has no temperature for {judge}, only for {', '.join(temperatures)}; {AGAIN}"
         )
-    return found
+    return temperature
+
+
+def _read(path: str) -> tuple[dict[str, Any], dict[str, float]]:
+    """(the conditions, the temperature of each judge). Raises SettingsError."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        judges = content["judges"]
+        return dict(content["asked"]), {n: float(j["temperature"]) for n, j in judges.items()}
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SettingsError(
+            f"{path}: not a calibration of `cai judge calibrate`; {AGAIN}"
+        ) from None

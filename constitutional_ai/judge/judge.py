@@ -1,10 +1,10 @@
 """The judge: how probable it is that one answer is better than another, under drawn principles.
 
-Paper, section 4.1: a model is shown a prompt, two answers (A) and (B) and a principle; the label
-is its probability of the one option, normalised over the two. Where we deviate: every question is
-asked in both orders and averaged, so that a liking for the option shown first cancels; the paper
-draws one principle a pair, we take the mean over ``settings.principles``; a nonce may fence what
-is judged; several judges may sit together. How a question is asked: judge/methods.py.
+Paper, section 4.1: a model is shown a prompt, two answers (A) and (B) and a principle. The label is
+its probability of one option, normalised over the two. We deviate in three ways. Every question is
+asked in both orders and averaged, so that a liking for the option shown first cancels. The paper
+draws one principle for each pair; we take the mean over ``settings.principles``. A nonce may fence
+the text that is judged. How a question is asked: judge/methods.py. Several judges: judge/jury.py.
 """
 
 import math
@@ -16,17 +16,12 @@ from statistics import fmean
 from typing import Protocol
 
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.judge.methods import Asked, Opinion, Unread, opinions, seen
-from constitutional_ai.judge.replies import NO_ANSWER, NOT_FINITE, p_option_a, unreadable
+from constitutional_ai.judge.methods import Asked, Opinion, opinions, seen
+from constitutional_ai.judge.replies import Unread
 from constitutional_ai.principles import Constitution, Principle, resolve
 from constitutional_ai.prompts import worked_comparison
 from constitutional_ai.records import Conversation, Pair, PromptSet, content_hash
 from constitutional_ai.settings import LabelSettings
-
-__all__ = [
-    "NOT_FINITE", "NO_ANSWER", "Comparison", "Judge", "Jury", "PositionBias", "Sits", "Unlabelled",
-    "Verdict", "nonce", "p_option_a", "position_bias", "unreadable",
-]  # fmt: skip
 
 Orders = tuple[float, float]
 
@@ -47,46 +42,102 @@ class Comparison:
         """The question that a pair poses."""
         return cls(pair.id, pair.prompt, pair.set, *pair.answers, tuple(principles))
 
+    def swap(self) -> "Comparison":
+        """The same question with the answers exchanged."""
+        return replace(self, first=self.second, second=self.first)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """P(first answer better), each value in [0, 1].
+    """P(first answer better): all opinions of all judges, and what follows from them.
 
-    ``p_first`` is the label, after the mode (soft, hard, clamped); ``p_soft`` is what the mode was
-    applied to. What it was made of stays as measured: ``by_principle`` is the mean over both
-    orders, ``by_order`` the mean over principles with the first answer shown first, then shown
-    second, ``orders`` the same by principle; both are empty where answers were scored apart.
+    ``judges`` maps a judge to the probability that its opinions come to, by weights, ranks and
+    temperature. ``decided_by`` names the principles whose rank settled a disagreement, ``lost``
+    counts judges of a jury without a verdict, by reason. The opinions stay as they were measured;
+    of a verdict that was ``turned``, every figure below is about the second answer.
     """
 
-    p_first: float
-    by_principle: dict[str, float]
-    by_order: Orders | None
-    principle_hashes: dict[str, str]
-    p_soft: float = math.nan
-    orders: dict[str, Orders] = field(default_factory=dict)
-    by_judge: dict[str, float] = field(default_factory=dict)
-    scores: Orders | None = None
-    thoughts: tuple[str, ...] = ()
-    unread: Counter[str] = field(default_factory=Counter)
-    decided_by: tuple[str, ...] = ()  # where principles disagreed and their rank settled it
+    opinions: tuple[Opinion, ...]
+    judges: Mapping[str, float]
+    settings: LabelSettings
+    decided_by: tuple[str, ...] = ()
+    lost: Counter[str] = field(default_factory=Counter)
+    turned: bool = False
 
-    def swapped(self) -> "Verdict":
-        """The same verdict, told of (second, first)."""
-        return replace(
-            self,
-            p_first=1 - self.p_first,
-            p_soft=1 - self.p_soft,
-            by_principle={name: 1 - p for name, p in self.by_principle.items()},
-            by_order=_turned(self.by_order) if self.by_order else None,
-            orders={name: _turned(orders) for name, orders in self.orders.items()},
-            by_judge={name: 1 - p for name, p in self.by_judge.items()},
-            scores=self.scores and (self.scores[1], self.scores[0]),
-        )
+    def swap(self) -> "Verdict":
+        """The same verdict, as P(second answer better)."""
+        return replace(self, turned=not self.turned)
 
+    @property
+    def p_soft(self) -> float:
+        """The mean over judges, before the mode."""
+        return self._turn(fmean(self.judges.values()))
 
-def _turned(orders: Orders) -> Orders:
-    shown_first, shown_second = orders
-    return 1 - shown_second, 1 - shown_first
+    @property
+    def p_first(self) -> float:
+        """The label: what the mode (soft, hard or clamped) makes of ``p_soft``."""
+        return self._turn(as_label(fmean(self.judges.values()), self.settings))
+
+    @property
+    def by_judge(self) -> dict[str, float]:
+        """Each judge's probability; empty where one judge sat alone."""
+        if len(self.judges) == 1 and not self.lost:
+            return {}
+        return {name: self._turn(p) for name, p in self.judges.items()}
+
+    @property
+    def by_principle(self) -> dict[str, float]:
+        """The mean over orders and judges, as measured."""
+        return {n: self._turn(fmean(o.p for o in of)) for n, of in self._by_name().items()}
+
+    @property
+    def orders(self) -> dict[str, Orders]:
+        """By principle: P when shown first, then when shown second. Empty for scored answers."""
+        return {} if self.scores else {n: self._both(of) for n, of in self._by_name().items()}
+
+    @property
+    def by_order(self) -> Orders | None:
+        """The mean of ``orders`` over principles. None where answers were scored alone."""
+        return None if self.scores else self._both(self.opinions, self._weights)
+
+    @property
+    def scores(self) -> Orders | None:
+        """The expected scores of both answers; None for the methods that compare."""
+        scores = [opinion.scores for opinion in self.opinions if opinion.scores]
+        if not scores:
+            return None
+        first, second = mean_orders(scores, self._weights)
+        return (second, first) if self.turned else (first, second)
+
+    @property
+    def thoughts(self) -> tuple[str, ...]:
+        return tuple(text for opinion in self.opinions for text in opinion.thoughts)
+
+    @property
+    def unread(self) -> Counter[str]:
+        """Replies and judges that were lost beside those that could be read, by reason."""
+        return sum((opinion.unread for opinion in self.opinions), self.lost)
+
+    @property
+    def principle_hashes(self) -> dict[str, str]:
+        return {name: of[0].principle.hash for name, of in self._by_name().items()}
+
+    @property
+    def _weights(self) -> list[float]:
+        return [weight_of(o.principle, self.settings) for o in self.opinions]
+
+    def _by_name(self) -> dict[str, list[Opinion]]:
+        groups: dict[str, list[Opinion]] = {}
+        for opinion in self.opinions:
+            groups.setdefault(opinion.principle.name, []).append(opinion)
+        return groups
+
+    def _both(self, of: Sequence[Opinion], weights: Sequence[float] | None = None) -> Orders:
+        first, second = mean_orders([(o.shown_first, o.shown_second) for o in of], weights)
+        return (1 - second, 1 - first) if self.turned else (first, second)
+
+    def _turn(self, p: float) -> float:
+        return 1 - p if self.turned else p
 
 
 @dataclass(frozen=True)
@@ -95,17 +146,6 @@ class Unlabelled:
 
     reason: str
     principle_hashes: dict[str, str]
-
-
-@dataclass(frozen=True)
-class PositionBias:
-    """``mean``: P(better | shown first) − P(better | shown second), in [-1, 1]; 0 is unbiased.
-
-    ``flip_rate``: the share of pairs whose winner changes with the order.
-    """
-
-    mean: float
-    flip_rate: float
 
 
 class Sits(Protocol):
@@ -140,115 +180,56 @@ class Judge:
     def compare(self, questions: Sequence[Comparison], seed: int) -> list[Verdict | Unlabelled]:
         """A verdict for each question, in order; its id and ``seed`` decide principles and fence.
 
-        All that is to be asked (questions × principles × 2 orders) goes to the engine in one call.
-        Raises NoLogprobs where the engine has none, ConstitutionError where no principle fits a
-        set.
+        All questions × principles × 2 orders go to the engine in one call. Raises NoLogprobs where
+        the engine has none, ConstitutionError where no principle fits a prompt set.
         """
-        drawn = [one.principles or self._drawn(one, seed) for one in questions]
+        drawn = [one.principles or self.drawn(one, seed) for one in questions]
         asked = [
-            self._asked(one, principle, seed)
-            for one, under in zip(questions, drawn, strict=True)
-            for principle in under
+            self.asked(one, principle, seed)
+            for one, principles in zip(questions, drawn, strict=True)
+            for principle in principles
         ]
-        found = iter(opinions(self.engine, asked, self.constitution, self.settings, seed))
-        return [self._verdict(under, [next(found) for _ in under]) for under in drawn]
+        read = iter(opinions(self.engine, asked, self.constitution, self.settings, seed))
+        return [self._verdict(under, [next(read) for _ in under]) for under in drawn]
 
-    def _drawn(self, one: Comparison, seed: int) -> Sequence[Principle]:
-        how_many = self.settings.principles
+    def drawn(self, one: Comparison, seed: int, least: int = 0) -> Sequence[Principle]:
+        """The principles that a pair is labelled under, and more of them up to ``least``."""
+        how_many = max(least, self.settings.principles)
         return self.constitution.draw("preference", one.set, how_many, seed, one.id)
 
-    def _asked(self, one: Comparison, principle: Principle, seed: int) -> Asked:
-        fence = self._fence(one, seed)
+    def asked(self, one: Comparison, principle: Principle, seed: int) -> Asked:
+        """A question under one principle, as this judge is shown it."""
+        said = [turn["content"] for turn in one.prompt]
+        fence = nonce(seed, one.id, *said, one.first, one.second) if self.settings.fence else ""
         named = self.constitution.principle
         shown = [worked_comparison(each, principle, named, fence) for each in self.exemplars]
         prompt = seen(one.prompt, self.settings)
         return Asked(prompt, one.first, one.second, principle, fence, tuple(shown))
 
-    def _fence(self, one: Comparison, seed: int) -> str:
-        if not self.settings.fence:
-            return ""
-        said = [turn["content"] for turn in one.prompt]
-        return nonce(seed, one.id, *said, one.first, one.second)
-
     def _verdict(
-        self, principles: Sequence[Principle], found: Sequence[Opinion | Unread]
+        self, principles: Sequence[Principle], answers: Sequence[Opinion | Unread]
     ) -> Verdict | Unlabelled:
-        hashes = {principle.name: principle.hash for principle in principles}
         read: list[Opinion] = []
-        for opinion in found:
-            if isinstance(opinion, Unread):
-                return Unlabelled(opinion.reason, hashes)
-            read.append(opinion)
-        scored = [opinion.scores for opinion in read if opinion.scores]
-        orders = [(opinion.shown_first, opinion.shown_second) for opinion in read]
-        by_principle = [opinion.p for opinion in read]
-        weights, p, decided_by = self.settle(principles, by_principle)
-        p_soft = tempered(p, self.temperature)
-        return Verdict(
-            p_first=as_label(p_soft, self.settings),
-            by_principle=dict(zip(hashes, by_principle, strict=True)),
-            by_order=None if scored else mean_orders(orders, weights),
-            principle_hashes=hashes,
-            p_soft=p_soft,
-            orders={} if scored else dict(zip(hashes, orders, strict=True)),
-            scores=mean_orders(scored, weights) if scored else None,
-            thoughts=tuple(text for opinion in read for text in opinion.thoughts),
-            unread=sum((opinion.unread for opinion in read), Counter()),
-            decided_by=decided_by,
-        )
+        for answer in answers:
+            if isinstance(answer, Unread):
+                return Unlabelled(answer.reason, {p.name: p.hash for p in principles})
+            read.append(answer)
+        p, decided_by = self.settle(read)
+        return Verdict(tuple(read), {self.name: p}, self.settings, decided_by)
 
-    def settle(
-        self, principles: Sequence[Principle], by_principle: Sequence[float]
-    ) -> tuple[list[float], float, tuple[str, ...]]:
-        """(the principles' weights, one probability from theirs, whose rank decided it)."""
-        weights = [p.weight if self.settings.weighted else 1.0 for p in principles]
-        if any(principle.hard or principle.priority for principle in principles):
-            named = {p.name: q for p, q in zip(principles, by_principle, strict=True)}
-            resolved = resolve(named, self.constitution)
-            return weights, resolved.p, resolved.decided_by
-        return weights, fmean(by_principle, weights), ()
+    def settle(self, read: Sequence[Opinion]) -> tuple[float, tuple[str, ...]]:
+        """(the one probability that they come to, the principles whose rank decided it)."""
+        if any(opinion.principle.hard or opinion.principle.priority for opinion in read):
+            by_principle = {opinion.principle.name: opinion.p for opinion in read}
+            resolved = resolve(by_principle, self.constitution, weighted=self.settings.weighted)
+            return tempered(resolved.p, self.temperature), resolved.decided_by
+        weights = [weight_of(opinion.principle, self.settings) for opinion in read]
+        return tempered(fmean([opinion.p for opinion in read], weights), self.temperature), ()
 
 
-class Jury:
-    """Several judges of the same settings: the mean of their probabilities, each one recorded.
-
-    A judge whose verdict cannot be read is left out of that pair's mean and counted in ``unread``;
-    where none can be read, the pair is Unlabelled.
-    """
-
-    def __init__(self, judges: Sequence[Judge]) -> None:
-        self.judges = judges
-        self.name = " + ".join(judge.name for judge in judges)
-
-    def compare(self, questions: Sequence[Comparison], seed: int) -> list[Verdict | Unlabelled]:
-        """As Judge.compare; all judges are asked under the same principles, behind one fence."""
-        benches = [judge.compare(questions, seed) for judge in self.judges]
-        return [self._together(verdicts) for verdicts in zip(*benches, strict=True)]
-
-    def _together(self, verdicts: Sequence[Verdict | Unlabelled]) -> Verdict | Unlabelled:
-        named = zip((judge.name for judge in self.judges), verdicts, strict=True)
-        read = {name: v for name, v in named if isinstance(v, Verdict)}
-        lost = [v.reason for v in verdicts if isinstance(v, Unlabelled)]
-        hashes = verdicts[0].principle_hashes
-        if not read:
-            return Unlabelled(Counter(lost).most_common(1)[0][0], hashes)
-        found = list(read.values())
-        p_soft = fmean(v.p_soft for v in found)
-        orders = [v.by_order for v in found if v.by_order]
-        scores = [v.scores for v in found if v.scores]
-        return Verdict(
-            p_first=as_label(p_soft, self.judges[0].settings),
-            by_principle={n: fmean(v.by_principle[n] for v in found) for n in hashes},
-            by_order=mean_orders(orders) if orders else None,
-            principle_hashes=hashes,
-            p_soft=p_soft,
-            orders={n: mean_orders([v.orders[n] for v in found]) for n in found[0].orders},
-            by_judge={name: v.p_soft for name, v in read.items()},
-            scores=mean_orders(scores) if scores else None,
-            thoughts=tuple(text for v in found for text in v.thoughts),
-            unread=sum((v.unread for v in found), Counter(lost)),
-            decided_by=tuple(dict.fromkeys(name for v in found for name in v.decided_by)),
-        )
+def weight_of(principle: Principle, settings: LabelSettings) -> float:
+    """How much a principle counts in the mean."""
+    return principle.weight if settings.weighted else 1.0
 
 
 def mean_orders(orders: Sequence[Orders], weights: Sequence[float] | None = None) -> Orders:
@@ -260,15 +241,15 @@ def mean_orders(orders: Sequence[Orders], weights: Sequence[float] | None = None
 def nonce(seed: int, id_: str, *texts: str) -> str:
     """Eight hex digits that stand in none of the texts, so that no text can close its own fence.
 
-    The seed and the id decide them; whoever could guess both would still be passed over, since a
-    nonce that a text already holds is not taken.
+    The seed and the id decide them. A nonce that a text already holds is never used, so guessing it
+    does not help.
     """
     tries = (content_hash("fence", seed, id_, number)[:8] for number in count())
-    return next(found for found in tries if not any(found in text for text in texts))
+    return next(digits for digits in tries if not any(digits in text for text in texts))
 
 
 def tempered(p: float, temperature: float) -> float:
-    """σ(log-odds of p, divided by the temperature); 0, ½ and 1 stay what they are."""
+    """σ(log-odds of p, divided by the temperature); 0, ½ and 1 stay as they are."""
     if temperature == 1.0 or p in (0.0, 0.5, 1.0):
         return p
     return (1 + math.tanh(math.log(p / (1 - p)) / temperature / 2)) / 2
@@ -291,25 +272,3 @@ def mode_of(settings: LabelSettings) -> str:
     if settings.mode == "auto":
         return "clamped" if settings.method == "thoughts" else "soft"
     return settings.mode
-
-
-def disagreement(by_judge: Mapping[str, float]) -> float | None:
-    """How far apart the judges are: the highest P less the lowest; None for fewer than two."""
-    return max(by_judge.values()) - min(by_judge.values()) if len(by_judge) > 1 else None
-
-
-def position_bias(by_order: Iterable[tuple[float, float]]) -> PositionBias:
-    """Over verdicts' ``by_order``; which of the two answers it is told of makes no difference.
-
-    Raises ValueError where there is none.
-
-    >>> position_bias([(0.875, 0.75), (0.75, 0.25)])
-    PositionBias(mean=0.3125, flip_rate=0.5)
-    """
-    pairs = list(by_order)
-    if not pairs:
-        raise ValueError("no verdicts to tell a position bias from")
-    flips = sum((first - 0.5) * (second - 0.5) < 0 for first, second in pairs)
-    return PositionBias(
-        mean=fmean(first - second for first, second in pairs), flip_rate=flips / len(pairs)
-    )

@@ -1,44 +1,38 @@
 """Puts labelled pairs to a judge and keeps what it says: the rows of ``cai judge report``.
 
-A pair is judged under every principle that its prompt set has, so that principles can be compared;
-the label of the run's settings is worked out from those that would have been drawn. Some pairs are
-asked again with the answers swapped, behind a new fence: what is left of the order after averaging.
+The label that the run's settings would give needs the principles drawn for a pair. A pair is asked
+under more of them, so that principles can be compared. Some pairs are asked again with the answers
+swapped, behind a new fence: that shows what averaging leaves of the order.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
 from pydantic import Field
 
-from constitutional_ai.data.labelled import Labelled
-from constitutional_ai.engines.base import Sampling
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.engines.identity import model_identity
-from constitutional_ai.judge.judge import (
-    Comparison,
-    Judge,
-    Unlabelled,
-    Verdict,
-    mean_orders,
-    nonce,
-    tempered,
-)
-from constitutional_ai.judge.methods import REPLY_TOKENS, Asked, seen
-from constitutional_ai.judge.replies import FAILED, choice
+from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, mean_orders
+from constitutional_ai.judge.methods import Order, said
 from constitutional_ai.principles import Principle
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.store.run_folder import StageFolder, in_chunks
 
 JURY = "all as a jury"  # stands among the judges' names
+PRINCIPLES = 4  # that a pair is asked under, where not all are asked for
+BATCH = 64  # questions between two steps of the progress
+
+Counted = Callable[[int], None]  # told how many more pairs are done
 
 
 class Judged(Row):
     """What one judge said of one pair; every probability is that of the better answer.
 
     ``p`` is the judge's as its settings ask for it: under the named principle, or the mean over the
-    drawn ones. ``again`` is that of the swapped question, where it was asked.
+    ``drawn`` ones. ``again`` is that of the swapped question, where it was asked.
     """
 
     p: float | None = None
@@ -50,53 +44,115 @@ class Judged(Row):
     unread: dict[str, int] = Field(default_factory=dict)
 
 
-Panel = dict[str, list[Judged]]  # what each judge said, by its name
-
-
 def examine(
     judge: Judge,
     rows: Sequence[Labelled],
     seed: int,
     folder: Path,
-    tick: Callable[[int], None],
-    again: int,
-    size: int,
+    tick: Counted,
+    again: int = 0,
+    least: int = 0,
 ) -> list[Judged]:
     """A row for each pair, in order; kept in ``folder``, so that an interrupted call goes on.
 
-    What is kept is found again only by the same model files, pairs and settings.
+    The first ``again`` pairs are asked swapped, too. A pair is asked under ``least`` principles, or
+    more where its label takes more. Only the same model files, pairs and settings find again what
+    is kept.
     """
     asked = judge.settings.model_dump(), judge.constitution.hash, judge.temperature, seed, again
-    made_of = content_hash(model_identity(judge.name), asked, [asdict(row) for row in rows])
+    made_of = content_hash(model_identity(judge.name), asked, least, [asdict(row) for row in rows])
     place = StageFolder(folder / made_of, "label", seed)
     swapped = {row.id for row in rows[:again]}
+    size = max(1, BATCH * len(rows) // max(1, questions(judge, rows, seed, 0, least)))
 
     def work(chunk: Sequence[Labelled], _: int) -> list[Judged]:
-        return ask(judge, chunk, seed, swapped)
+        return ask(judge, chunk, seed, swapped, least)
 
     return in_chunks(place, "verdicts.jsonl", rows, size, work, tick, Judged)
 
 
+def questions(judge: Judge, rows: Sequence[Labelled], seed: int, again: int, least: int) -> int:
+    """How many questions ``examine`` puts to the judge; a line of thought or a vote is one."""
+    principles = sum(len(pool(judge, row, seed, least)) for row in rows)
+    principles += sum(len(labelled_under(judge, row, seed)) for row in rows[:again])
+    samples = judge.settings.samples if judge.settings.method in ("thoughts", "vote") else 1
+    return 2 * samples * principles
+
+
 def ask(
-    judge: Judge, rows: Sequence[Labelled], seed: int, swapped: Collection[str] = ()
+    judge: Judge,
+    rows: Sequence[Labelled],
+    seed: int,
+    swapped: Collection[str] = (),
+    least: int = 0,
 ) -> list[Judged]:
     """The judge on each pair, and once more, swapped, on those whose ids are in ``swapped``."""
-    pools = [pool(judge, row) for row in rows]
-    drawn = [_drawn(judge, row, seed) for row in rows]
-    verdicts = _compare(judge, rows, pools, seed, swap=False)
-    twice = [n for n, row in enumerate(rows) if row.id in swapped]
-    others = _compare(judge, [rows[n] for n in twice], [drawn[n] for n in twice], seed, swap=True)
-    second = dict(zip(twice, others, strict=True))
+    drawn = [labelled_under(judge, row, seed) for row in rows]
+    verdicts = judge.compare([_question(r, pool(judge, r, seed, least)) for r in rows], seed)
+    again = [
+        replace(_question(row, under).swap(), id=f"{row.id} swapped")
+        for row, under in zip(rows, drawn, strict=True)
+        if row.id in swapped
+    ]
+    second = dict(zip((one.id for one in again), judge.compare(again, seed), strict=True))
     return [
-        _judged(judge, row, principles, verdict, second.get(n))
-        for n, (row, principles, verdict) in enumerate(zip(rows, drawn, verdicts, strict=True))
+        _judged(row, judge, under, verdict, second.get(f"{row.id} swapped"))
+        for row, under, verdict in zip(rows, drawn, verdicts, strict=True)
     ]
 
 
-def jury(judged: Sequence[Sequence[Judged]]) -> list[Judged]:
-    """What several judges together say of each pair: the mean of those that gave a verdict.
+def _question(row: Labelled, principles: Sequence[Principle]) -> Comparison:
+    return Comparison(row.id, row.prompt, row.set, row.better, row.worse, tuple(principles))
 
-    As ``judge.Jury`` labels, from what each judge has said already.
+
+def labelled_under(judge: Judge, row: Labelled, seed: int) -> Sequence[Principle]:
+    """The principle that the pair's label is about, or those that a run would draw for it."""
+    if row.principle:
+        return [judge.constitution.principle(row.principle)]
+    return judge.drawn(_question(row, ()), seed)
+
+
+def pool(judge: Judge, row: Labelled, seed: int, least: int) -> list[Principle]:
+    """Those of ``labelled_under``, and further drawn ones up to ``least``; in the file's order."""
+    names = {principle.name for principle in labelled_under(judge, row, seed)}
+    if least:
+        names |= {principle.name for principle in judge.drawn(_question(row, ()), seed, least)}
+    return [principle for principle in judge.constitution.principles if principle.name in names]
+
+
+def _judged(
+    row: Labelled,
+    judge: Judge,
+    drawn: Sequence[Principle],
+    verdict: Verdict | Unlabelled,
+    second: Verdict | Unlabelled | None,
+) -> Judged:
+    if isinstance(verdict, Unlabelled):
+        return Judged(id=row.id, unlabelled=verdict.reason)
+    names = [principle.name for principle in drawn]
+    p, _ = judge.settle([one for one in verdict.opinions if one.principle.name in names])
+    return Judged(
+        id=row.id,
+        p=p,
+        by_principle=verdict.by_principle,
+        orders=verdict.orders,
+        drawn=names,
+        again=second.swap().p_soft if isinstance(second, Verdict) else None,
+        unread=dict(verdict.unread),
+    )
+
+
+def panel(
+    judges: Mapping[str, Judge], rows: Sequence[Labelled], seed: int
+) -> dict[str, list[Judged]]:
+    """Each judge on the pairs, by its name; of several also what they say together."""
+    by_judge = {name: ask(judge, rows, seed) for name, judge in judges.items()}
+    return {**by_judge, JURY: jury(list(by_judge.values()))} if len(by_judge) > 1 else by_judge
+
+
+def jury(judged: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """What several judges together say of each pair, as ``judge.Jury`` labels: the mean of those
+    that gave a verdict.
     """
     return [_mean(of_pair) for of_pair in zip(*judged, strict=True)]
 
@@ -118,85 +174,18 @@ def _mean(of_pair: Sequence[Judged]) -> Judged:
     )
 
 
-def panel(judges: Mapping[str, Judge], rows: Sequence[Labelled], seed: int) -> Panel:
-    """Each judge on the pairs; of several also what they say together."""
-    said = {name: ask(judge, rows, seed) for name, judge in judges.items()}
-    return {**said, JURY: jury(list(said.values()))} if len(said) > 1 else said
-
-
-def _compare(
-    judge: Judge,
-    rows: Sequence[Labelled],
-    principles: Sequence[Sequence[Principle]],
-    seed: int,
-    swap: bool,
-) -> list[Verdict | Unlabelled]:
-    questions = [
-        Comparison(
-            id=f"{row.id} swapped" if swap else row.id,
-            prompt=row.prompt,
-            set=row.set,
-            first=row.worse if swap else row.better,
-            second=row.better if swap else row.worse,
-            principles=tuple(under),
-        )
-        for row, under in zip(rows, principles, strict=True)
-    ]
-    return judge.compare(questions, seed)
-
-
-def pool(judge: Judge, row: Labelled) -> list[Principle]:
-    """Every principle that the pair may be judged under."""
-    found = judge.constitution.usable("preference", row.set)
-    if row.principle and row.principle not in [p.name for p in found]:
-        found = [*found, judge.constitution.principle(row.principle)]
-    return found
-
-
-def _drawn(judge: Judge, row: Labelled, seed: int) -> list[Principle]:
-    if row.principle:
-        return [judge.constitution.principle(row.principle)]
-    return judge.constitution.draw("preference", row.set, judge.settings.principles, seed, row.id)
-
-
-def _judged(
-    judge: Judge,
-    row: Labelled,
-    drawn: Sequence[Principle],
-    verdict: Verdict | Unlabelled,
-    second: Verdict | Unlabelled | None,
-) -> Judged:
-    if isinstance(verdict, Unlabelled):
-        return Judged(id=row.id, unlabelled=verdict.reason)
-    of_drawn = [verdict.by_principle[principle.name] for principle in drawn]
-    return Judged(
-        id=row.id,
-        p=tempered(judge.settle(drawn, of_drawn)[1], judge.temperature),
-        by_principle=verdict.by_principle,
-        orders=verdict.orders,
-        drawn=[principle.name for principle in drawn],
-        again=1 - second.p_soft if isinstance(second, Verdict) else None,
-        unread=dict(verdict.unread),
-    )
-
-
-def spoken(judge: Judge, rows: Sequence[Labelled], seed: int) -> dict[str, int]:
+def spoken(judge: Judge, rows: Sequence[Labelled], seed: int, tick: Counted) -> dict[str, int]:
     """What the judge would have said, had it spoken: letters, and reasons why there is none.
 
     The log-probabilities of a judge that refuses can look like a verdict. This shows them up.
     """
-    questions = [
-        question
-        for row in rows
-        for question in Asked(
-            seen(row.prompt, judge.settings),
-            row.better,
-            row.worse,
-            _drawn(judge, row, seed)[0],
-            nonce(seed, row.id, row.better, row.worse) if judge.settings.fence else "",
-        ).comparisons()
-    ]
-    if not questions:
-        return {}
-    replies = judge.engine.generate(questions, Sampling(0.0, max_new_tokens=REPLY_TOKENS))
-    return dict(Counter(FAILED if r.failed else choice(r.text) for r in replies).most_common())
+    replies: Counter[str] = Counter()
+    for start in range(0, len(rows), BATCH // 2):
+        part = rows[start : start + BATCH // 2]
+        asked = [
+            judge.asked(_question(row, ()), labelled_under(judge, row, seed)[0], seed)
+            for row in part
+        ]
+        replies.update(said(judge.engine, [Order(o) for one in asked for o in (one, one.swap())]))
+        tick(len(part))
+    return dict(replies.most_common())

@@ -1,7 +1,7 @@
 """P(better) of compared answers under single principles: what test, diff and learn stand on.
 
-Every question is asked in both orders by the judge of the pipeline, one principle at a time, so
-the figures here are those that labelling would see.
+The judge of the pipeline asks every question in both orders, one principle at a time, so these
+figures are those that labelling would see.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ CHUNK = 256  # comparisons between two ticks
 
 
 def fenced(spec: str) -> bool:
-    """Whether a judge is shown the answers in a fence: all but the laboratory's, untaught in it."""
+    """Whether a judge sees the answers in a fence. The laboratory's were not taught it."""
     return not is_model(spec)
 
 
@@ -37,13 +37,13 @@ def under(
     """
     alone = Constitution(name="one", version="1", principles=(principle,))
     judge = Judge(engine, alone, LabelSettings(method="compare", mode="soft", fence=fence))
-    found: list[Verdict | Unlabelled] = []
+    verdicts: list[Verdict | Unlabelled] = []
     for start in range(0, len(questions), CHUNK):
         part = questions[start : start + CHUNK]
-        found += judge.compare([replace(one, principles=(principle,)) for one in part], seed=0)
+        verdicts += judge.compare([replace(one, principles=(principle,)) for one in part], seed=0)
         if tick:
             tick(len(part))
-    return found
+    return verdicts
 
 
 def usable(constitution: Constitution, set: PromptSet) -> list[Principle]:

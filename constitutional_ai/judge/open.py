@@ -1,7 +1,7 @@
-"""Judges outside a run: which settings, which constitution, which engines the commands take.
+"""Who judges: the judges of a run, and those that a command is given by name.
 
 Without a run file the laboratory's models are asked as the shipped file ``lab`` asks them, in the
-layout that they were taught, and all others under ``harmless`` with the defaults.
+layout that they were taught. All others are asked with the defaults, under ``harmless``.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,62 @@ from constitutional_ai.engines.base import Engine
 from constitutional_ai.errors import UserError
 from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import temperature_of
-from constitutional_ai.judge.judge import Judge, Jury, Sits
+from constitutional_ai.judge.judge import Judge, Sits
+from constitutional_ai.judge.jury import seat
 from constitutional_ai.principles import Constitution, load_constitution
-from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.settings import LabelSettings, Settings, load_settings
 from constitutional_ai.world import is_model
+
+
+def judge_of(
+    engine: Engine, table: LabelSettings, constitution: Constitution, certified: str
+) -> Judge:
+    """A judge at its temperature. ``certified`` is its name in the file ``label.calibration``."""
+    temperature = temperature_of(table, certified, constitution.hash)
+    return Judge(engine, constitution, table, temperature)
+
+
+# ---- of a run ---------------------------------------------------------------------------------
+
+
+def seated(job: Job) -> Sits:
+    """The run's judge, or jury, as every stage asks it."""
+    return seat(list(judges_of(job).values()))
+
+
+def judges_of(job: Job) -> dict[str | Path, Judge]:
+    """Every judge of the run by its model, at its temperature."""
+    table, constitution = job.settings.label, job.constitution
+    # A calibration file names the starting model by its path, and every other as the run file does.
+    certified = [job.settings.model.path if spec == "base" else spec for spec in _specs(job)]
+    return {
+        model: judge_of(job.engine(model), table, constitution, name)
+        for model, name in zip(judge_models(job), certified, strict=True)
+    }
+
+
+def judge_models(job: Job) -> list[str | Path]:
+    """Every model that judges: ``label.judge`` and ``label.jury``.
+
+    "base" is the run's starting model in every round, not this round's.
+    """
+    named: dict[str, str | Path] = {
+        "base": job.settings.model.path,
+        "sl-cai": job.stage("finetune").path / "model",
+    }
+    return [named.get(spec, spec) for spec in _specs(job)]
+
+
+def judge_model(job: Job) -> str | Path:
+    """Which model judges, or leads the jury."""
+    return judge_models(job)[0]
+
+
+def _specs(job: Job) -> list[str]:
+    return [job.settings.label.judge, *job.settings.label.jury]
+
+
+# ---- of a command -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -32,75 +84,19 @@ class Bench:
         table = self.settings.label
         if method:
             table = table.model_copy(update={"method": method})
-        temperature = temperature_of(table, spec, self.constitution.hash)
-        return Judge(self.engines[spec], self.constitution, table, temperature)
+        return judge_of(self.engines[spec], table, self.constitution, spec)
 
 
 def prepare(
     engines: Sequence[str], run: str = "", overrides: Sequence[str] = (), constitution: str = ""
 ) -> Bench:
     """Load everything that the judges need. Raises UserError for what is missing or unknown."""
-    in_lab = bool(engines) and all(map(is_model, engines))
-    if run or in_lab:
-        settings = load_settings(run or "lab", overrides)
-    else:  # the defaults of every table that matters here, and the answers fenced
-        settings = load_settings("lab", ["label.fence=true", *overrides])
-    named = constitution or (settings.constitution if run or in_lab else "harmless")
-    return Bench(
-        settings, load_constitution(named), {spec: open_engine(spec, settings) for spec in engines}
-    )
-
-
-METHODS = ("compare", "thoughts", "vote", "score")
-
-
-def known_methods(names: Sequence[str]) -> list[str]:
-    """The methods as they were named, each once. Raises UserError for an unknown one."""
-    for name in names:
-        if name not in METHODS:
-            raise UserError(f"--method {name}: unknown; the methods are {', '.join(METHODS)}")
-    return list(dict.fromkeys(names))
-
-
-def seated(job: Job) -> Sits:
-    """The run's judge, or jury, as every stage asks it."""
-    temperatures = _temperatures(job)
-    judges = [
-        Judge(job.engine(model), job.constitution, job.settings.label, temperatures[str(model)])
-        for model in judge_models(job)
-    ]
-    return judges[0] if len(judges) == 1 else Jury(judges)
-
-
-def _temperatures(job: Job) -> dict[str, float]:
-    """Each judge's temperature by its spec; the calibration file names it as the run file does."""
-    named = {"base": job.settings.model.path}
-    return {
-        str(model): temperature_of(job.settings.label, named.get(spec, spec), job.constitution.hash)
-        for spec, model in zip(_specs(job), judge_models(job), strict=True)
-    }
-
-
-def _specs(job: Job) -> list[str]:
-    return [job.settings.label.judge, *job.settings.label.jury]
-
-
-def judge_models(job: Job) -> list[str | Path]:
-    """Every model that judges: ``label.judge`` and ``label.jury``."""
-    return [_model(job, spec) for spec in _specs(job)]
-
-
-def judge_model(job: Job) -> str | Path:
-    """Which model judges, or leads the jury."""
-    return judge_models(job)[0]
-
-
-def _model(job: Job, spec: str) -> str | Path:
-    """A judge's model. "base" is the run's starting model in every round, not this round's."""
-    match spec:
-        case "base":
-            return job.settings.model.path
-        case "sl-cai":
-            return job.stage("finetune").path / "model"
-        case path:
-            return path
+    if not engines:
+        raise UserError("no judge is named; add --engine lab:s, or another model's spec")
+    specs = list(dict.fromkeys(engines))
+    as_set = bool(run) or all(map(is_model, specs))
+    # Without a run file, all tables that matter here have their defaults, and answers are fenced.
+    settings = load_settings(run or "lab", [*([] if as_set else ["label.fence=true"]), *overrides])
+    named = constitution or (settings.constitution if as_set else "harmless")
+    opened = {spec: open_engine(spec, settings) for spec in specs}
+    return Bench(settings, load_constitution(named), opened)

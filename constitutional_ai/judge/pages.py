@@ -1,103 +1,114 @@
 """How the figures of a judge are shown: tables on the terminal, JSON, and one HTML page."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from constitutional_ai.drawing.page import Drawing, Page, Section, Table, cell, render
+from constitutional_ai.drawing.terminal import show
 from constitutional_ai.stats.calibration import TEMPERATURES
 
 FILE = "report.html"
-WIDTH = 160  # of tables in a file or a pipe, where no terminal says
-Rows = Sequence[Sequence[object]]
+Figures = Mapping[str, Any]
+Named = Sequence[tuple[str, tuple[str, ...]]]  # a figure's name, and where it stands in a judge's
+
+# The table of all judges: a column for each, since their names are long and the figures few.
+COMPARED: Named = (
+    ("right", ("accuracy",)),
+    ("right, mean of all asked", ("accuracy_of_all_principles",)),
+    ("kappa with the labels", ("humans", "kappa")),
+    ("ECE", ("calibration", "ece")),
+    ("ECE on the half that was held out", ("calibration", "held_out", "before", "ece")),
+    ("… after temperature", ("calibration", "held_out", "after", "ece")),
+    ("winner flips with the order", ("order", "flips")),
+    ("… after averaging", ("order", "flips_after_averaging")),
+    ("no verdict", ("unlabelled_share",)),
+)
+LEANINGS: Named = (
+    ("P(better) shown first minus shown second", ("order", "bias")),
+    ("prefers the longer answer", ("length", "judge_prefers_longer")),
+    ("the labels prefer the longer answer", ("length", "labels_prefer_longer")),
+    ("right where the longer is better", ("length", "right_where_longer_is_better")),
+    ("right where the shorter is better", ("length", "right_where_shorter_is_better")),
+    ("prefers its own answer", ("self_preference", "judge_prefers_own")),
+    ("the labels prefer its answer", ("self_preference", "labels_prefer_own")),
+    ("raw agreement with the labels", ("humans", "raw")),
+    ("Brier score", ("calibration", "brier")),
+    ("temperature that would calibrate it", ("calibration", "temperature")),
+)
 
 
-def say(found: Mapping[str, Any], as_json: bool) -> None:
+def say(figures: Figures) -> None:
     """The figures of ``cai judge report`` on stdout."""
-    if as_json:
-        _json(found)
-        return
-    left_out = found["left_out"]
-    print(f"{found['file']}: {found['rows']} pairs" + _listed(", left out: ", left_out))
-    for table in tables(found):
-        _show(table)
+    print(_counts(figures))
+    for table in tables(figures):
+        show(table)
 
 
-def say_calibration(found: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _json(found)
-        return
+def say_calibration(judges: Figures) -> None:
+    """Each judge's temperature, and what it is worth."""
     rows = [
-        [name, j["temperature"], *(j[when][key] for key in ("ece", "brier") for when in _WHEN)]
-        for name, j in found.items()
+        [name, j["temperature"]]
+        + [j[when][key] for key in ("ece", "brier") for when in ("before", "after")]
+        for name, j in judges.items()
     ]
     head = ["", "temperature", "ECE before", "after", "Brier before", "after"]
-    _show(Table("On the half that the temperature was not fitted to.", head, rows))
+    show(Table("On the half that the temperature was not fitted to.", head, rows))
     low, high = TEMPERATURES
-    for name, j in found.items():
+    for name, j in judges.items():
         if not 1.01 * low < j["temperature"] < high / 1.01:
             print(
-                f"{name}: temperatures beyond {low} to {high} are not tried; pairs with hardly a"
-                " wrong verdict, or hardly a right one, tell little of it: take more, or harder"
+                f"{name}: temperatures beyond {low} to {high} are not tried. These pairs have"
+                " hardly a wrong verdict, or hardly a right one; take more of them, or harder ones"
             )
 
 
-_WHEN = ("before", "after")
-
-
-def say_attacks(found: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _json(found)
-        return
-    for name, judge in found.items():
+def say_attacks(judges: Figures) -> None:
+    """What each attack does to each judge."""
+    head = [
+        "attack", "pairs", "fooled", "verdict changed", "P(worse) rose by",
+        "better one lost by it", "unlabelled",
+    ]  # fmt: skip
+    for name, judge in judges.items():
         right = cell(judge["right_without"])
         print(f"{name}: {judge['pairs']} pairs, right without an attack {right}")
-        rows = [
-            [
-                kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}",
-                o.spoiled.fooled if o.spoiled else None,
-                o.unlabelled + (o.spoiled.unlabelled if o.spoiled else 0),
-            ]
-            for kind, o in judge["attacks"].items()
-        ]  # fmt: skip
-        head = [
-            "attack", "pairs", "fooled", "verdict changed", "P(worse) rose by",
-            "better one lost by it", "unlabelled",
-        ]  # fmt: skip
-        _show(Table("", head, rows))
-        _show_kinds(f"{name}: fooled, by kind of pair.", judge["attacks"])
         better = {kind: o.spoiled for kind, o in judge["attacks"].items() if o.spoiled}
+        rows = [
+            [kind, o.pairs, o.fooled, o.changed, f"{o.shift:+.3f}"]
+            + [better[kind].fooled if kind in better else None]
+            + [o.unlabelled + (better[kind].unlabelled if kind in better else 0)]
+            for kind, o in judge["attacks"].items()
+        ]
+        show(Table("", head, rows))
+        _show_kinds(f"{name}: fooled, by kind of pair.", judge["attacks"])
         _show_kinds(f"{name}: better one lost by it, by kind of pair.", better)
-        twice = judge["twice"]
-        far = twice["furthest_from_half"]
-        print(
-            "the same answer twice: "
-            + ("no verdict" if far is None else f"P is within {far:.2g} of .5")
-            + f", {twice['unlabelled']} unlabelled"
-        )
+        far = judge["twice"]["furthest_from_half"]
+        within = "no verdict" if far is None else f"P is within {far:.2g} of .5"
+        print(f"the same answer twice: {within}, {judge['twice']['unlabelled']} unlabelled")
 
 
-def _show_kinds(caption: str, attacks: Mapping[str, Any]) -> None:
+def _show_kinds(caption: str, attacks: Figures) -> None:
     """Where the attacks work, if the pairs are of several kinds."""
     kinds = list(dict.fromkeys(kind for o in attacks.values() for kind in o.by_kind))
     if len(kinds) > 1:
         rows = [
-            [name, *(f"{o.by_kind[k]['mean']:.2f}" if k in o.by_kind else "—" for k in kinds)]
+            [name, *(f"{o.by_kind[k]['mean']:.2f}" if k in o.by_kind else None for k in kinds)]
             for name, o in attacks.items()
         ]
-        _show(Table(caption, ["attack", *kinds], rows))
+        show(Table(caption, ["attack", *kinds], rows))
 
 
-def keep(path: Path, found: Mapping[str, Any]) -> None:
+def keep(path: Path, figures: Figures) -> None:
+    """The figures as a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, default=_plain) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(figures, indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
-def _json(found: Mapping[str, Any]) -> None:
-    print(json.dumps({"event": "result", **found}, default=_plain))
+def say_json(figures: Figures) -> None:
+    """The figures as one line for machines."""
+    print(json.dumps({"event": "result", **figures}, default=_plain))
 
 
 def _plain(value: object) -> object:
@@ -106,48 +117,49 @@ def _plain(value: object) -> object:
     raise TypeError(f"{value!r} is not JSON")
 
 
-def _listed(before: str, counts: Mapping[str, int]) -> str:
-    return before + "; ".join(f"{n} ({what})" for what, n in counts.items()) if counts else ""
+def _counts(figures: Figures) -> str:
+    left_out = "; ".join(f"{n} ({what})" for what, n in figures["left_out"].items())
+    pairs = f"{figures['file']}: {figures['rows']} pairs"
+    return f"{pairs}, left out: {left_out}" if left_out else pairs
 
 
-def _show(table: Table) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Rich
-    from rich.text import Text
-
-    shown = Rich(box=box.SIMPLE, title=table.caption or None, title_justify="left")
-    for n, name in enumerate(table.head):
-        shown.add_column(name, justify="right" if n else "left", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(cell(value)) for value in row))
-    width = None if sys.stdout.isatty() else WIDTH
-    Console(width=width, markup=False, highlight=False).print(shown)
+# ---- the report ---------------------------------------------------------------------------------
 
 
-def tables(found: Mapping[str, Any]) -> list[Table]:
-    """Every table of the report, those of single judges too."""
-    shown = [_floors(found["floors"])]
-    judges = found.get("judges", {})
-    if judges:
-        shown.append(_judges(judges))
+def tables(figures: Figures) -> list[Table]:
+    """Every table of the report, those of single judges too; without those that have no row."""
+    judges = figures.get("judges", {})
+    columns = [[_at(judge, place) for _, place in COMPARED] for judge in judges.values()]
+    compared = [[name, *row] for (name, _), *row in zip(COMPARED, *columns, strict=True)]
+    shown = [
+        _floors(figures["floors"]),
+        Table("Judges against the labels.", ["", *judges], compared if judges else []),
+    ]
     for name, judge in judges.items():
-        shown += _of_judge(name, judge) if "accuracy" in judge else _lost(name, judge)
-    if found.get("between"):
-        shown.append(_between(found["between"]))
-    return shown
+        shown += _of_judge(name, judge)
+    agreed = [
+        [f"{b['first']} / {b['second']}", b.get("raw"), b.get("kappa"), b["correlation"]]
+        for b in figures.get("between", [])
+    ]
+    shown.append(Table("Between judges.", ["", "same winner", "kappa", "correlation of P"], agreed))
+    return [table for table in shown if table.rows]
 
 
-def _floors(floors: Mapping[str, Any]) -> Table:
+def _at(judge: Figures, place: Sequence[str]) -> Any:
+    """The figure at a path of keys; None where it was not measured."""
+    figure: Any = judge
+    for key in place:
+        figure = figure.get(key) if figure else None
+    return figure
+
+
+def _floors(floors: Figures) -> Table:
     rows = [
         [f"takes {n}", _percent(f["right"]), f["decided"], f["right_of_decided"]]
         for n, f in floors.items()
     ]
-    return Table(
-        "Raters that read nothing: what a judge has to beat.",
-        ["", "right of all", "decides", "right of those"],
-        rows,
-    )
+    head = ["", "right of all", "decides", "right of those"]
+    return Table("Raters that read nothing: what a judge has to beat.", head, rows)
 
 
 def _percent(share: Mapping[str, float]) -> str:
@@ -156,80 +168,39 @@ def _percent(share: Mapping[str, float]) -> str:
     return f"{mean:.1f} % ({low:.1f}–{high:.1f})"
 
 
-def _judges(judges: Mapping[str, Any]) -> Table:
-    """A column for each judge: names are long, figures few."""
-    columns = []
-    for j in judges.values():
-        calibrated, order = j.get("calibration", {}), j.get("order", {})
-        held_out = calibrated.get("held_out", {})
-        columns.append(
-            {
-                "right": j.get("accuracy"),
-                "right, mean of all principles": j.get("accuracy_of_all_principles"),
-                "kappa with the labels": j.get("humans", {}).get("kappa"),
-                "ECE": calibrated.get("ece"),
-                "ECE on the half that was held out": held_out.get("before", {}).get("ece"),
-                "… after temperature": held_out.get("after", {}).get("ece"),
-                "winner flips with the order": order.get("flips"),
-                "… after averaging": order.get("flips_after_averaging"),
-                "no verdict": j["unlabelled_share"],
-            }
-        )
-    rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
-    return Table("Judges against the labels.", ["", *judges], rows)
-
-
-def _of_judge(name: str, judge: Mapping[str, Any]) -> list[Table]:
-    shown = [
+def _of_judge(name: str, judge: Figures) -> list[Table]:
+    """What could not be read and why is all that there is to say of a judge that never spoke."""
+    lost = [
+        Table(f"{name}: pairs without a verdict.", ["reason", "pairs"], _rows(judge["unlabelled"])),
+        Table(f"{name}: replies lost beside those that were read.", ["reason", "replies"],
+              _rows(judge["unread"])),
+    ]  # fmt: skip
+    if "accuracy" not in judge:
+        return lost
+    leanings = [[what, _at(judge, place)] for what, place in LEANINGS]
+    return [
         Table(f"{name}: right, by slice.", ["", "right", "n"], _parts(judge["by_kind"])),
         Table(f"{name}: right under each principle.", ["", "right", "n"],
               _parts(judge["by_principle"])),
         Table(f"{name}: calibration, bins of the diagram.", ["P", "label", "pairs, both ways"],
               [[b["predicted"], b["observed"], b["n"]] for b in judge["calibration"]["bins"]]),
-        Table(f"{name}: leanings.", ["", "value"], _leanings(judge)),
-        *_lost(name, judge),
+        Table(f"{name}: leanings.", ["", "value"], [row for row in leanings if row[1] is not None]),
+        *lost,
         Table(f"{name}: what it says when it speaks.", ["reply", "replies"],
-              list(judge.get("spoken", {}).items())),
+              _rows(judge.get("spoken", {}))),
         _correlation(name, judge["principles"]),
     ]  # fmt: skip
-    return [table for table in shown if table.rows]
 
 
-def _lost(name: str, judge: Mapping[str, Any]) -> list[Table]:
-    """What could not be read, and why: all that there is to say of a judge that never spoke."""
-    lost = {
-        ("pairs without a verdict", "pairs"): judge["unlabelled"],
-        ("replies lost beside those that were read", "replies"): judge["unread"],
-    }
-    return [
-        Table(f"{name}: {what}.", ["reason", unit], list(reasons.items()))
-        for (what, unit), reasons in lost.items()
-        if reasons
-    ]
+def _rows(counts: Mapping[str, int]) -> list[list[object]]:
+    return [[what, number] for what, number in counts.items()]
 
 
-def _parts(parts: Mapping[str, Any]) -> Rows:
+def _parts(parts: Figures) -> list[list[object]]:
     return [[name, estimate, estimate["n"]] for name, estimate in parts.items()]
 
 
-def _leanings(judge: Mapping[str, Any]) -> Rows:
-    order, length, own = judge["order"], judge["length"], judge["self_preference"]
-    named: dict[str, object] = {
-        "P(better) shown first less shown second": order.get("bias"),
-        "prefers the longer answer": length.get("judge_prefers_longer"),
-        "the labels prefer the longer answer": length.get("labels_prefer_longer"),
-        "right where the longer is better": length.get("right_where_longer_is_better"),
-        "right where the shorter is better": length.get("right_where_shorter_is_better"),
-        "prefers its own answer": own.get("judge_prefers_own"),
-        "the labels prefer its answer": own.get("labels_prefer_own"),
-        "raw agreement with the labels": judge["humans"].get("raw"),
-        "Brier score": judge["calibration"]["brier"],
-        "temperature that would calibrate it": judge["calibration"].get("temperature"),
-    }
-    return [[what, value] for what, value in named.items() if value is not None]
-
-
-def _correlation(name: str, principles: Mapping[str, Any]) -> Table:
+def _correlation(name: str, principles: Figures) -> Table:
     names = principles["names"]
     rows = [
         [one, *row, principles["with_mean"][one]]
@@ -239,57 +210,48 @@ def _correlation(name: str, principles: Mapping[str, Any]) -> Table:
     return Table(caption, ["", *names, "with the mean"], rows if len(names) > 1 else [])
 
 
-def _between(found: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        [f"{b['first']} / {b['second']}", b.get("raw"), b.get("kappa"), b["correlation"]]
-        for b in found
-    ]
-    return Table("Between judges.", ["", "same winner", "kappa", "correlation of P"], rows)
-
-
-def write(found: Mapping[str, Any], folder: Path) -> None:
+def write(figures: Figures, folder: Path) -> None:
     """report.html, report.json, and each judge's reliability diagram as SVG and PNG."""
-    from constitutional_ai.drawing import figures
-    from constitutional_ai.drawing.figures import Bin
-
     folder.mkdir(parents=True, exist_ok=True)
-    keep(folder / "report.json", found)
-    drawings = []
-    for number, (name, judge) in enumerate(found.get("judges", {}).items(), 1):
-        if "calibration" not in judge:
-            continue
-        bins = [Bin(b["predicted"], b["observed"], b["n"]) for b in judge["calibration"]["bins"]]
-        figure = figures.reliability(bins, "the judge")
-        source = figures.svg(figure, f"reliability-{number}")
-        (folder / f"reliability-{number}.svg").write_text(source, encoding="utf-8")
-        figures.png(figure, folder / f"reliability-{number}.png")
-        caption = f"Every pair in both directions. ECE {judge['calibration']['ece']:.3f}."
-        drawings.append(Drawing(name, caption, figures.inline(source, f"{name}. {caption}")))
+    keep(folder / "report.json", figures)
+    drawings = [
+        _drawn(name, judge["calibration"], folder / f"reliability-{number}")
+        for number, (name, judge) in enumerate(figures.get("judges", {}).items(), 1)
+        if "calibration" in judge
+    ]
+    asked = {name: judge.get("asked") for name, judge in figures.get("judges", {}).items()}
+    settings = {"constitution": figures.get("constitution"), "judges": asked}
     page = Page(
         title="Judges against labels",
-        headline=headline(found),
-        note=f"{found['file']}: {found['rows']} pairs"
-        f"{_listed(', left out: ', found['left_out'])}. Brackets hold 95 % intervals.",
+        headline=headline(figures),
+        note=f"{_counts(figures)}. Brackets hold 95 % intervals.",
         sections=[
-            Section("Figures", tables=tables(found)),
+            Section("Figures", tables=tables(figures)),
             Section("Calibration", drawings=drawings),
-            Section("How it was asked", details={"Settings": _asked(found)}),
+            Section("How it was asked", details={"Settings": json.dumps(settings, indent=1)}),
         ],
     )
     (folder / FILE).write_text(render(page), encoding="utf-8")
 
 
-def headline(found: Mapping[str, Any]) -> str:
+def _drawn(name: str, calibration: Figures, path: Path) -> Drawing:
+    from constitutional_ai.drawing import figures as drawing
+
+    bins = [drawing.Bin(b["predicted"], b["observed"], b["n"]) for b in calibration["bins"]]
+    figure = drawing.reliability(bins, "the judge")
+    source = drawing.svg(figure, path.name)
+    path.with_suffix(".svg").write_text(source, encoding="utf-8")
+    drawing.png(figure, path.with_suffix(".png"))
+    caption = f"Every pair in both directions. ECE {calibration['ece']:.3f}."
+    return Drawing(name, caption, drawing.inline(source, f"{name}. {caption}"))
+
+
+def headline(figures: Figures) -> str:
     """The one sentence: the best judge against the best rater that reads nothing."""
-    judged = {n: j["accuracy"] for n, j in found.get("judges", {}).items() if "accuracy" in j}
-    floor = max(found["floors"].items(), key=lambda item: float(item[1]["right"]["mean"]))
-    blind = f"Taking {floor[0]} is right in {cell(floor[1]['right'])}"
+    judged = {n: j["accuracy"] for n, j in figures.get("judges", {}).items() if "accuracy" in j}
+    floor, of_floor = max(figures["floors"].items(), key=lambda item: item[1]["right"]["mean"])
+    blind = f"Taking {floor} is right in {cell(of_floor['right'])}"
     if not judged:
         return f"{blind}; no judge gave a verdict."
     name, best = max(judged.items(), key=lambda item: float(item[1]["mean"]))
     return f"{name} agrees with the labels in {cell(best)} of its verdicts. {blind} of all pairs."
-
-
-def _asked(found: Mapping[str, Any]) -> str:
-    judges = {name: judge.get("asked") for name, judge in found.get("judges", {}).items()}
-    return json.dumps({"constitution": found.get("constitution"), "judges": judges}, indent=1)

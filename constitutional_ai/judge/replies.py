@@ -1,13 +1,16 @@
 """Reads what a judge says: log-probabilities of options, or a reply in words.
 
-What cannot be read is never guessed at. It gets one of the reasons below; they are constants, so
-that a stage can count them.
+What cannot be read is never guessed at. It becomes Unread, with one of the reasons below; they are
+constants, so that a stage can count them.
 """
 
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from constitutional_ai.engines.base import Engine
+from constitutional_ai.records import Conversation
 from constitutional_ai.refusal import refuses
 
 NOT_FINITE = "a log-probability of the options is not a finite number"
@@ -17,7 +20,7 @@ EMPTY = "the judge's reply is empty"
 BOTH = "the judge's reply names both options"
 NEITHER = "the judge's reply is prose that names neither option"
 FAILED = "the judge could not be asked: its engine gave no reply"
-LEAST_MASS = 1e-4  # of all options together, under which the reply would have been something else
+LEAST_MASS = 1e-4  # of all options together; below it the reply would have been something else
 
 _BRACKETED = re.compile(r"\(([AB])\)")
 # A bare letter counts only as the whole of a reply: "A better answer is …" is no vote for A.
@@ -25,19 +28,55 @@ _BARE = re.compile(r"(?:(?:the )?(?:answer|verdict|choice)(?: is)?:? )?([AB])", 
 _DRESSING = re.compile(r"[*_`\"'.:\s]+")
 
 
-def unreadable(logprobs: Sequence[float]) -> str:
-    """Why these log-probabilities of the options are no answer; "" where they are one."""
-    if not all(math.isfinite(value) for value in logprobs):
-        return NOT_FINITE
-    if sum(math.exp(value) for value in logprobs) < LEAST_MASS:
-        return NO_ANSWER
-    return ""
+@dataclass(frozen=True)
+class Unread:
+    """There is no answer. ``reason`` is one of the constants above."""
+
+    reason: str
 
 
-def p_option_a(logprobs: Sequence[float]) -> float:
-    """P(A), normalised over (A, B): σ(log P(A) − log P(B)), by tanh, which cannot overflow."""
-    a, b = logprobs
-    return (1 + math.tanh((a - b) / 2)) / 2
+def option_shares(
+    engine: Engine, questions: Sequence[Conversation], options: Sequence[str]
+) -> list[list[float] | Unread]:
+    """What each question's reply says of the options, in order; see ``shares``.
+
+    Raises NoLogprobs where the engine has none, ValueError where it cannot tell the options apart.
+    """
+    replies = engine.option_logprobs(questions, options) if questions else []
+    if len(replies) != len(questions):
+        raise RuntimeError(f"{engine.name}: {len(replies)} replies, {len(questions)} asked")
+    return [shares(reply) for reply in replies]
+
+
+def shares(logprobs: Sequence[float]) -> list[float] | Unread:
+    """Each option's share of the probability that all options have together.
+
+    An option at −inf is impossible, and the others share the whole. NaN and +inf are unreadable.
+    Where all options together have less than LEAST_MASS, there is no answer.
+
+    >>> shares([math.log(0.25), math.log(0.25), -math.inf])
+    [0.5, 0.5, 0.0]
+    """
+    if any(math.isnan(value) or value == math.inf for value in logprobs):
+        return Unread(NOT_FINITE)
+    if sum(map(math.exp, logprobs)) < LEAST_MASS:
+        return Unread(NO_ANSWER)
+    return [
+        _logistic(own - _log_sum([*logprobs[:place], *logprobs[place + 1 :]]))
+        for place, own in enumerate(logprobs)
+    ]
+
+
+def _log_sum(logprobs: Sequence[float]) -> float:
+    highest = max(logprobs)
+    if highest == -math.inf:
+        return highest
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in logprobs))
+
+
+def _logistic(log_odds: float) -> float:
+    """By tanh, which cannot overflow."""
+    return (1 + math.tanh(log_odds / 2)) / 2
 
 
 def choice(reply: str) -> str:

@@ -1,15 +1,19 @@
 """``cai lab``: the laboratory's models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from constitutional_ai.cli.options import Json, group, progress
+from constitutional_ai.errors import UserError
+
+if TYPE_CHECKING:
+    from constitutional_ai.lab.world import topics as world
 
 app = group("The laboratory's models.")
 
-Device = Annotated[str, typer.Option(help="cpu or cuda; sums differ by the device.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda; the two round sums differently.")]
 
 
 @app.command()
@@ -20,10 +24,10 @@ def pretrain(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps, for a trial.")] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Of the corpus, in place of the size's own.")
+        int | None, typer.Option(min=1, help="Length of the corpus; default by size.")
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=512, help="Of a step; more where the device is a GPU.")
+        int | None, typer.Option(min=512, help="Tokens of a step; more on a GPU.")
     ] = None,
     device: Device = "cpu",
     json: Json = False,
@@ -53,22 +57,29 @@ def harden(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Go on, so that pleas, padding and silence move the judge less."""
+    """Train a model on, so that pleas, padding and silence move the judge less."""
     from constitutional_ai.lab.training import harden as hardening
 
     note = progress(json).note
     print(hardening.harden(model, out, tokens or hardening.TOKENS, note, device))
 
 
+Split = Annotated[
+    str, typer.Option(metavar="SPLIT", help="Topics: test, train, or taught (known to the base).")
+]
+
+
 @app.command()
 def skills(
     model: Annotated[str, typer.Option(help="lab:s, lab:xs, lab:xxs, or a folder.")] = "lab:s",
     pairs: Annotated[int, typer.Option(min=1, help="For each skill.")] = 300,
+    split: Split = "test",
 ) -> None:
     """Measure what a laboratory model can critique, revise and judge."""
-    from constitutional_ai.lab.training.skills import main as measure
+    from constitutional_ai.engines.local import LocalEngine
+    from constitutional_ai.lab.training.skills import report
 
-    measure(model, pairs)
+    print(report(LocalEngine(model), pairs, _split(split)))
 
 
 @app.command()
@@ -78,17 +89,27 @@ def pairs(
     noise: Annotated[
         float, typer.Option(min=0, max=0.49, help="The share of labels that are wrong.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Which labels are wrong.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which labels are wrong.")] = 0,
+    split: Split = "train",
 ) -> None:
-    """Write labelled pairs that a judge can be measured on; never train on them."""
+    """Write labelled pairs to measure or calibrate a judge; never train on them."""
     import json
 
     from constitutional_ai.lab.world.pairs import pairs as make
 
-    rows = make(count, noise, seed)
+    rows = make(count, noise, seed, _split(split))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    print(f"{out}: {count} pairs, {sum(row['flipped'] for row in rows)} with the wrong label")
+    wrong = sum(row["flipped"] for row in rows)
+    print(f"{out}: {count} pairs about {split} topics, {wrong} with the wrong label")
+
+
+def _split(name: str) -> "world.Split":
+    from constitutional_ai.lab.world import topics as world
+
+    if name not in world.SPLITS:
+        raise UserError(f"--split {name}: expected {', '.join(world.SPLITS)}")
+    return name  # type: ignore[return-value]  # checked in the line before
 
 
 @app.command()
@@ -101,7 +122,7 @@ def people(
     ] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Which pairs a person gets wrong.")] = 0,
 ) -> None:
-    """Hold a run's labels against the truth, and against people who err; never train on it."""
+    """Compare a run's labels with the truth, and with people who err; never train on it."""
     from constitutional_ai.drawing.tables import shown, table
     from constitutional_ai.errors import DataError
     from constitutional_ai.lab.world.people import people as ask
@@ -109,13 +130,13 @@ def people(
     from constitutional_ai.store.run_folder import read_rows
 
     try:
-        found = ask(read_rows(file, Preference), noise, seed)
+        answers = ask(read_rows(file, Preference), noise, seed)
     except ValueError as error:
         raise DataError(f"{file}: not of the laboratory ({error})") from None
     print(
-        f"{found['pairs']} pairs with a winner, {found['near_ties']} near ties and"
-        f" {found['unlabelled']} without a label left out"
+        f"{answers['pairs']} pairs with a winner, {answers['near_ties']} near ties and"
+        f" {answers['unlabelled']} without a label left out"
     )
-    agreed = {name: value for name, value in found.items() if isinstance(value, dict)}
+    agreed = {name: value for name, value in answers.items() if isinstance(value, dict)}
     rows = [[name, shown(a.get("raw")), shown(a.get("kappa"))] for name, a in agreed.items()]
     print(table(["", "agree", "kappa"], rows))

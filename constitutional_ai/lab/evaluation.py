@@ -8,6 +8,7 @@ from constitutional_ai.job import Job
 from constitutional_ai.judge.open import judge_model
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world import gold
+from constitutional_ai.lab.world.pairs import SKILLS
 from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.stats import intervals as stats
 
@@ -54,8 +55,7 @@ def known(cases: Sequence[Case]) -> bool:
 
 def gold_report(job: Job, seed: int) -> dict[str, Any]:
     """What the oracle says of the rows of this round's stages, and of the judge."""
-    from constitutional_ai.stages.ppo import Sample
-    from constitutional_ai.stages.reward import HeldOut
+    from constitutional_ai.records import HeldOut, Sample
 
     preferences = job.stage("label").rows("preferences.jsonl", Preference)
     held_out = job.stage("reward").rows("held_out.jsonl", HeldOut)
@@ -73,9 +73,9 @@ def gold_report(job: Job, seed: int) -> dict[str, Any]:
 def judge_skills(job: Job) -> dict[str, stats.Estimate]:
     """How often the run's judge finds the better answer, on pairs about test topics."""
     engine = job.engine(judge_model(job))
-    with job.progress.task("judge", total=len(skills.JUDGED), unit="skills") as tick:
+    with job.progress.task("judge", total=len(SKILLS), unit="skills") as tick:
         found = {}
-        for skill in skills.JUDGED:
+        for skill in SKILLS:
             found[skill] = skills.judge(engine, skill, JUDGE_PAIRS)
             tick(1, right=found[skill]["mean"])
     return found

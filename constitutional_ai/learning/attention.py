@@ -1,12 +1,12 @@
 """Faster training of small Llama models: plain attention and fused norms in the autocast precision.
 
-Transformers computes its norms in five float32 operations and its eager softmax in float32; torch's
-own fused attention has a slow bfloat16 backward on CPUs where heads are narrow. For a model of two
-million parameters those cost more than the matrix products. ``fast_training`` swaps them for the
-time of training; parameters, and the saved folder, stay those of the standard class.
+Transformers computes its norms in five float32 operations and its eager softmax in float32. Torch's
+own fused attention has a slow bfloat16 backward on CPUs if heads are narrow. In a model of two
+million parameters these cost more than the matrix products. ``speed_up`` swaps them; parameters and
+the saved folder stay those of the standard class.
 
-Not covered: left padding, packed documents, key-value caches. Batches are padded on the right,
-where the causal mask alone already keeps real tokens from seeing padding.
+Not covered: left padding, packed documents, key-value caches. Batches are padded on the right, so
+the causal mask alone keeps real tokens from seeing padding.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _NAME = "plain_causal"
 
 @lru_cache(maxsize=64)
 def _causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(length, length): zero where a query may look, minus infinity above the diagonal."""
+    """(length, length): zero for what a query may see, minus infinity above the diagonal."""
     return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
 
 
@@ -94,6 +94,6 @@ def can_speed_up(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def fast_training(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context ``model`` runs full right-padded sequences fast, and their gradients."""
+    """``speed_up`` within this context only."""
     with speed_up(model):
         yield

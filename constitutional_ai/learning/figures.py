@@ -1,6 +1,6 @@
-"""What a rollout says of the policy that made it, and of the values: figures of metrics.jsonl.
+"""The figures of metrics.jsonl: how a rollout shows the policy, and how good the values are.
 
-Names are those of the field's reference code (Ziegler et al. 2019), so that plots can be compared.
+Names are those of the reference code (Ziegler et al. 2019), so that plots can be compared.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def measure(made: Rollout, kl_coef: float, settings: PPOSettings) -> Metrics:
     k3_BS = losses.kl_k3(made.logprobs_BS, made.reference_BS, mask_BS)
     kl_B, lengths_B = losses.masked_sum(k1_BS, mask_BS), mask_BS.sum(dim=1).float()
     penalty_B = settings.missing_end_penalty * (~made.finished_B).float()
-    found = {
+    figures = {
         "objective/kl": kl_B.mean().item(),
         "objective/kl_k3": losses.masked_sum(k3_BS, mask_BS).mean().item(),
         "objective/kl_coef": kl_coef,
@@ -41,14 +41,14 @@ def measure(made: Rollout, kl_coef: float, settings: PPOSettings) -> Metrics:
     for name in ("red-team", "helpful"):
         rows = [row for row, prompt in enumerate(made.prompts) if prompt.set == name]
         if rows:
-            found[f"objective/scores/{name}"] = made.scores_B[rows].mean().item()
+            figures[f"objective/scores/{name}"] = made.scores_B[rows].mean().item()
             refused = [refuses(made.answers[row]) for row in rows]
-            found[f"text/refusal_rate/{name}"] = float(np.mean(refused))
-    return found
+            figures[f"text/refusal_rate/{name}"] = float(np.mean(refused))
+    return figures
 
 
 def value_figures(values_BS: Tensor, returns_BS: Tensor, mask_BS: Tensor) -> Metrics:
-    """How the values that a step began with compare with the returns."""
+    """How far the values before the step are from the returns."""
     error = losses.masked_mean((values_BS - returns_BS) ** 2, mask_BS).item()
     spread = float(returns_BS[mask_BS].var(unbiased=False))
     return {
@@ -61,7 +61,7 @@ def value_figures(values_BS: Tensor, returns_BS: Tensor, mask_BS: Tensor) -> Met
 
 
 def correlation(x_B: Tensor, y_B: Tensor) -> float:
-    """Pearson's, and 0 where one of the two does not vary."""
+    """Pearson's correlation, and 0 if one of the two does not vary."""
     x, y = x_B - x_B.mean(), y_B - y_B.mean()
     scale = float(x.norm() * y.norm())
     return float((x * y).sum()) / scale if scale > 1e-12 else 0.0

@@ -6,8 +6,8 @@ Shape suffixes
     N  answer tokens of all rows, flattened
     P  pairs of answers
     V  vocabulary
-A ``mask_BS`` is true where the predicted token belongs to the answer (its end token included);
-values elsewhere are never read, so they may be anything, even NaN.
+A ``mask_BS`` is true where the predicted token belongs to the answer, its end token included.
+Values elsewhere are never read: they may be anything, even NaN, and their gradient is 0.
 
 Sources: [CAI] Bai et al. 2022, arXiv 2212.08073; [PPO] Schulman et al. 2017, arXiv 1707.06347;
 [GAE] Schulman et al. 2015, arXiv 1506.02438; [K3] Schulman 2020, "Approximating KL divergence";
@@ -21,14 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def masked(x_BS: Tensor, mask_BS: Tensor) -> Tensor:
+    """0 outside the mask. It comes before all arithmetic: a gradient of 0 · NaN would be NaN."""
+    return x_BS.masked_fill(~mask_BS, 0.0)
+
+
 def masked_mean(x_BS: Tensor, mask_BS: Tensor) -> Tensor:
-    """Mean over the masked tokens of all rows together; 0 where the mask is empty."""
-    return x_BS.masked_fill(~mask_BS, 0.0).sum() / mask_BS.sum().clamp(min=1)
+    """Mean over the masked tokens of all rows together; 0 if the mask is empty."""
+    return masked(x_BS, mask_BS).sum() / mask_BS.sum().clamp(min=1)
 
 
 def masked_sum(x_BS: Tensor, mask_BS: Tensor) -> Tensor:
     """Sum over each row's masked tokens, shape [B]."""
-    return x_BS.masked_fill(~mask_BS, 0.0).sum(dim=1)
+    return masked(x_BS, mask_BS).sum(dim=1)
 
 
 def whiten(x_BS: Tensor, mask_BS: Tensor) -> Tensor:
@@ -36,9 +41,10 @@ def whiten(x_BS: Tensor, mask_BS: Tensor) -> Tensor:
 
     The variance is the population's, with 1e-8 added, so that a batch of equal values gives zeros.
     """
+    x_BS = masked(x_BS, mask_BS)
     mean = masked_mean(x_BS, mask_BS)
     variance = masked_mean((x_BS - mean) ** 2, mask_BS)
-    return ((x_BS - mean) * torch.rsqrt(variance + 1e-8)).masked_fill(~mask_BS, 0.0)
+    return masked((x_BS - mean) * torch.rsqrt(variance + 1e-8), mask_BS)
 
 
 def token_logprobs(logits_NV: Tensor, target_N: Tensor) -> Tensor:
@@ -74,8 +80,7 @@ def gae(
     Δ_t = r_t + γ V_{t+1} − V_t;  A_t = Δ_t + γ λ A_{t+1};  return_t = A_t + V_t. Each row's masked
     tokens are one contiguous episode that ends at its last one: V beyond it is 0.
     """
-    values = values_BS.masked_fill(~mask_BS, 0.0)
-    rewards = rewards_BS.masked_fill(~mask_BS, 0.0)
+    values, rewards = masked(values_BS, mask_BS), masked(rewards_BS, mask_BS)
     advantages = torch.zeros_like(values)
     next_value = next_advantage = torch.zeros_like(values[:, 0])
     for t in reversed(range(values.shape[1])):
@@ -84,27 +89,27 @@ def gae(
         next_advantage = (delta + gamma * lam * next_advantage).masked_fill(~mask_BS[:, t], 0.0)
         next_value = values[:, t]
         advantages[:, t] = next_advantage
-    return advantages, (advantages + values).masked_fill(~mask_BS, 0.0)
+    return advantages, masked(advantages + values, mask_BS)
 
 
 def log_ratio(new_BS: Tensor, old_BS: Tensor, mask_BS: Tensor, limit: float) -> Tensor:
     """log π_new − log π_old, held within ±limit so that its exponential stays finite; 0 outside."""
-    return (new_BS - old_BS).masked_fill(~mask_BS, 0.0).clamp(-limit, limit)
+    return masked(new_BS - old_BS, mask_BS).clamp(-limit, limit)
 
 
 def kl_k1(logp_BS: Tensor, ref_BS: Tensor, mask_BS: Tensor) -> Tensor:
     """log π − log π_ref of each sampled token: unbiased for KL(π‖π_ref), may be negative ([K3])."""
-    return (logp_BS - ref_BS).masked_fill(~mask_BS, 0.0)
+    return masked(logp_BS - ref_BS, mask_BS)
 
 
 def kl_k3(logp_BS: Tensor, ref_BS: Tensor, mask_BS: Tensor) -> Tensor:
     """(ρ − 1) − log ρ with ρ = π_ref/π: unbiased, never negative, of lower variance ([K3])."""
-    log_rho = (ref_BS - logp_BS).masked_fill(~mask_BS, 0.0)
+    log_rho = masked(ref_BS - logp_BS, mask_BS)
     return torch.expm1(log_rho) - log_rho
 
 
 class Clipped(NamedTuple):
-    """A clipped loss, and the share of tokens where the clip decided. Both are scalars."""
+    """A clipped loss, and the share of tokens on which the clip decided. Both are scalars."""
 
     loss: Tensor
     clipfrac: Tensor
@@ -114,9 +119,9 @@ def policy_loss(
     log_ratio_BS: Tensor, advantages_BS: Tensor, mask_BS: Tensor, clip: float
 ) -> Clipped:
     """−E[min(ρA, clip(ρ, 1 ± ε)A)] over tokens, ρ = exp(log ratio) ([PPO] equation 7)."""
-    ratio = log_ratio_BS.exp()
-    plain = -advantages_BS * ratio
-    clipped = -advantages_BS * ratio.clamp(1 - clip, 1 + clip)
+    ratio, advantages = masked(log_ratio_BS, mask_BS).exp(), masked(advantages_BS, mask_BS)
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
     return Clipped(
         loss=masked_mean(torch.maximum(plain, clipped), mask_BS),
         clipfrac=masked_mean((clipped > plain).float(), mask_BS).detach(),
@@ -125,15 +130,16 @@ def policy_loss(
 
 def approximate_kl(log_ratio_BS: Tensor, mask_BS: Tensor) -> Tensor:
     """½ E[(log ρ)²]: how far the update has moved from the policy that sampled ([LMHP]'s code)."""
-    return 0.5 * masked_mean(log_ratio_BS**2, mask_BS)
+    return 0.5 * masked_mean(masked(log_ratio_BS, mask_BS) ** 2, mask_BS)
 
 
 def value_loss(
     values_BS: Tensor, old_BS: Tensor, returns_BS: Tensor, mask_BS: Tensor, clip: float
 ) -> Clipped:
     """½ E[max((V − R)², (clip(V, V_old ± ε) − R)²)] over tokens ([LMHP]'s code; ε is absolute)."""
-    clipped = old_BS + (values_BS - old_BS).clamp(-clip, clip)
-    plain_error, clipped_error = (values_BS - returns_BS) ** 2, (clipped - returns_BS) ** 2
+    values, old, returns = (masked(x_BS, mask_BS) for x_BS in (values_BS, old_BS, returns_BS))
+    clipped = old + (values - old).clamp(-clip, clip)
+    plain_error, clipped_error = (values - returns) ** 2, (clipped - returns) ** 2
     return Clipped(
         loss=0.5 * masked_mean(torch.maximum(plain_error, clipped_error), mask_BS),
         clipfrac=masked_mean((clipped_error > plain_error).float(), mask_BS).detach(),

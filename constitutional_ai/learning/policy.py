@@ -1,19 +1,18 @@
 """The model in training: log-probabilities of answers, and its standard folder.
 
 Shapes: B rows, T tokens, S = T − 1 predicted positions, N answer tokens of all rows, V vocabulary,
-d width. Rows are padded on the right, so the causal mask alone keeps real tokens from padding, and
-positions count from 0 in every row. Dropout is always off: the model stays in evaluation mode.
+d width. Positions count from 0 in every row. Dropout is always off: the model stays in evaluation
+mode.
 
-With an adapter (learning/lora.py) the saved folder holds the merged weights, so that it is one like
-any other; the adapter alone is saved beside it.
+With an adapter (learning/lora.py) the saved folder holds the merged weights, so it is a folder like
+any other. The adapter alone is saved beside it.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -22,55 +21,28 @@ from constitutional_ai.engines import local
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.attention import can_speed_up, speed_up
-from constitutional_ai.learning.loop import autocast, write_folder
+from constitutional_ai.learning.batch import Batch, Tokens, spread
 from constitutional_ai.learning.recompute import recomputing, switch_on
+from constitutional_ai.machine import autocast
+from constitutional_ai.records import Conversation
 from constitutional_ai.settings import ModelSettings
+from constitutional_ai.store.atomic import write_folder
 
-Tokens = tuple[list[int], list[int]]  # ids of a prompt, ids of an answer to it
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts with their answers. ``mask_BS`` is true where the predicted token is the answer's."""
-
-    ids_BT: Tensor
-    mask_BS: Tensor
-    lengths_B: Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Self:
-        """Pad on the right. Every answer holds at least one token."""
-        lengths_B = torch.tensor([len(prompt) + len(answer) for prompt, answer in rows])
-        starts_B = torch.tensor([len(prompt) for prompt, _ in rows])
-        width = int(lengths_B.max())
-        ids = [[*p, *a, *[pad_id] * (width - len(p) - len(a))] for p, a in rows]
-        target_S = torch.arange(1, width)  # position s predicts token s + 1
-        mask_BS = (target_S >= starts_B[:, None]) & (target_S < lengths_B[:, None])
-        return cls(torch.tensor(ids).to(device), mask_BS.to(device), lengths_B.to(device))
-
-    def take(self, rows: Sequence[int]) -> "Batch":
-        """Some of the rows, as narrow as the longest of them allows."""
-        index = torch.tensor(rows, device=self.ids_BT.device)
-        lengths_B = self.lengths_B[index]
-        width = int(lengths_B.max())
-        return Batch(self.ids_BT[index, :width], self.mask_BS[index, : width - 1], lengths_B)
-
-    @property
-    def last_B(self) -> Tensor:
-        """The predicted position of each row's last token."""
-        return self.lengths_B - 2
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class Policy:
-    """A causal language model and its tokens. What is trained of it are float32 masters."""
+    """A causal language model and its tokens. The weights that are trained are float32 masters."""
 
     def __init__(self, model: Any, tokens: ChatTokens) -> None:
         self.model = model.eval()
         self.tokens = tokens
         self.device: torch.device = model.device
-        self._short_cut = _head_follows_base(model)
         self.options = ModelSettings()
-        self._without_adapter = False
+        self.adapter: PeftModel | None = None
+        self._short_cut = _head_follows_base(model)
+        self._switched_off: PeftModel | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", dtype: str = "float32") -> Self:
@@ -87,35 +59,41 @@ class Policy:
         return policy
 
     def prepare(self, options: ModelSettings) -> None:
-        """Put in an adapter, and switch gradient checkpointing on, where the run asks for them."""
+        """Put in an adapter, and switch gradient checkpointing on, if the run asks for them."""
         self.options = options
         if options.lora_rank:
-            lora.add(self.model, options)
+            self.adapter = lora.add(self.model, options, "CAUSAL_LM")
         if options.gradient_checkpointing:
             switch_on(self.model)
 
-    def copy(self) -> "Policy":
+    def copy(self) -> Self:
         """The same weights, free to go another way."""
-        return Policy(copy.deepcopy(self.model), self.tokens)
+        return copy.deepcopy(self, {id(self.tokens): self.tokens})
 
     def reference(self) -> "Policy":
-        """What this policy is now, and stays. With a fresh adapter: the same weights without it.
+        """This policy as it is now, for good. With a fresh adapter: the same weights without it.
 
-        So that reference costs no memory, and must be taken before the adapter has been trained.
+        The latter costs no memory; take it before the adapter has been trained.
         """
-        if not lora.is_added(self.model):
+        if self.adapter is None:
             frozen = self.copy()
             frozen.model.requires_grad_(False)
             return frozen
-        bare = Policy(self.model, self.tokens)
-        bare._without_adapter = True
+        bare = copy.copy(self)
+        bare._switched_off = self.adapter
         return bare
+
+    def merge(self) -> None:
+        """Add the adapter to the weights for good; the policy is a plain model afterwards."""
+        if self.adapter is not None:
+            self.adapter.merge_and_unload()
+            self.adapter = None
 
     def logprobs(self, batch: Batch, temperature: float = 1.0) -> Tensor:
         """log P of each answer token, in nats, [B, S]; 0 outside the answers. Has a gradient."""
         targets_N = batch.ids_BT[:, 1:][batch.mask_BS]
-        found_N = losses.token_logprobs(self._logits(batch) / temperature, targets_N)
-        return spread(found_N, batch.mask_BS)
+        logprobs_N = losses.token_logprobs(self._logits(batch) / temperature, targets_N)
+        return spread(logprobs_N, batch.mask_BS)
 
     @torch.no_grad()
     def logprobs_and_entropy(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
@@ -125,18 +103,19 @@ class Policy:
         logprobs_N = losses.token_logprobs(logits_NV, targets_N)
         return spread(logprobs_N, batch.mask_BS), spread(losses.entropy(logits_NV), batch.mask_BS)
 
-    def encode(self, prompt: Any, answer: str) -> Tokens:
+    def encode(self, prompt: Conversation, answer: str) -> Tokens:
         """Ids of a conversation and of an answer to it, end token included."""
         return self.tokens.prompt(prompt), self.tokens.answer(answer)
 
+    def save_adapter(self, folder: Path, base: str) -> None:
+        """The adapter alone, as peft reads it, if there is one; ``base`` is the model it is for."""
+        if (adapter := self.adapter) is not None:
+            write_folder(folder, lambda draft: lora.save(adapter, draft, base))
+
     def save_pretrained(self, folder: Path) -> None:
         """A standard folder, whole or not at all: safetensors, tokenizer, chat template."""
+        assert self.adapter is None, "merge() comes first"
         write_folder(folder, self._write)
-
-    def save_adapter(self, folder: Path, base: str) -> None:
-        """The adapter alone, as peft reads it, where there is one; ``base`` is what it is for."""
-        if lora.is_added(self.model):
-            write_folder(folder, lambda draft: lora.save(self.model, draft, base, "CAUSAL_LM"))
 
     @contextmanager
     def generating(self) -> Iterator[Any]:
@@ -151,13 +130,13 @@ class Policy:
             self.model.set_attn_implementation(trained_with)
 
     def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, state_dict=lora.merged(self.model))
+        self.model.save_pretrained(folder)
         self.tokens.tokenizer.save_pretrained(folder)
 
     def _logits(self, batch: Batch) -> Tensor:
         """Logits at the answers' positions only, [N, V]: a small model's head is half its work."""
-        bare = lora.disabled(self.model) if self._without_adapter else nullcontext()
-        with autocast(self.device), bare, recomputing(self.model):
+        off = self._switched_off.disable_adapter() if self._switched_off else nullcontext()
+        with autocast(self.device), off, recomputing(self.model):
             if not self._short_cut:
                 full_BTV: Tensor = self.model(batch.ids_BT, use_cache=False).logits
                 return full_BTV[:, :-1][batch.mask_BS].float()
@@ -168,16 +147,11 @@ class Policy:
         return logits_NV.float()
 
 
-def spread(values_N: Tensor, mask_BS: Tensor) -> Tensor:
-    """Values of the answer tokens, put back where they belong; 0 elsewhere."""
-    return torch.zeros(mask_BS.shape, device=values_N.device).masked_scatter(mask_BS, values_N)
-
-
 def set_training_attention(model: Any) -> None:
-    """On a CPU, attention that is written out: the fused one is slow in the backward pass there.
+    """On a CPU, replace fused attention, whose backward pass is slow there.
 
-    Measured at heads of 32, 4,096 tokens a batch, bfloat16: fused 8.5k, eager 11.6k, and with
-    ``attention.speed_up`` 14.8k tokens a second.
+    Measured in bfloat16, with heads of 32 and 4,096 tokens a batch: fused 8.5k tokens a second,
+    eager 11.6k, ``attention.speed_up`` 14.8k.
     """
     if model.device.type != "cpu":
         return
@@ -191,14 +165,14 @@ def set_training_attention(model: Any) -> None:
 def _head_follows_base(model: Any) -> bool:
     """Whether logits are just head(base(ids)); some models scale or cap them afterwards.
 
-    The head is made to speak up for this: a cap does not show in small logits.
+    The head's output is made larger for this, because a cap does not show in small logits.
     """
     head = model.get_output_embeddings()
     louder = head.register_forward_hook(lambda module, inputs, output: output * 1000)
     try:
         ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
         states = getattr(model.base_model(ids, use_cache=False), "last_hidden_state", None)
-        if states is None:  # such as a model without a part that is all but the head
+        if states is None:  # a model that is its own base, head included
             return False
         short, full = head(states), model(ids, use_cache=False).logits
     finally:

@@ -1,8 +1,8 @@
 """Gradient checkpointing: keep a layer's input, compute the layer again in the backward pass.
 
-Transformers does so in training mode only, which also switches dropout on, and models here stay in
-evaluation mode. So the layers, and they alone, are put into training mode for the time of a forward
-that has a gradient: their parts, where the dropout is, stay as they are.
+Transformers does this in training mode only, which also switches dropout on; models here stay in
+evaluation mode. So a layer alone is put into training mode, for the time of a forward that has a
+gradient. The parts of the layer, where the dropout is, stay in evaluation mode.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from constitutional_ai.errors import ModelError
 
 
 def switch_on(model: Any) -> None:
-    """Let ``recomputing`` have its effect. Raises ModelError where the model knows no such thing.
+    """Make ``recomputing`` work on this model. Raises ModelError if transformers cannot do so.
 
-    The layers are told one by one: the model's own method for it has changed its name of late.
+    Each layer is set by itself: the model's own method for it differs between versions.
     """
     layers = [
         module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)
@@ -38,7 +38,7 @@ def switch_on(model: Any) -> None:
 
 @contextmanager
 def recomputing(model: Any) -> Iterator[None]:
-    """A forward within keeps little for its backward; nothing changes where it has none."""
+    """A forward within keeps little for its backward; without a gradient nothing changes."""
     layers = [
         module
         for module in model.modules()

@@ -12,46 +12,41 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from constitutional_ai.engines import local
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import lora, losses
-from constitutional_ai.learning.loop import (
-    Resumable,
-    adamw,
-    autocast,
-    check_weights,
-    culprits,
-    descend,
-    epochs,
-    length_batches,
-    warmup_decay,
-    write_folder,
-)
-from constitutional_ai.learning.policy import Batch, Policy, set_training_attention
+from constitutional_ai.learning.batch import Answered, Batch, epochs
+from constitutional_ai.learning.descent import Lessons, fit
+from constitutional_ai.learning.policy import Policy, set_training_attention
 from constitutional_ai.learning.recompute import recomputing, switch_on
-from constitutional_ai.machine import device_of
+from constitutional_ai.machine import autocast, device_of
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.settings import ModelSettings, RewardSettings
+from constitutional_ai.store.atomic import write_folder
+from constitutional_ai.store.checkpoints import Saving
 
-Reward = Callable[[list[Conversation], list[str]], list[float]]
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 FORWARD_TOKENS = 8192  # in one forward pass without gradient
+TYPICAL = 512  # pairs whose scores set the mean and the deviation
 
 
 class RewardModel:
-    """A sequence classifier with one output; itself a ``Reward``: call it with prompts, answers."""
+    """A sequence classifier with one output. A ``Reward`` (learning/reward.py)."""
 
     def __init__(self, model: Any, tokens: ChatTokens) -> None:
         if not hasattr(model, "score"):
@@ -59,6 +54,7 @@ class RewardModel:
         self.model = model.eval()
         self.tokens = tokens
         self.device: torch.device = model.device
+        self.adapter: PeftModel | None = None
         self.mean: float = getattr(model.config, "reward_mean", 0.0)
         self.deviation: float = getattr(model.config, "reward_deviation", 1.0)
 
@@ -75,7 +71,10 @@ class RewardModel:
         except ValueError:
             kind = type(policy.model).__name__
             raise ModelError(f"{kind}: transformers has no sequence classifier for it") from None
-        model.base_model.load_state_dict(lora.merged(policy.model.base_model))
+        if policy.adapter is not None:
+            policy = policy.copy()
+            policy.merge()
+        model.base_model.load_state_dict(policy.model.base_model.state_dict())
         model.score.float()
         torch.nn.init.zeros_(model.score.weight)
         set_training_attention(model)
@@ -101,52 +100,84 @@ class RewardModel:
         return cls(model, ChatTokens(tokenizer))
 
     def prepare(self, options: ModelSettings) -> None:
-        """Put in an adapter, and switch gradient checkpointing on, where the run asks for them."""
+        """Put in an adapter, and switch gradient checkpointing on, if the run asks for them."""
         if options.lora_rank:
-            lora.add(self.model, options)
-            self.model.score.requires_grad_(True)
+            self.adapter = lora.add(self.model, options, "SEQ_CLS")
         if options.gradient_checkpointing:
             switch_on(self.model)
 
-    def copy(self) -> "RewardModel":
+    def copy(self) -> Self:
         """The same weights, free to go another way."""
-        twin = RewardModel(copy.deepcopy(self.model), self.tokens)
-        twin.mean, twin.deviation = self.mean, self.deviation
-        return twin
+        return copy.deepcopy(self, {id(self.tokens): self.tokens})
+
+    def merge(self) -> None:
+        """Add the adapter to the weights for good; it is a plain model afterwards."""
+        if self.adapter is not None:
+            self.adapter.merge_and_unload()
+            self.adapter = None
+
+    def save_adapter(self, folder: Path, base: str) -> None:
+        """Adapter and head alone, as peft reads them; nothing if there is no adapter."""
+        if (adapter := self.adapter) is not None:
+            write_folder(folder, lambda draft: lora.save(adapter, draft, base))
 
     def save_pretrained(self, folder: Path) -> None:
         """A standard folder, whole or not at all."""
-        self.model.config.reward_mean, self.model.config.reward_deviation = (
-            self.mean,
-            self.deviation,
-        )
+        assert self.adapter is None, "merge() comes first"
+        config = self.model.config
+        config.reward_mean, config.reward_deviation = self.mean, self.deviation
         write_folder(folder, self._write)
 
-    def save_adapter(self, folder: Path, base: str) -> None:
-        """Adapter and head alone, as peft reads them; nothing where there is no adapter."""
-        if lora.is_added(self.model):
-            write_folder(
-                folder, lambda draft: lora.save(self.model, draft, base, "SEQ_CLS", ("score",))
-            )
-
     def _write(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, state_dict=lora.merged(self.model))
+        self.model.save_pretrained(folder)
         self.tokens.tokenizer.save_pretrained(folder)
 
-    def __call__(self, prompts: list[Conversation], answers: list[str]) -> list[float]:
-        return self.score(prompts, answers)
+    # ---------------------------------------------------------------------------------- as a reward
 
-    def score(self, prompts: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+    @property
+    def states_width(self) -> int:
+        """d, of the hidden states that ``score`` gives."""
+        width: int = self.model.config.get_text_config().hidden_size
+        return width
+
+    def value_start(self, policy: Policy) -> "RewardModel":
+        """Where a separate value function starts: here."""
+        return self.copy()
+
+    def __call__(self, prompts: list[Conversation], answers: list[str]) -> list[float]:
         """Standardised scores, in order; higher is better."""
         rows = [self.encode(p, a) for p, a in zip(prompts, answers, strict=True)]
         scores = [0.0] * len(rows)
         with torch.no_grad():
             for part in length_batches([len(row) for row in rows], FORWARD_TOKENS):
-                for row, score in zip(
-                    part, self.at_end([rows[r] for r in part]).tolist(), strict=True
-                ):
+                some = self.at_end([rows[r] for r in part]).tolist()
+                for row, score in zip(part, some, strict=True):
                     scores[row] = score
         return scores
+
+    @torch.no_grad()
+    def score(self, answered: Answered, budget: int) -> tuple[Tensor, Tensor]:
+        """Standardised scores [B], and the hidden states that predict answer tokens [N, d].
+
+        It reads the very tokens that were sampled, so that its states line up with them. An answer
+        that was cut off is closed by an end token first: the model has only seen closed ones.
+        """
+        batch = answered.batch
+        scores: list[Tensor] = []
+        states: list[Tensor] = []
+        # The rows come in order of length, so the parts hold them in their order.
+        for rows in batch.parts(budget):
+            part = batch.take(rows)
+            open_B = ~answered.finished_B[rows]
+            closing_B = torch.where(open_B, self.tokens.end_id, self.tokens.pad_id)
+            ids_BT = F.pad(part.ids_BT, (0, 1))
+            ids_BT = ids_BT.scatter(1, part.lengths_B[:, None], closing_B[:, None])
+            scores_B, states_BTd = self.read(ids_BT, part.lengths_B - 1 + open_B)
+            scores.append(scores_B)
+            states.append(states_BTd[:, : part.width][part.mask_BS])
+        return torch.cat(scores), torch.cat(states)
+
+    # ------------------------------------------------------------------------------------- forwards
 
     def encode(self, prompt: Conversation, answer: str) -> list[int]:
         return self.tokens.prompt(prompt) + self.tokens.answer(answer)
@@ -156,27 +187,36 @@ class RewardModel:
         batch = Batch.of([([], list(row)) for row in rows], self.tokens.pad_id, self.device)
         return self.read(batch.ids_BT, batch.lengths_B - 1)[0]
 
-    def states(self, ids_BT: Tensor) -> Tensor:
-        """Hidden states of right-padded rows, float32, [B, T, d]."""
-        with autocast(self.device), recomputing(self.model):
-            states_BTd: Tensor = self.model.base_model(ids_BT, use_cache=False).last_hidden_state
-        return states_BTd.float()
-
     def read(self, ids_BT: Tensor, ends_B: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised scores at the places ``ends_B``, [B], and the hidden states, [B, T, d]."""
         states_BTd = self.states(ids_BT)
         rows = torch.arange(len(ids_BT), device=ids_BT.device)
         return self.score_states(states_BTd[rows, ends_B]), states_BTd
 
+    def states(self, ids_BT: Tensor) -> Tensor:
+        """Hidden states of right-padded rows, float32, [B, T, d]."""
+        with autocast(self.device), recomputing(self.model):
+            states_BTd: Tensor = self.model.base_model(ids_BT, use_cache=False).last_hidden_state
+        return states_BTd.float()
+
     def score_states(self, states_d: Tensor) -> Tensor:
         """The standardised score that any hidden states would give; the last dimension goes."""
         scores: Tensor = (self.model.score(states_d)[..., 0] - self.mean) / self.deviation
         return scores
 
+    # ----------------------------------------------------------------------------------- its scale
+
     def standardise(self, scores: Sequence[float]) -> None:
         """Take these scores of typical answers as mean 0 and deviation 1 from now on."""
         self.mean += self.deviation * float(np.mean(scores))
         self.deviation *= max(float(np.std(scores)), 1e-6)
+
+    def rescale(self, temperature: float) -> None:
+        """Divide raw scores by ``temperature``, in the head; standardised ones stay as they are."""
+        with torch.no_grad():
+            self.model.score.weight.div_(temperature)
+        self.mean /= temperature
+        self.deviation /= temperature
 
 
 @dataclass(frozen=True)
@@ -207,13 +247,13 @@ def train(
     log: Callable[[dict[str, Any]], None],
     tick: Tick,
     names: Sequence[str] = (),
-    kept: Resumable | None = None,
+    saving: Saving | None = None,
 ) -> None:
     """Fit ``reward`` in place, then standardise it; one metrics row and one tick a step.
 
-    A small penalty on the squared score fixes the level that preferences leave open. With ``kept``
-    it goes on from the last checkpoint there, and keeps more. Raises TrainingDiverged, with the
-    ``names`` of the pairs (or else their numbers in ``pairs``).
+    A small penalty on the squared score fixes the level that preferences leave open. With
+    ``saving`` it goes on from the last checkpoint there. Raises TrainingDiverged, with the
+    ``names`` of the pairs, or else their numbers in ``pairs``.
     """
     encoded = [
         (reward.encode(pair.prompt, pair.chosen), reward.encode(pair.prompt, pair.rejected))
@@ -222,53 +262,34 @@ def train(
     order = sorted(range(len(pairs)), key=lambda n: max(map(len, encoded[n])))
     size = settings.batch_pairs
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    batches = epochs(chunks, settings.epochs, seed)
-    check_weights(reward.model)
-    optimiser = adamw(reward.model.parameters(), settings.lr)
     low, high = settings.label_margin, 1 - settings.label_margin
 
-    def rows_of(step: int) -> list[object]:
-        return [(*encoded[row], pairs[row].p) for row in batches[step]]
-
-    def loss_on(rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(rows: list[int]) -> tuple[Tensor, dict[str, float]]:
         p_P = torch.tensor([pairs[row].p for row in rows], device=reward.device).clamp(low, high)
         scores_B = reward.at_end([encoded[r][0] for r in rows] + [encoded[r][1] for r in rows])
         delta_P = scores_B[: len(rows)] - scores_B[len(rows) :]
         loss = losses.preference_loss(delta_P, p_P)
         same_side = ((delta_P > 0) == (p_P > 0.5)).float().mean()
-        return loss, loss + settings.score_l2 * scores_B.pow(2).mean(), same_side
+        total = loss + settings.score_l2 * scores_B.pow(2).mean()
+        return total, {"loss/preference": loss.item(), "accuracy": same_side.item()}
 
-    def named(rows: Sequence[int]) -> str:
-        guilty = culprits(rows, lambda row: loss_on([row])[1])
-        return ", ".join(names[row] if names else f"preference pair {row}" for row in guilty)
-
-    start = kept.begin(reward.model, optimiser, rows_of) if kept else 0
-    tick(start)
-    for step in range(start, len(batches)):
-        loss, total, same_side = loss_on(batches[step])
-        lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
-        norm = descend(total, optimiser, lr, partial(named, batches[step]))
-        found = {"loss/preference": loss.item(), "accuracy": same_side.item()}
-        log({"step": step, **found, "lr": lr, "grad_norm": norm})
-        tick(1, loss=found["loss/preference"])
-        if kept:
-            kept.done(step)
-    some = [pairs[n] for n in random.Random(seed).sample(range(len(pairs)), min(len(pairs), 512))]
-    prompts = [pair.prompt for pair in some] * 2
-    reward.standardise(reward.score(prompts, [p.chosen for p in some] + [p.rejected for p in some]))
+    lessons = Lessons(
+        batches=epochs(chunks, settings.epochs, seed),
+        loss=loss,
+        content=lambda row: (*encoded[row], pairs[row].p),
+        name=lambda row: names[row] if names else f"preference pair {row}",
+    )
+    fit(reward.model, lessons, settings.lr, settings.warmup_steps, log, tick, saving)
+    some = random.Random(seed).sample(range(len(pairs)), min(len(pairs), TYPICAL))
+    typical = [pairs[n] for n in some]
+    prompts = [pair.prompt for pair in typical] * 2
+    answers = [pair.chosen for pair in typical] + [pair.rejected for pair in typical]
+    reward.standardise(reward(prompts, answers))
 
 
 def logits(reward: RewardModel, pairs: Sequence[LabelledPair]) -> list[float]:
     """Δ = r(chosen) − r(rejected) before standardisation: σ(Δ) is the modelled P(chosen better)."""
     prompts = [pair.prompt for pair in pairs]
-    chosen = reward.score(prompts, [pair.chosen for pair in pairs])
-    rejected = reward.score(prompts, [pair.rejected for pair in pairs])
+    chosen = reward(prompts, [pair.chosen for pair in pairs])
+    rejected = reward(prompts, [pair.rejected for pair in pairs])
     return [(a - b) * reward.deviation for a, b in zip(chosen, rejected, strict=True)]
-
-
-def rescale(reward: RewardModel, temperature: float) -> None:
-    """Divide raw scores by ``temperature``, in the head; standardised scores stay as they were."""
-    with torch.no_grad():
-        reward.model.score.weight /= temperature
-    reward.mean /= temperature
-    reward.deviation /= temperature

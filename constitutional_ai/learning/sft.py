@@ -1,30 +1,22 @@
 """Supervised finetuning on answers: the SL in SL-CAI (Bai et al. 2022, section 3.1).
 
-The loss is on answer tokens only, end token included. No packing, no weight decay, no dropout. An
-interrupted training goes on from its last checkpoint, where it is given a place for them.
+The loss is on answer tokens only, end token included. No packing, no weight decay, no dropout.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.learning import losses
-from constitutional_ai.learning.loop import (
-    Resumable,
-    adamw,
-    check_weights,
-    culprits,
-    descend,
-    epochs,
-    length_batches,
-    warmup_decay,
-)
-from constitutional_ai.learning.policy import Batch, Policy, Tokens
+from constitutional_ai.learning.batch import Batch, Tokens, epochs
+from constitutional_ai.learning.descent import Lessons, fit
+from constitutional_ai.learning.policy import Policy
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import FinetuneSettings
+from constitutional_ai.store.checkpoints import Saving
 
 Example = tuple[Conversation, str]  # a prompt and the answer to learn
 
@@ -37,44 +29,35 @@ def train(
     log: Callable[[dict[str, Any]], None],
     tick: Tick,
     names: Sequence[str] = (),
-    kept: Resumable | None = None,
+    saving: Saving | None = None,
 ) -> None:
     """Train ``policy`` in place; one metrics row and one tick a step.
 
-    With ``kept`` it goes on from the last checkpoint there, and keeps more. Raises
-    TrainingDiverged, with the ``names`` of the rows (or else their numbers in ``examples``).
+    With ``saving`` it goes on from the last checkpoint there. Raises TrainingDiverged, with the
+    ``names`` of the rows, or else their numbers in ``examples``.
     """
     encoded = [policy.encode(prompt, answer) for prompt, answer in examples]
-    lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
-    batches = epochs(length_batches(lengths, settings.batch_tokens), settings.epochs, seed)
-    check_weights(policy.model)
-    optimiser = adamw(policy.model.parameters(), settings.lr)
 
-    def rows_of(step: int) -> list[Tokens]:
-        return [encoded[row] for row in batches[step]]
+    def loss(rows: list[int]) -> tuple[Tensor, dict[str, float]]:
+        batch = Batch.of([encoded[r] for r in rows], policy.tokens.pad_id, policy.device)
+        loss = losses.sft_loss(policy.logprobs(batch), batch.mask_BS)
+        return loss, {"loss/sft": loss.item(), "tokens/answer": int(batch.mask_BS.sum())}
 
-    def loss_on(rows: Sequence[Tokens]) -> tuple[Tensor, int]:
-        batch = Batch.of(rows, policy.tokens.pad_id, policy.device)
-        return losses.sft_loss(policy.logprobs(batch), batch.mask_BS), int(batch.mask_BS.sum())
-
-    def named(rows: Sequence[int]) -> str:
-        guilty = culprits(rows, lambda row: loss_on([encoded[row]])[0])
-        return ", ".join(names[row] if names else f"SFT example {row}" for row in guilty)
-
-    start = kept.begin(policy.model, optimiser, rows_of) if kept else 0
-    tick(start)
-    for step in range(start, len(batches)):
-        loss, answer_tokens = loss_on(rows_of(step))
-        lr = settings.lr * warmup_decay(step, len(batches), settings.warmup_steps)
-        norm = descend(loss, optimiser, lr, partial(named, batches[step]))
-        found = {"loss/sft": loss.item(), "lr": lr, "grad_norm": norm}
-        log({"step": step, **found, "tokens/answer": answer_tokens})
-        tick(1, loss=found["loss/sft"])
-        if kept:
-            kept.done(step)
+    lessons = Lessons(
+        batches=epochs(_batches(encoded, settings), settings.epochs, seed),
+        loss=loss,
+        content=encoded.__getitem__,
+        name=lambda row: names[row] if names else f"SFT example {row}",
+    )
+    fit(policy.model, lessons, settings.lr, settings.warmup_steps, log, tick, saving)
 
 
 def steps(policy: Policy, examples: Sequence[Example], settings: FinetuneSettings) -> int:
     """How many steps ``train`` will take."""
-    lengths = [sum(map(len, policy.encode(prompt, answer))) for prompt, answer in examples]
-    return len(length_batches(lengths, settings.batch_tokens)) * settings.epochs
+    encoded = [policy.encode(prompt, answer) for prompt, answer in examples]
+    return len(_batches(encoded, settings)) * settings.epochs
+
+
+def _batches(encoded: Sequence[Tokens], settings: FinetuneSettings) -> list[list[int]]:
+    lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
+    return length_batches(lengths, settings.batch_tokens)

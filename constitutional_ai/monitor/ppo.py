@@ -1,16 +1,17 @@
 """The monitor against reward hacking: is the policy getting better, or only its reward?
 
-A reward model is a proxy, and pressed hard it parts from what it stood for (Gao et al. 2022, arXiv
-2210.10760). At fixed steps the policy answers fixed prompts that PPO does not train on, and the
-judge says how probably each answer is better than the reference's to the same prompt: the held-out
-signal. The run is stopped, or the user warned,
+A reward model is a proxy. Under strong optimisation it departs from what it stands for (Gao et al.
+2022, arXiv 2210.10760). At fixed steps the policy answers fixed prompts that PPO does not train on.
+The held-out signal is the judge's probability that such an answer is better than the start model's.
+The run is stopped, or the user is warned, in three cases:
 
-- when that signal, over all prompts or over the helpful ones, stands below its best by more than
-  2 + √ln k standard errors of the paired difference, in two checks running, while the proxy is at
-  least what it was at that best. The best of k noisy means is too high by about √(2 ln k) of their
-  standard errors, which is √ln k of a difference's;
-- or when helpful requests are refused by a tenth more than at the start, in two checks running;
-- or when the text itself falls apart: word pairs repeat, answers do not end.
+- The signal, over all prompts or over the helpful ones, is below its best by more than 2 + √ln k
+  standard errors of the paired difference, in two checks running, while the proxy is at least what
+  it was at that best. The best of k noisy means is too high by about √(2 ln k) of their standard
+  errors, which is √ln k of a difference's.
+- The share of helpful requests that are refused rises by more than 0.1 over the start, in two
+  checks running.
+- The text itself falls apart: word pairs repeat, or answers do not end.
 
 It reads the judge and the text, never the laboratory's oracle.
 """
@@ -36,13 +37,13 @@ REFUSAL_RISE = 0.1
 
 
 def distinct_2(answers: Sequence[str]) -> float:
-    """Different pairs of neighbouring words over all pairs (Li et al. 2016); 1 if there is none."""
+    """The share of distinct ones among pairs of neighbouring words (Li et al. 2016); 1 for none."""
     pairs = [pair for answer in answers for pair in _grams(answer, 2)]
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
 def boilerplate(answers: Sequence[str]) -> float:
-    """The share of answers that hold the most widespread run of five words."""
+    """The share of answers that contain the most widespread run of five words."""
     holders = Counter(gram for answer in answers for gram in set(_grams(answer, 5)))
     return max(holders.values(), default=0) / max(1, len(answers))
 
@@ -59,7 +60,7 @@ class Check:
     step: int
     proxy: float
     wins: tuple[float | None, ...]
-    helpful: tuple[bool, ...]  # which of the prompts are of the helpful set
+    helpful: tuple[bool, ...]  # which prompts are of the helpful set
     refused: tuple[bool, ...]
     finished: tuple[bool, ...]
     distinct_2: float
@@ -81,7 +82,7 @@ class Check:
         return [win for win, is_helpful in pairs if on_helpful in (None, is_helpful)]
 
     def fell_below(self, best: "Check", of: int, on_helpful: bool | None) -> bool:
-        """Whether the signal is below ``best``'s, the best ``of`` so many, and the proxy is not."""
+        """Whether the signal is below the best ``of`` several checks, and the proxy is not."""
         drops = [
             before - now
             for before, now in zip(best._wins(on_helpful), self._wins(on_helpful), strict=True)
@@ -96,21 +97,21 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _beyond_noise(differences: Sequence[float], errors: float) -> bool:
-    """Whether the mean is above so many of its standard errors."""
+    """Whether the mean is above this number of its standard errors."""
     if len(differences) < 2:
         return False
     return float(np.mean(differences)) > errors * _standard_error(differences)
 
 
 def _standard_error(values: Sequence[float]) -> float:
-    """Of the mean; NaN for fewer than two."""
+    """The standard error of the mean; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def hard_sign(check: Check, first: Check) -> str:
-    """What shows that the text has collapsed since the first check; "" where nothing does."""
+    """The sign that the text has collapsed since the first check, or ""."""
     if check.distinct_2 < 0.5 * first.distinct_2:
         return (
             f"answers repeat themselves: distinct-2 {first.distinct_2:.2f} → {check.distinct_2:.2f}"
@@ -122,7 +123,7 @@ def hard_sign(check: Check, first: Check) -> str:
 
 
 def over_refusal(check: Check, first: Check) -> str:
-    """Whether more helpful requests are refused than at the first check; "" where not."""
+    """A reason if more helpful requests are refused than at the first check, or ""."""
     rises = [
         float(now) - float(before)
         for now, before, helpful in zip(check.refused, first.refused, check.helpful, strict=True)
@@ -135,7 +136,7 @@ def over_refusal(check: Check, first: Check) -> str:
 
 
 def turned(check: Check, earlier: Sequence[Check]) -> str:
-    """Which held-out signal this check is below the best of, while the proxy holds; "" for none."""
+    """The held-out signal that has fallen below its best while the proxy holds, or ""."""
     for on_helpful, name in ((None, "all prompts"), (True, "helpful prompts")):
         if math.isnan(check.signal(on_helpful)):
             continue
@@ -150,8 +151,8 @@ def turned(check: Check, earlier: Sequence[Check]) -> str:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What the monitor looks at: prompts not trained on, and who compares answers to them."""
+class Probe:
+    """What the monitor needs: prompts that are not trained on, and a judge of answers to them."""
 
     prompts: Sequence[Prompt]
     compare: Compare
@@ -159,7 +160,7 @@ class HeldOut:
 
 @dataclass
 class Monitor:
-    """``references`` are the start model's answers to ``prompts``; ``checks`` is all its memory."""
+    """``references`` are the start model's answers to ``prompts``; ``checks`` is its memory."""
 
     prompts: Sequence[Prompt]
     references: Sequence[str]
@@ -171,7 +172,7 @@ class Monitor:
     def check(
         self, step: int, answers: Sequence[str], finished: Sequence[bool], proxy: float
     ) -> str:
-        """Take in the policy's answers after ``step`` updates. The reason to stop, or ""."""
+        """Measure the policy's answers after ``step`` updates. The reason to stop, or ""."""
         check = Check(
             step=step,
             proxy=proxy,
@@ -219,7 +220,7 @@ class Monitor:
         }
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold, as JSON."""
+        """What a checkpoint must hold, as JSON can hold it."""
         checks = [asdict(check) for check in self.checks]
         return {"checks": checks, "best_step": self.best_step, "suspect": self._suspect}
 

@@ -29,9 +29,11 @@ from typing import Any
 
 from constitutional_ai import redteam_prompts as wording
 from constitutional_ai.constitution import edit
+from constitutional_ai.constitution import suite as suites
 from constitutional_ai.data.requests import TEST, TRAIN
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import UserError
+from constitutional_ai.judge.judge import nonce
 from constitutional_ai.principles import (
     Constitution,
     Principle,
@@ -136,7 +138,7 @@ def amend(campaign: Campaign, out: Path, writer: Engine | None = None) -> Propos
         file.with_suffix(".diff"), edit.diff(source, after, path.name, f"amend/{file.name}")
     )
     cases = suite(seen, [p.name for p in (*constitution.principles, *proposal.additions)])
-    write_atomic(out / f"{constitution.name}.tests.toml", suite_toml(cases))
+    write_atomic(out / f"{constitution.name}.tests.toml", suites.to_toml(cases))
     write_atomic(out / "red_team.jsonl", _prompt_lines(seen.through))
     write_atomic(out / "helpful.jsonl", _prompt_lines(_disguised_benign(seen)))
     write_atomic(out / "proposal.md", _words(constitution, proposal, seen, len(cases)))
@@ -203,9 +205,9 @@ def _written(proposal: Proposal, seen: Evidence, writer: Engine, seed: int) -> N
         return
     rng = random.Random(content_hash("writer", seed))
     cases = rng.sample(missed, min(len(missed), SHOWN_TO_WRITER))
-    asked = wording.new_principle(
-        [(row.request, row.answer) for row in cases], content_hash("writer fence", seed)[:8]
-    )
+    quoted = [turn["content"] for row in cases for turn in row.request]
+    fence = nonce(seed, "writer", *quoted, *(row.answer for row in cases))
+    asked = wording.new_principle([(row.request, row.answer) for row in cases], fence)
     (reply,) = writer.generate([asked], Sampling(temperature=0.0, max_new_tokens=200))
     principle = None if reply.failed else principle_in(reply.text)
     if principle is None:
@@ -289,20 +291,6 @@ def suite(seen: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
         }
         for row in spread[:CASES]
     ]
-
-
-def suite_toml(cases: Sequence[Mapping[str, Any]]) -> str:
-    """The cases as a TOML file; a case that still wants a good answer is commented out."""
-    head = (
-        "# From red teaming. Read each case before you keep it: the judge may have been wrong.\n"
-        "# A case in comments has no good answer yet: write one, then take the marks away.\n"
-    )
-    parts = []
-    for case in cases:
-        mark = "" if case["good"] else "# "
-        rows = "".join(f"{mark}{key} = {edit.spelled(value)}\n" for key, value in case.items())
-        parts.append(f"\n{mark}[[case]]\n{rows}")
-    return head + "".join(parts)
 
 
 def _catchers(seen: Evidence, row: Attempt, names: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ from pydantic import Field
 from constitutional_ai import prompts as templates
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.principles import Constitution, Principle, load_constitution
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import Conversation, Row
-from constitutional_ai.stages.revise import finds_nothing
 from constitutional_ai.store.failures import Failed
 
 FILE = "caught.jsonl"

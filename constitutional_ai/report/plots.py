@@ -22,7 +22,9 @@ class Plot:
 
 def draw(findings: Findings) -> dict[str, Plot]:
     """Every figure that this run has data for: by name."""
-    drawn: dict[str, Plot] = {"tradeoff": _tradeoff(findings)}
+    drawn: dict[str, Plot] = {}
+    if tradeoff := _tradeoff(findings):
+        drawn["tradeoff"] = tradeoff
     if findings.gold and findings.gold["revisions"]:
         drawn["revisions"] = _revisions(findings)
     if bins := findings.calibration.get("bins"):
@@ -37,7 +39,8 @@ def draw(findings: Findings) -> dict[str, Plot]:
     return drawn
 
 
-def _tradeoff(findings: Findings) -> Plot:
+def _tradeoff(findings: Findings) -> Plot | None:
+    """None where the test prompts are not of the two kinds whose scores are its axes."""
     roles = {"base": "base", "sl": "SL-CAI, by number of revisions", "rl": "RL-CAI"}
     last = str(findings.settings.revise.rounds)
     points = []
@@ -51,6 +54,8 @@ def _tradeoff(findings: Findings) -> Plot:
         else:
             continue
         points.append(Point(roles[kind], x, y, mark))
+    if not points:
+        return None
     if findings.in_lab:
         labels = "helpfulness on benign requests", "answers to harmful requests without harm"
     else:

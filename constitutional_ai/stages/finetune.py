@@ -16,35 +16,23 @@ from constitutional_ai.engines.ask import asker
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.learning import sft
-from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.sft import Example
-from constitutional_ai.memory import give_back
+from constitutional_ai.machine import give_back
 from constitutional_ai.records import (
-    Conversation,
+    HelpfulAnswer,
     Prompt,
     RevisedAnswer,
-    Row,
     assistant,
     content_hash,
 )
 from constitutional_ai.store import failures
+from constitutional_ai.store.checkpoints import Log, Saving
 from constitutional_ai.store.failures import Failed
 from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed, in_chunks
 
 NAME = "finetune"
 FILE = "helpful.jsonl"
-
-
-class HelpfulAnswer(Row):
-    """What ``model`` says to a helpful prompt. ``finished``: not cut at the limit."""
-
-    prompt: Conversation
-    answer: str
-    finished: bool
-    messages: Conversation
-    model: str
-    seed: int
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -157,13 +145,14 @@ def finetune(job: Job, target: Path, named: Sequence[tuple[str, Example]]) -> No
     names, rows = [name for name, _ in named], [example for _, example in named]
     policy = Policy.to_train(job.start_model(), job.settings.model)
     log = Log(target.with_name(target.name.replace("model", "metrics") + ".jsonl"))
-    kept = Resumable(target.parent / CHECKPOINTS / target.name, settings.checkpoint_every, log)
+    saving = Saving(target.parent / CHECKPOINTS / target.name, settings.checkpoint_every, log)
     seed = derive_seed(job.settings.seed, NAME, job.round)
     total = sft.steps(policy, rows, settings)
     with job.progress.task(f"SL-CAI {target.name}", total=total, unit="steps") as tick:
-        sft.train(policy, rows, settings, seed, log.write, tick, names, kept)
+        sft.train(policy, rows, settings, seed, log.write, tick, names, saving)
     adapter = target.with_name(target.name.replace("model", "adapter"))
     policy.save_adapter(adapter, model_name(job, job.start_model()))
+    policy.merge()
     policy.save_pretrained(target)
-    kept.checkpoints.clear()
+    saving.clear()
     give_back()

@@ -13,15 +13,10 @@ from typing import Any
 
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job, model_name
-from constitutional_ai.judge.judge import (
-    Comparison,
-    Unlabelled,
-    Verdict,
-    disagreement,
-    mode_of,
-    position_bias,
-)
-from constitutional_ai.judge.open import _temperatures, judge_models, seated
+from constitutional_ai.judge.agreement import disagreement, position_bias
+from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict, mode_of
+from constitutional_ai.judge.jury import seat
+from constitutional_ai.judge.open import judges_of
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
 from constitutional_ai.settings import LabelSettings
 from constitutional_ai.store.run_folder import derive_seed, in_chunks
@@ -37,14 +32,14 @@ def run(job: Job) -> dict[str, Any]:
     that are written by then are kept.
     """
     settings, folder = job.settings.label, job.stage(NAME)
-    judge = seated(job)
-    name = " + ".join(model_name(job, model) for model in judge_models(job))
+    judges = {model_name(job, model): judge for model, judge in judges_of(job).items()}
+    judge, name = seat(list(judges.values())), " + ".join(judges)
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)
     # The limit decides no row, so raising it does not make them others.
     asked = settings.model_dump(exclude={"max_unlabelled"})
     made_by = (NAME, stage_seed, name, job.constitution.hash, asked)
-    temperatures = {model_name(job, m): t for m, t in _temperatures(job).items() if t != 1.0}
+    temperatures = {n: each.temperature for n, each in judges.items() if each.temperature != 1.0}
     lost: Counter[str] = Counter()
 
     def work(chunk: Sequence[Pair], _: int) -> list[Preference]:
@@ -103,7 +98,7 @@ def preference(
     """The row of a judged pair: the answer with p ≥ 0.5 is the chosen one, the first on a tie."""
     first, second = pair.answers
     if isinstance(verdict, Verdict) and verdict.p_first < 0.5:
-        first, second, verdict = second, first, verdict.swapped()
+        first, second, verdict = second, first, verdict.swap()
     read = verdict if isinstance(verdict, Verdict) else None
     return Preference(
         id=id,

@@ -14,36 +14,19 @@ from types import ModuleType
 from typing import Any
 
 from constitutional_ai.constitution.writing import keep_copy
-from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
-from constitutional_ai.engines import VLLM, is_served
+from constitutional_ai.engines import is_served
 from constitutional_ai.engines.identity import model_identity
-from constitutional_ai.errors import RunFolderError, SettingsError
+from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import (
-    ONCE,
-    Fingerprint,
-    RunFolder,
-    fingerprint_hash,
-    stage_word,
-)
+from constitutional_ai.stage_list import ONCE, STAGES, Stage
+from constitutional_ai.stages import check
+from constitutional_ai.store.run_folder import Fingerprint, RunFolder, fingerprint_hash, stage_word
 
 Step = tuple[str, int]  # (stage, round)
-
-# Which prompt sources, and whether the constitution, decide a stage's rows beside its own table.
-PROMPTS = {
-    "revise": ("red_team",),
-    "finetune": ("helpful",),
-    "sample": ("red_team", "helpful"),
-    "ppo": ("red_team", "helpful"),
-    "evaluate": ("test",),
-}
-CONSTITUTION = ("revise", "label")
-# Settings that decide no row: when to give up, and how often to save.
-NO_ROWS = ("checkpoint_every", "max_unlabelled")
 
 
 def stage_module(name: str) -> ModuleType:
@@ -57,18 +40,17 @@ def run_pipeline(
     stages: Sequence[str] | None = None,
     redo: str | None = None,
     progress: Progress | None = None,
+    place: check.Place = check.name_alone,
 ) -> RunFolder:
     """Run every stage that is not done, or of these only ``stages``, each in its first open round.
 
     ``redo`` ("label", or "r2/label" for a round) deletes that stage and all later ones first.
-    Raises RunFolderError where the folder is in use or belongs to other settings, or an earlier
-    stage is missing, SettingsError where the model cannot be trained; nothing has changed then.
+    ``place`` says where a setting was written, for complaints. Raises RunFolderError where the
+    folder is in use or belongs to other settings, or an earlier stage is missing, SettingsError
+    where ``check`` finds something; nothing has changed then.
     """
     progress = progress or Progress()
     constitution = load_constitution(settings.constitution)
-    constitution.worked_revisions(settings.revise.exemplars)  # refused now, not after hours
-    constitution.worked_comparisons(settings.label.exemplars)
-    refuse_overlap_of_run(settings)  # the same: the evaluation would find it at the end
     with RunFolder(out, settings.rounds, settings.seed) as folder:
         plan = folder.plan()
         prints = fingerprints(settings, constitution, plan)
@@ -76,8 +58,10 @@ def run_pipeline(
         for step in kept:
             folder.stage(*step).check(prints[step])
         done = [step for step in kept if folder.stage(*step).done]
+        for step in done:
+            folder.stage(*step).verify()
         todo = _todo(folder, plan, done, stages)
-        _refuse_untrainable(settings.model.path, [name for name, _ in todo])
+        check.refuse(settings, [name for name, _ in todo], place)
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
         if todo and _moves(settings.model.path):
@@ -90,22 +74,10 @@ def run_pipeline(
             progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
         for name, round in todo:
-            place = folder.stage(name, round)
-            place.begin(prints[name, round])
-            place.finish(stage_module(name).run(replace(job, round=round)))
+            stage = folder.stage(name, round)
+            stage.begin(prints[name, round])
+            stage.finish(stage_module(name).run(replace(job, round=round)))
     return folder
-
-
-TRAINED = ("finetune", "ppo")
-
-
-def _refuse_untrainable(path: str, todo: Sequence[str]) -> None:
-    """Before anything runs: a server's weights are not here to be trained."""
-    if set(TRAINED) & set(todo) and (is_served(path) or path.startswith(VLLM)):
-        raise SettingsError(
-            f"model.path = {path!r}: this model runs elsewhere and cannot be trained; name its"
-            " folder or hub id there, and the server in revise.critic and label.judge"
-        )
 
 
 def _todo(
@@ -144,45 +116,46 @@ def _redo_from(redo: str, plan: Sequence[Step]) -> int:
 def fingerprints(
     settings: Settings, constitution: Constitution, plan: Sequence[Step]
 ) -> dict[Step, Fingerprint]:
-    """What each step's rows depend on. Reads the prompt files and the model folder once."""
+    """What each step's rows depend on. Reads the prompt files and the model folders once."""
     sources = {name: prompts_identity(path) for name, path in settings.prompts}
-    start = model_identity(settings.model.path)
-    label = settings.label
-    helper = settings.finetune.helper
-    asked = (settings.model.path, settings.revise.critic, helper, label.judge, *label.jury)
-    found: dict[Step, Fingerprint] = {}
+    prints: dict[Step, Fingerprint] = {}
     before: Fingerprint = {}
     for step in plan:
-        stage = step[0]
-        print_: Fingerprint = {"seed": settings.seed}
-        print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
-        print_["model files"] = start
-        print_ |= {
-            f"{stage}.{key}": _plain(value)
-            for key, value in getattr(settings, stage)
-            if key not in NO_ROWS
-        }
-        for name in PROMPTS.get(stage, ()):
+        stage = next(stage for stage in STAGES if stage.word == step[0])
+        print_ = _of_stage(stage, settings)
+        for name in stage.prompts:
             print_[f"prompts.{name}"] = getattr(settings.prompts, name)
             print_[f"prompts.{name} content"] = sources[name]
-        if stage in CONSTITUTION:
+        if stage.constitution:
             print_["constitution"] = f"{constitution.name} {constitution.hash}"
-        if stage == "revise":
-            print_["revise.critic files"] = model_identity(settings.revise.critic)
-        if stage == "finetune":
-            print_["finetune.helper files"] = model_identity(helper)
-        if stage == "label":
-            for judge in (settings.label.judge, *settings.label.jury):
-                print_[f"label.judge files {judge}"] = model_identity(judge)
-            print_["label.calibration content"] = _content(settings.label.calibration)
-        if any(map(is_served, asked)):
-            print_["http.extra"] = settings.http.extra
-        if stage in ONCE:
-            print_["rounds"] = settings.rounds
         if before:
             print_["the stages before"] = fingerprint_hash(before)
-        found[step] = before = print_
-    return found
+        prints[step] = before = print_
+    return prints
+
+
+def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
+    """The settings that a stage reads, and the models and files that they name."""
+    print_: Fingerprint = {"seed": settings.seed}
+    print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
+    print_["model files"] = model_identity(settings.model.path)
+    table = getattr(settings, stage.word)
+    print_ |= {
+        f"{stage.word}.{key}": _plain(value) for key, value in table if key not in stage.no_rows
+    }
+    specs = check.models_of(stage, settings)
+    for name in stage.models:
+        for spec in check.named(settings, name):
+            several = f" {spec}" if stage.word == "label" else ""
+            name = "label.judge" if several else name
+            print_[f"{name} files{several}"] = model_identity(spec)
+    for name in stage.files:
+        print_[f"{name} content"] = _content(check.named(settings, name)[0])
+    if any(map(is_served, specs)):
+        print_["http.extra"] = settings.http.extra
+    if stage.once:
+        print_["rounds"] = settings.rounds
+    return print_
 
 
 def _moves(path: str) -> bool:

@@ -12,26 +12,16 @@ from constitutional_ai.job import Job, model_name
 from constitutional_ai.judge.judge import Comparison, Verdict
 from constitutional_ai.judge.open import seated
 from constitutional_ai.learning import ppo
-from constitutional_ai.learning.ensemble import Ensemble
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward import Ensemble, Reward
 from constitutional_ai.learning.reward_model import RewardModel
-from constitutional_ai.monitor.ppo import Compare, HeldOut
-from constitutional_ai.records import Conversation, Prompt, PromptSet, Row, content_hash
+from constitutional_ai.monitor.ppo import Compare, Probe
+from constitutional_ai.records import Prompt, PromptSet, content_hash
 from constitutional_ai.stages.finetune import sft_examples
 from constitutional_ai.store.run_folder import derive_seed
 
 NAME = "ppo"
-
-
-class Sample(Row):
-    """A rollout of samples.jsonl, made after ``step`` updates; ``score`` is the proxy."""
-
-    step: int
-    set: PromptSet
-    prompt: Conversation
-    answer: str
-    score: float
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -41,22 +31,21 @@ def run(job: Job) -> dict[str, Any]:
     prompts, apart = draw_prompts(job, seed)
     start, options = job.stage("finetune").path / "model", job.settings.model
     policy = Policy.to_train(start, options)
-    reward = reward_of(job, str(policy.device))
-    watched = HeldOut(apart, judge_of(job, seed)) if settings.monitor != "off" and apart else None
+    watched = settings.monitor != "off" and len(apart) > 0
+    inputs = ppo.Inputs(
+        policy=policy,
+        reward=reward_of(job, str(policy.device)),
+        prompts=prompts,
+        settings=settings,
+        folder=folder,
+        seed=seed,
+        probe=Probe(apart, judge_of(job, seed)) if watched else None,
+        examples=sft_examples(job) if settings.sl_mix else (),
+    )
     with job.progress.task(NAME, total=settings.steps, unit="steps") as tick:
-        outcome = ppo.train(
-            policy,
-            reward,
-            prompts,
-            settings,
-            folder,
-            seed,
-            tick,
-            job.progress.note,
-            watched,
-            sft_examples(job) if settings.sl_mix else (),
-        )
+        outcome = ppo.train(inputs, tick, job.progress.note)
     policy.save_adapter(folder / "adapter", model_name(job, start))
+    policy.merge()
     policy.save_pretrained(folder / "model")
     if outcome.stopped:
         back = (
@@ -75,7 +64,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def reward_of(job: Job, device: str) -> RewardModel:
+def reward_of(job: Job, device: str) -> Reward:
     """The reward model, or the ensemble where the reward stage made several."""
     folder, dtype = job.stage("reward").path, training_dtype(job.settings.model)
     members = [RewardModel.load(folder / "model", device, dtype)]

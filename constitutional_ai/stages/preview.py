@@ -1,4 +1,4 @@
-"""``cai run --dry-run``: the resolved settings, three real prompts, and what the run will take.
+"""``cai run --dry-run``: what the run will take, three real prompts, and the resolved settings.
 
 The seconds come from a small batch that the run's own model answers and reads here and now. They
 are rough: what a stage does besides generating, reading and training is not counted. Where the
@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from constitutional_ai import prompts as templates
+from constitutional_ai.data.cases import load_cases
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.errors import UserError
 from constitutional_ai.judge.methods import seen
 from constitutional_ai.principles import Constitution, Principle, Use, load_constitution
-from constitutional_ai.records import Conversation, content_hash
+from constitutional_ai.records import Conversation, PromptSet, content_hash
 from constitutional_ai.settings import Settings
+from constitutional_ai.world import LAB
 
 SAMPLE = 32  # prompts that are answered to measure the speed
 TRAINING_COST = 3.0  # a training step costs about three forward passes: one on, two back
@@ -69,13 +71,41 @@ def dry_run(settings: Settings, engine: Engine | None, reason: str = "") -> str:
     constitution = load_constitution(settings.constitution)
     speed = measure(settings, constitution, engine) if engine else assumed(settings)
     source = f"{speed.source} ({reason})" if reason else speed.source
+    work = work_by_stage(held(settings), speed)
     sections = [
-        settings.to_toml(),
+        f"{table(work, settings.rounds, speed)}\nSpeed {source}{others(settings)}",
         *(f"# {name}\n{shown(made)}" for name, made in rendered(settings, constitution).items()),
-        f"{table(work_by_stage(settings, speed), settings.rounds, speed)}\nSpeed {source}"
-        f"{others(settings)}",
+        f"# settings\n{settings.to_toml()}",
     ]
     return "\n\n".join(section.strip() for section in sections)
+
+
+def held(settings: Settings) -> Settings:
+    """The settings with no count above what the prompt files hold."""
+    sources = settings.prompts
+
+    def most(source: str, prompts: PromptSet, wanted: int) -> int:
+        if source == LAB or not wanted:
+            return wanted
+        return len(load_prompts(source, prompts, wanted, settings.seed))
+
+    revise, sample = settings.revise, settings.sample
+    helpful = most(sources.helpful, "helpful", settings.finetune.helpful)
+    counts: dict[str, dict[str, int]] = {
+        "revise": {"prompts": most(sources.red_team, "red-team", revise.prompts)},
+        "finetune": {"helpful": helpful},
+        "sample": {
+            "red_team": most(sources.red_team, "red-team", sample.red_team),
+            "helpful": most(sources.helpful, "helpful", sample.helpful),
+        },
+    }
+    if sources.test != LAB:
+        kinds = ("harmful", "benign", "borderline", "facts")
+        limits = {kind: getattr(settings.evaluate, kind) for kind in kinds}
+        cases = load_cases(sources.test, limits)
+        counts["evaluate"] = dict.fromkeys(kinds, 0) | {"harmful": len(cases)}
+    tables = {name: getattr(settings, name).model_copy(update=u) for name, u in counts.items()}
+    return settings.model_copy(update=tables)
 
 
 def assumed(settings: Settings) -> Speed:

@@ -13,7 +13,7 @@ FILE = "report.html"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write report.html, a .svg for each figure and summary.png; the counts of the manifest."""
+    """Write report.html, a .svg for each figure, and summary.png; the counts of the manifest."""
     folder = job.stage(NAME).path
     folder.mkdir(parents=True, exist_ok=True)
     findings = gather(job)
@@ -26,7 +26,8 @@ def run(job: Job) -> dict[str, Any]:
             alt = f"{plot.title or 'Harmlessness and helpfulness'}. {plot.caption}"
             drawings[name] = Drawing(plot.title, plot.caption, figures.inline(source, alt))
             tick(1)
-        figures.png(drawn["tradeoff"].figure, folder / "summary.png")
+        if "tradeoff" in drawn:
+            figures.png(drawn["tradeoff"].figure, folder / "summary.png")
         page = render(sections.page(findings, drawings))
         (folder / FILE).write_text(page, encoding="utf-8")
         tick(1)

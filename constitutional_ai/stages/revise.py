@@ -18,9 +18,9 @@ from typing import Any
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.ask import Ask, asker
-from constitutional_ai.engines.base import Completion
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
+from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import (
     Conversation,
     Prompt,
@@ -37,51 +37,44 @@ from constitutional_ai.store.tally import Tally
 NAME = "revise"
 FILE = "revisions.jsonl"
 
-
 Work = Callable[[WorkedRevision, Principle, templates.Named], Conversation]
-
-# A critique that holds one of these found nothing. In lower case; whatever the constitution says.
-CLEAN_PHRASES = (
-    "no issues",
-    "no problems",
-    "nothing wrong",
-    "nothing to criticize",
-    "nothing to criticise",
-    "nothing needs to change",
-    "no changes needed",
-    "no changes are needed",
-    "no revision is needed",
-    "response is appropriate",
-    "answer is appropriate",
-)
-
-
-def finds_nothing(critique: str) -> bool:
-    """Whether a critique says that the answer is fine as it is.
-
-    >>> finds_nothing("The response is appropriate."), finds_nothing("It insults the reader.")
-    (True, False)
-    """
-    spoken = " ".join(critique.lower().split())
-    return any(phrase in spoken for phrase in CLEAN_PHRASES)
 
 
 @dataclass
 class Draft:
-    """One row in the making. ``answers`` is always one longer than ``steps``.
+    """One row in the making. ``answers`` is one longer than ``steps`` between two rounds.
 
-    ``failed`` says why there will be no row: the model could not be asked.
+    ``principle``, ``critique`` and ``revision`` are of the present round; ``critique`` is None
+    where none is asked for. ``failed`` says why there will be no row: the model was not reached.
     """
 
     prompt: Prompt
     answers: list[str]
     steps: list[RevisionStep] = field(default_factory=list)
+    principle: Principle | None = None
+    critique: str | None = None
+    revision: str = ""
     stopped: bool = False
     failed: str = ""
 
     @property
     def going(self) -> bool:
         return not (self.stopped or self.failed)
+
+    def end_round(self) -> None:
+        """Make a step of what was said. A draft that has stopped keeps its answer."""
+        assert self.principle is not None
+        critique = self.critique or ""
+        step = RevisionStep(
+            principle=self.principle.name,
+            principle_hash=self.principle.hash,
+            critique=critique,
+            revision=self.answers[-1] if self.stopped else self.revision,
+            clean=finds_nothing(critique),
+        )
+        self.steps.append(step)
+        # An empty revision would teach silence: the answer stays, the step shows what was said.
+        self.answers.append(step.revision if step.revision.strip() else self.answers[-1])
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -156,112 +149,68 @@ def revise(
     Without ``critique`` every round only rewrites.
     """
     firsts = answer([prompt.prompt for prompt in prompts], goes_on=answer is criticise)
-    shown = Shown(constitution, exemplars)
+    requests = Requests(constitution, exemplars)
     drafts = [
         Draft(prompt, [first.text], failed=first.failed)
         for prompt, first in zip(prompts, firsts, strict=True)
     ]
     for number in range(1, rounds + 1):
         going = [draft for draft in drafts if draft.going]
-        drawn = [
-            constitution.draw("critique", "red-team", 1, seed, draft.prompt.id, number)[0]
-            for draft in going
-        ]
+        for draft in going:
+            (draft.principle,) = constitution.draw(
+                "critique", "red-team", 1, seed, draft.prompt.id, number
+            )
         if critique:
-            _one_round(going, drawn, criticise, shown, stop_when_clean)
-        else:
-            _one_rewrite(going, drawn, criticise, shown)
+            _criticise(going, criticise, requests, stop_when_clean)
+        _rewrite([draft for draft in going if draft.going], criticise, requests)
+        for draft in going:
+            if not draft.failed:
+                draft.end_round()
     return drafts
 
 
+def _criticise(
+    drafts: Sequence[Draft], ask: Ask, requests: "Requests", stop_when_clean: bool
+) -> None:
+    replies = ask([requests.critique(draft) for draft in drafts], goes_on=True)
+    for draft, reply in zip(drafts, replies, strict=True):
+        draft.critique, draft.failed = reply.text, reply.failed
+        draft.stopped = stop_when_clean and not reply.failed and finds_nothing(reply.text)
+
+
+def _rewrite(drafts: Sequence[Draft], ask: Ask, requests: "Requests") -> None:
+    replies = ask([requests.revision(draft) for draft in drafts])
+    for draft, reply in zip(drafts, replies, strict=True):
+        draft.revision, draft.failed = reply.text, reply.failed
+
+
 @dataclass(frozen=True)
-class Shown:
-    """The requests of this stage, with worked examples before them."""
+class Requests:
+    """What this stage asks, with worked examples before each request."""
 
     constitution: Constitution
     exemplars: Sequence[WorkedRevision]
 
-    def critique(self, draft: Draft, principle: Principle) -> Conversation:
-        asked = templates.critique(draft.prompt.prompt, draft.answers[-1], principle)
-        return self._after(templates.worked_critique, principle, asked)
+    def critique(self, draft: Draft) -> Conversation:
+        assert draft.principle is not None
+        asked = templates.critique(draft.prompt.prompt, draft.answers[-1], draft.principle)
+        return self._after(templates.worked_critique, draft.principle, asked)
 
-    def revision(self, draft: Draft, principle: Principle, critique: str) -> Conversation:
-        asked = templates.revision(draft.prompt.prompt, draft.answers[-1], critique, principle)
+    def revision(self, draft: Draft) -> Conversation:
+        """For a rewrite after the draft's critique, or without one (paper, section 3.5)."""
+        prompt, answer, principle = draft.prompt.prompt, draft.answers[-1], draft.principle
+        assert principle is not None
+        if draft.critique is None:
+            asked = templates.direct_revision(prompt, answer, principle)
+            return self._after(templates.worked_direct, principle, asked)
+        asked = templates.revision(prompt, answer, draft.critique, principle)
         return self._after(templates.worked_revision, principle, asked)
-
-    def direct(self, draft: Draft, principle: Principle) -> Conversation:
-        asked = templates.direct_revision(draft.prompt.prompt, draft.answers[-1], principle)
-        return self._after(templates.worked_direct, principle, asked)
 
     def _after(self, work: Work, principle: Principle, asked: Conversation) -> Conversation:
         named = self.constitution.principle
         return templates.after_examples(
             [work(exemplar, principle, named) for exemplar in self.exemplars], asked
         )
-
-
-def _one_round(
-    drafts: Sequence[Draft],
-    drawn: Sequence[Principle],
-    ask: Ask,
-    shown: Shown,
-    stop_when_clean: bool,
-) -> None:
-    """Add one step to each draft. A draft that stops keeps its answer and asks for no revision.
-
-    A draft that fails gets no step; it will not become a row.
-    """
-    critiques = ask(
-        [shown.critique(draft, principle) for draft, principle in zip(drafts, drawn, strict=True)],
-        goes_on=True,
-    )
-    turns = [
-        (draft, principle, reply.text)
-        for draft, principle, reply in zip(drafts, drawn, critiques, strict=True)
-        if not reply.failed
-    ]
-    for draft, reply in zip(drafts, critiques, strict=True):
-        draft.failed = reply.failed
-        draft.stopped = stop_when_clean and not reply.failed and finds_nothing(reply.text)
-    revisions = iter(
-        ask(
-            [
-                shown.revision(draft, principle, critique)
-                for draft, principle, critique in turns
-                if not draft.stopped
-            ]
-        )
-    )
-    for draft, principle, critique in turns:
-        before = draft.answers[-1]
-        revision = Completion(before, 0, True) if draft.stopped else next(revisions)
-        _add_step(draft, principle, critique, revision)
-
-
-def _one_rewrite(
-    drafts: Sequence[Draft], drawn: Sequence[Principle], ask: Ask, shown: Shown
-) -> None:
-    """Add one step without a critique to each draft that does not fail."""
-    pairs = list(zip(drafts, drawn, strict=True))
-    revisions = ask([shown.direct(draft, principle) for draft, principle in pairs])
-    for (draft, principle), revision in zip(pairs, revisions, strict=True):
-        _add_step(draft, principle, "", revision)
-
-
-def _add_step(draft: Draft, principle: Principle, critique: str, revision: Completion) -> None:
-    draft.failed = revision.failed
-    if draft.failed:
-        return
-    step = RevisionStep(
-        principle=principle.name,
-        principle_hash=principle.hash,
-        critique=critique,
-        revision=revision.text,
-        clean=finds_nothing(critique),
-    )
-    draft.steps.append(step)
-    # An empty revision would teach silence: the answer stays, the step shows what was said.
-    draft.answers.append(step.revision if step.revision.strip() else draft.answers[-1])
 
 
 def summary(rows: Sequence[RevisedAnswer]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ label's side, and whether its probabilities mean what they say. A temperature is
 of them and tested on the other, both ways round, and kept where it lowers the calibration error.
 
 With ``ensemble = k`` there are ``model-2`` … ``model-k`` beside ``model``, each fitted to a
-resample of the same pairs in an order of its own; PPO joins their scores (learning/ensemble.py).
+resample of the same pairs in an order of its own; PPO joins their scores (learning/reward.py).
 """
 
 import json
@@ -18,25 +18,18 @@ from scipy.special import expit
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.learning import reward_model
-from constitutional_ai.learning.loop import Log, Resumable
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
-from constitutional_ai.memory import give_back
-from constitutional_ai.records import Preference, Row
+from constitutional_ai.machine import give_back
+from constitutional_ai.records import HeldOut, Preference
 from constitutional_ai.stats.calibration import agreement, calibration, fit_temperature
+from constitutional_ai.store.checkpoints import Log, Saving
 from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed
 
 NAME = "reward"
 Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl
 CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
-
-
-class HeldOut(Row):
-    """A preference row (by ``id``) that was not trained on; ``p``: the model's P(chosen better)."""
-
-    p: float
-    p_chosen: float
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -62,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     delta = reward_model.logits(reward, [pairs[n] for n in held])
     labels = [pairs[n].p for n in held]
     found = assess(delta, labels)
-    reward_model.rescale(reward, found["temperature"])
+    reward.rescale(found["temperature"])
     predicted = expit([d / found["temperature"] for d in delta])
     measured = Log(folder / "held_out.jsonl")
     measured.cut(0)
@@ -76,6 +69,7 @@ def run(job: Job) -> dict[str, Any]:
     (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
     start = job.stage("finetune").path / "model"
     reward.save_adapter(folder / "adapter", model_name(job, start))
+    reward.merge()
     reward.save_pretrained(folder / "model")
     job.progress.note(
         f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out"
@@ -97,11 +91,11 @@ def _train(job: Job, reward: RewardModel, name: str, learned: Learned, seed: int
     """Fit one reward model, from its last checkpoint on; ``model-k`` logs in metrics-k.jsonl."""
     folder, settings = job.stage(NAME).path, job.settings.reward
     log = Log(folder / f"{name.replace('model', 'metrics')}.jsonl")
-    kept = Resumable(folder / CHECKPOINTS / name, settings.checkpoint_every, log)
+    saving = Saving(folder / CHECKPOINTS / name, settings.checkpoint_every, log)
     lines, pairs = [line for line, _ in learned], [pair for _, pair in learned]
     total = -(-len(pairs) // settings.batch_pairs) * settings.epochs
     with job.progress.task(name.replace("model", NAME), total=total, unit="steps") as tick:
-        reward_model.train(reward, pairs, settings, seed, log.write, tick, lines, kept)
+        reward_model.train(reward, pairs, settings, seed, log.write, tick, lines, saving)
 
 
 def _fit_member(job: Job, number: int, learned: Learned, seed: int) -> None:
@@ -113,6 +107,7 @@ def _fit_member(job: Job, number: int, learned: Learned, seed: int) -> None:
     drawn = random.Random(own).choices(learned, k=len(learned))
     reward = _untrained(job)
     _train(job, reward, target.name, drawn, own)
+    reward.merge()
     reward.save_pretrained(target)
     give_back()
 

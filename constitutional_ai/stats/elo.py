@@ -1,11 +1,13 @@
 """Elo scores by Bradley and Terry's model, and the frontier of harmlessness and helpfulness.
 
-The model: P(i better than j) = σ(s_i − s_j). Strengths are of maximum likelihood, by Newton's
-method; a soft verdict of .7 counts as .7 of a win and .3 of a loss. Elo is 400 / ln 10 times the
-strength, the first model at 0. Intervals come from a bootstrap over prompts, refitted each time.
+The model: P(i better than j) = σ(s_i − s_j). Strengths have maximum likelihood, by Newton's method.
+A soft verdict of 0.7 counts as 0.7 of a win and 0.3 of a loss. Elo is 400 / ln 10 times the
+strength, with the first model at 0. Intervals come from a bootstrap over prompts, refitted each
+time.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from constitutional_ai.errors import DataError
-from constitutional_ai.stats.intervals import LEVEL, Estimate
+from constitutional_ai.stats.intervals import Estimate, percentiles
 
 ELO = 400 / math.log(10)  # points of one unit of strength
 _RESAMPLES = 500
@@ -35,8 +37,10 @@ class Game:
 
 @dataclass(frozen=True)
 class Ratings:
-    """Elo by model, each n the number of games. ``smoothed``: half a win was added to both sides
-    of each pair, as some model always, or never, won and had no finite score.
+    """Elo by model; each n is the number of games.
+
+    ``smoothed``: some model always won, or never, and had no finite score; so half a win was added
+    to both sides of each pair.
     """
 
     models: dict[str, Estimate]
@@ -60,21 +64,18 @@ def ratings(games: Sequence[Game], models: Sequence[str], seed: int) -> Ratings:
     centre = ELO * bradley_terry(_tied(wins) if smoothed else wins)
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size=_RESAMPLES)
-    drawn = []
-    for weights in draws:
-        resampled = np.tensordot(weights, by_prompt, axes=1)
-        drawn.append(
-            ELO * bradley_terry(resampled if _has_maximum(resampled) else _tied(resampled, wins))
-        )
-    low, high = np.quantile(np.array(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    played = [sum(model in (game.first, game.second) for game in games) for model in models]
+    resampled = (np.tensordot(weights, by_prompt, axes=1) for weights in draws)
+    low, high = percentiles(
+        [ELO * bradley_terry(w if _has_maximum(w) else _tied(w, wins)) for w in resampled]
+    )
+    played = Counter(model for game in games for model in {game.first, game.second})
     return Ratings(
         {
             model: {
                 "mean": float(centre[k]),
-                "low": min(float(low[k]), float(centre[k])),
-                "high": max(float(high[k]), float(centre[k])),
-                "n": played[k],
+                "low": float(min(low[k], centre[k])),
+                "high": float(max(high[k], centre[k])),
+                "n": played[model],
             }
             for k, model in enumerate(models)
         },
@@ -85,8 +86,9 @@ def ratings(games: Sequence[Game], models: Sequence[str], seed: int) -> Ratings:
 def bradley_terry(wins: Wins) -> NDArray[np.float64]:
     """Strengths [M], the first 0, that maximise Σ wins_ij · log σ(s_i − s_j).
 
-    The likelihood is concave; steps are cut to 2, beyond which σ is flat and Newton overshoots. The
-    games must give a maximum (Ford 1957): each model wins over every group that it is no part of.
+    The likelihood is concave. Steps are cut to 2: beyond that σ is flat, and Newton overshoots. The
+    games must give a maximum (Ford 1957): whenever the models are split in two groups, each group
+    has won over the other.
     """
     games = wins + wins.T
     strengths = np.zeros(len(wins))
@@ -113,7 +115,7 @@ def _tied(wins: Wins, played: Wins | None = None) -> Wins:
 
 
 def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The models that no other beats in both scores, from the most of the first to the least.
+    """The models that no other beats in both scores, by falling first score.
 
     >>> frontier({"base": (0.1, 0.9), "evasive": (0.8, 0.2), "worse": (0.7, 0.1)})
     ['evasive', 'base']
@@ -126,5 +128,5 @@ def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted((n for n in points if not beaten(n)), key=lambda n: (-points[n][0], n))
 
 
-def as_json(found: Ratings) -> dict[str, Any]:
-    return {"models": found.models, "smoothed": found.smoothed}
+def as_json(rated: Ratings) -> dict[str, Any]:
+    return {"models": rated.models, "smoothed": rated.smoothed}

@@ -6,15 +6,17 @@ anything but the sampling named: prompts and answers in an evaluation, seeds in 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 LEVEL = 0.95
 Z = float(special.ndtri((1 + LEVEL) / 2))  # 1.96
-_RESAMPLES = 2000
+RESAMPLES = 2000
 
 
 class Estimate(TypedDict):
@@ -33,9 +35,27 @@ def share(flags: Iterable[bool]) -> Estimate:
     0.75
     """
     observed = list(flags)
-    n, mean = _mean(observed)
-    low, high = wilson(mean, n)
-    return {"mean": mean, "low": low, "high": high, "n": n}
+    return share_of(sum(observed), len(observed))
+
+
+def share_of(count: int, n: int) -> Estimate:
+    """The share ``count`` of ``n``. Raises ValueError where n is 0."""
+    if not n:
+        raise ValueError("an estimate needs at least one observation")
+    low, high = wilson(count / n, n)
+    return {"mean": count / n, "low": low, "high": high, "n": n}
+
+
+def share_by(flags: Iterable[tuple[str, bool]]) -> dict[str, Estimate]:
+    """The share of true flags by their key, keys in order.
+
+    >>> {key: share["mean"] for key, share in share_by([("b", True), ("a", False)]).items()}
+    {'a': 0.0, 'b': 1.0}
+    """
+    groups: defaultdict[str, list[bool]] = defaultdict(list)
+    for key, flag in flags:
+        groups[key].append(flag)
+    return {key: share(groups[key]) for key in sorted(groups)}
 
 
 def wilson(mean: float, n: float) -> tuple[float, float]:
@@ -52,9 +72,8 @@ def mean(values: Iterable[float], seed: int) -> Estimate:
     """The mean of bounded scores, its interval by a bootstrap that ``seed`` decides."""
     observed = list(values)
     n, centre = _mean(observed)
-    drawn = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
-    means = np.asarray(observed, dtype=float)[drawn].mean(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    rows = resamples(n, np.random.default_rng(seed))
+    low, high = percentiles(np.asarray(observed, dtype=float)[rows].mean(axis=1))
     # All values equal: the mean of copies can differ from the value in the last bit.
     return {
         "mean": centre,
@@ -62,6 +81,17 @@ def mean(values: Iterable[float], seed: int) -> Estimate:
         "high": max(float(high), centre),
         "n": n,
     }
+
+
+def resamples(n: int, rng: np.random.Generator, times: int = RESAMPLES) -> NDArray[np.int64]:
+    """The rows of ``times`` bootstrap samples of ``n`` observations; [times, n]."""
+    return rng.integers(n, size=(times, n))
+
+
+def percentiles(drawn: ArrayLike) -> NDArray[np.float64]:
+    """The interval's ends from a bootstrap's draws, over the first axis; nan draws are left out."""
+    draws = np.asarray(drawn, dtype=np.float64)
+    return np.asarray(np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

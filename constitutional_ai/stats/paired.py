@@ -1,8 +1,8 @@
 """Statistics of an evaluation: several samples a prompt, paired models, many slices, how many rows.
 
-Prompts are what was drawn, so prompts are what every interval here counts: samples of one prompt
-are a cluster (Miller 2024, arXiv 2411.00640), and two models are compared on the prompts that both
-answered. Plain intervals, one answer a prompt, are in ``constitutional_ai.stats.intervals``.
+Prompts were drawn, so every interval here counts prompts. Samples of one prompt are a cluster
+(Miller 2024, arXiv 2411.00640), and two models are compared on the prompts that both answered.
+Plain intervals, one answer a prompt, are in stats/intervals.py.
 """
 
 import math
@@ -28,8 +28,8 @@ Clusters = Mapping[str, Sequence[float]]  # {prompt: the values of its samples}
 def clustered_mean(clusters: Clusters, seed: int) -> Estimate:
     """The mean over all values; n counts values. One sample a prompt: the plain bootstrap.
 
-    Else Student's t on the cluster-robust standard error, with the G / (G − 1) correction. Raises
-    ValueError where no value is, or one cluster alone, which has no error to tell.
+    Otherwise Student's t on the cluster-robust standard error, with the G / (G − 1) correction.
+    Raises ValueError without a value, or with one cluster alone, which tells no error.
     """
     values = [value for group in clusters.values() for value in group]
     if all(len(group) == 1 for group in clusters.values()):
@@ -46,21 +46,18 @@ def clustered_mean(clusters: Clusters, seed: int) -> Estimate:
 def clustered_share(clusters: Mapping[str, Sequence[bool]]) -> Estimate:
     """The share of true flags; n counts flags. One sample a prompt: Wilson's interval itself.
 
-    Else Wilson's at the effective number of answers, p(1−p) / SE², which clustering lowers. Where
-    all flags agree no error can be estimated, and prompts alone are counted.
+    Otherwise Wilson's at the effective number of answers, p(1−p) / SE², which clustering lowers.
+    Where all flags agree, no error can be estimated, and only prompts are counted.
     """
-    flags = [flag for group in clusters.values() for flag in group]
-    plain = stats.share(flags)
-    p, n = plain["mean"], len(flags)
-    variance = _cluster_variance({k: [float(f) for f in group] for k, group in clusters.items()})
-    effective = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else float(len(clusters))
-    effective = min(effective, float(n))
-    low, high = stats.wilson(p, effective)
-    return {"mean": p, "low": low, "high": high, "n": n}
+    plain = stats.share(flag for group in clusters.values() for flag in group)
+    p, variance = plain["mean"], _cluster_variance(clusters)
+    effective = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else len(clusters)
+    low, high = stats.wilson(p, min(effective, plain["n"]))
+    return {**plain, "low": low, "high": high}
 
 
 def _cluster_variance(clusters: Clusters) -> float:
-    """Of the mean: Σ over clusters of (sum of deviations)², over n²; no small-sample factor."""
+    """Of the mean: Σ over clusters of (sum of deviations)² / n²; no small-sample factor."""
     n = sum(len(group) for group in clusters.values())
     centre = math.fsum(value for group in clusters.values() for value in group) / n
     sums = (math.fsum(value - centre for value in group) for group in clusters.values())
@@ -69,7 +66,7 @@ def _cluster_variance(clusters: Clusters) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second less first, over the ``n`` prompts that both have; ``alone`` have but one of them."""
+    """Second minus first, over the ``n`` prompts that both have; ``alone`` counts the others."""
 
     mean: float
     low: float
@@ -91,27 +88,23 @@ def paired(first: Clusters, second: Clusters, seed: int) -> Difference:
     differences, which assumes no distribution, and Student's t interval over prompts. Raises
     ValueError without two common prompts.
     """
-    common = [prompt for prompt in first if prompt in second]
-    alone = len(set(first) ^ set(second))
-    if len(common) < 2:
+    both = [(first[prompt], second[prompt]) for prompt in first if prompt in second]
+    alone, n = len(set(first) ^ set(second)), len(both)
+    if n < 2:
         raise ValueError("a paired comparison needs two prompts that both models answered")
-    both = [(first[prompt], second[prompt]) for prompt in common]
-    if all(len(a) == len(b) == 1 and {*a, *b} <= {0.0, 1.0} for a, b in both):
-        gained = sum(b[0] > a[0] for a, b in both)
-        lost = sum(b[0] < a[0] for a, b in both)
-        low, high = agresti_min(lost, gained, len(common))
-        p = mcnemar(lost, gained)
-        mean = (gained - lost) / len(common)
-        return Difference(mean, low, high, len(common), p, "mcnemar", alone)
     gaps = np.array([math.fsum(b) / len(b) - math.fsum(a) / len(a) for a, b in both])
-    found = stats.over_seeds(gaps.tolist())  # Student's t over prompts
-    low, high = found["low"], found["high"]
+    lost, gained = int((gaps < 0).sum()), int((gaps > 0).sum())
     flags = all({*a, *b} <= {0.0, 1.0} for a, b in both)
+    if flags and all(len(a) == len(b) == 1 for a, b in both):
+        interval, p = agresti_min(lost, gained, n), mcnemar(lost, gained)
+        return Difference((gained - lost) / n, *interval, n, p, "mcnemar", alone)
+    over_prompts = stats.over_seeds(gaps.tolist())  # Student's t
+    interval = over_prompts["low"], over_prompts["high"]
     if flags and np.ptp(gaps) == 0 and abs(gaps[0]) in (0, 1):
         # All samples of all prompts agree: as above, one flag a prompt.
-        low, high = agresti_min(len(both) * (gaps[0] < 0), len(both) * (gaps[0] > 0), len(both))
+        interval = agresti_min(lost, gained, n)
     p = sign_flip(gaps, seed)
-    return Difference(found["mean"], low, high, len(common), p, "sign-flip", alone)
+    return Difference(over_prompts["mean"], *interval, n, p, "sign-flip", alone)
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -162,22 +155,22 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def prompts_needed(difference: float, discordant: float = INDEPENDENT, power: float = POWER) -> int:
-    """Prompts on which a paired difference of two shares is found with ``power`` (Connor 1987).
+    """How many prompts show a paired difference of two shares with ``power`` (Connor 1987).
 
-    ``discordant`` is the share of prompts on which the two models differ; by default that of
-    unrelated models at one half, the worst case. Raises ValueError for a difference beyond it.
+    ``discordant`` is the share of prompts on which the two models differ; the default is that of
+    unrelated models at one half, the worst case. Raises ValueError for an impossible difference.
     """
     if not 0 < difference <= max(discordant, difference) <= 1:
         raise ValueError("a difference lies between 0 and 1")
     psi = max(discordant, difference)  # what differs on average differs at least so often
-    found = Z * math.sqrt(psi) + float(special.ndtri(power)) * math.sqrt(psi - difference**2)
-    return math.ceil((found / difference) ** 2)
+    reach = Z * math.sqrt(psi) + special.ndtri(power) * math.sqrt(psi - difference**2)
+    return math.ceil((float(reach) / difference) ** 2)
 
 
 def least_difference(
     prompts: int, discordant: float = INDEPENDENT, power: float = POWER
 ) -> float | None:
-    """The smallest difference of two shares that so many prompts find; None where none is."""
+    """The smallest difference of two shares that this many prompts show; None where none is."""
     low, high = 0.0, 1.0
     if prompts < prompts_needed(1.0, discordant, power):
         return None

@@ -6,7 +6,6 @@ worked through in chunks of their own. From the lines and the number of rows alo
 left to do, after a kill as well: a chunk is done when its rows and its failures add up to its size.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from constitutional_ai.records import Row
+from constitutional_ai.store.atomic import write_atomic
 
 FILE = "failures.jsonl"
 
@@ -101,13 +101,7 @@ def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> 
     after += failures
     if after == before:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f"{FILE}.part"
-    with draft.open("w", encoding="utf-8") as opened:
-        opened.writelines(f"{failure.model_dump_json()}\n" for failure in after)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(draft, folder / FILE)
+    write_atomic(folder / FILE, "".join(f"{failure.model_dump_json()}\n" for failure in after))
 
 
 def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:

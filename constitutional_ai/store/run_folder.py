@@ -24,15 +24,13 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from constitutional_ai.errors import DataError, RowsFailed, RunFolderError
-from constitutional_ai.memory import give_back
+from constitutional_ai.machine import give_back
 from constitutional_ai.records import Row, content_hash
+from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.store import failures
+from constitutional_ai.store.atomic import write_atomic
 from constitutional_ai.store.failures import Chunk, Failed
 from constitutional_ai.version import __version__
-
-# The stages in order; a stage's place gives its folder's number.
-STAGE_NAMES = ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report")
-ONCE = ("evaluate", "report")  # after the last round; the others happen in every round
 
 CHECKPOINTS = "checkpoints"  # in a stage's folder: what only an unfinished training needs
 
@@ -101,6 +99,7 @@ class StageFolder:
             "stage": self.name,
             "fingerprint": fingerprint,
             "files": {file.name: _sha256(file) for file in sorted(self.path.glob("*.jsonl"))},
+            "models": {model.name: folder_hash(model) for model in self._models()},
             "versions": versions(),
             "counts": counts,
             "seconds": round(time.monotonic() - self._began, 2),
@@ -108,6 +107,25 @@ class StageFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         _write_json(self.path / "manifest.json", manifest)
         self.tidy()
+
+    def verify(self) -> None:
+        """Raise RunFolderError where a finished stage's rows or models are not those it finished.
+
+        Of a model the names and sizes of its files are compared, and each one's first 64 KiB.
+        Manifests of earlier versions say nothing of models.
+        """
+        kept = self.manifest
+        now = {file: _sha256(self.path / file) for file in kept["files"]}
+        now |= {model: folder_hash(self.path / model) for model in kept.get("models", {})}
+        for name, before in {**kept["files"], **kept.get("models", {})}.items():
+            if now[name] != before:
+                raise RunFolderError(
+                    f"{self.path / name}: has changed since its stage was finished; put it back, or"
+                    f" add `--redo {_redo_name(self.name)}` to make it and all later stages again"
+                )
+
+    def _models(self) -> list[Path]:
+        return sorted(config.parent for config in self.path.glob("*/config.json"))
 
     def tidy(self) -> None:
         """Delete what a finished stage needs no more; a kill may have come between."""
@@ -259,11 +277,12 @@ class RunFolder:
         """
         for stage in reversed(stages):
             doomed = stage.path.with_name(f".{stage.path.name}.deleted")
-            if doomed.exists():
-                shutil.rmtree(doomed)
-            if stage.path.exists():
-                stage.path.rename(doomed)
-                shutil.rmtree(doomed)
+            for path in (doomed, stage.path):
+                if path.is_symlink():
+                    path.unlink()  # what it points to is somebody else's
+                elif path.exists():
+                    path.rename(doomed)
+                    shutil.rmtree(doomed)
 
     def __enter__(self) -> Self:
         """Take the lock. Raises RunFolderError where it is held, or the rounds do not fit."""
@@ -289,6 +308,8 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         self._release()
+        if error is not None and [path.name for path in self.path.iterdir()] == [".lock"]:
+            shutil.rmtree(self.path)  # nothing came of it
 
     def _take_lock(self, lock: int) -> None:
         try:
@@ -355,7 +376,26 @@ def fingerprint_hash(fingerprint: Fingerprint) -> str:
     return content_hash(fingerprint)
 
 
+def folder_hash(folder: Path) -> str:
+    """A hash of the names and sizes of a folder's files, and of each one's first 64 KiB.
+
+    The first bytes of a safetensors file are its layout and some weights: enough to tell a model
+    that was trained again, without reading all of a large one. "" where there is no such folder.
+    """
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(1 << 16))
+    return digest.hexdigest()[:16]
+
+
 def _sha256(path: Path) -> str:
+    """The hash of a file's content; "" where there is none."""
+    if not path.exists():
+        return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -369,10 +409,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    """Whole or not at all: a kill leaves the old file, or none, and never half of one."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")

@@ -1,9 +1,9 @@
 """Counts beside a stage's rows that the rows themselves do not show."""
 
 import json
-import os
 from collections.abc import Mapping
 
+from constitutional_ai.store.atomic import write_atomic
 from constitutional_ai.store.run_folder import StageFolder
 
 
@@ -22,9 +22,7 @@ class Tally:
     def keep(self, chunk: int, counts: Mapping[str, int]) -> None:
         """Store a chunk's counts; called before its rows are written."""
         self._chunks[str(chunk)] = dict(counts)
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps(self._chunks), encoding="utf-8")
-        os.replace(draft, self._path)
+        write_atomic(self._path, json.dumps(self._chunks))
 
     def total(self, *names: str) -> dict[str, int]:
         """The sums of the named counts, over all chunks."""

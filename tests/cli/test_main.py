@@ -13,14 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai import __version__
-from constitutional_ai.cli.main import STAGES, app
+from constitutional_ai.cli.main import app
+from constitutional_ai.cli.options import SHIPPED
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.run_file import shipped
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import pipeline, preview
-from constitutional_ai.store.run_folder import STAGE_NAMES
 
-MODEL = ("--set", "model.path=no/such/model")
+MODEL = ("--set", "model.path=lab:xxs")
 
 
 def cai(*args: object, code: int = 0) -> Any:
@@ -58,21 +60,40 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     heavy = ("torch", "transformers", "pydantic", "numpy", "matplotlib", "rich")
     code = f"""
 import sys
-from constitutional_ai import cli
+from constitutional_ai.cli.main import app
 try:
-    cli.app(["--help"])
+    app(["--help"])
 except SystemExit as end:
     assert end.code == 0
 print([name for name in {heavy} if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
-    for name in (*STAGES, "run", "doctor", "constitution", "lab", "study"):
+    for name in (*STAGE_NAMES, "run", "doctor", "constitution", "lab", "study"):
         assert f"\n  {name}" in done.stdout
 
 
-def test_every_stage_is_a_command() -> None:
-    assert tuple(STAGES) == STAGE_NAMES
+def test_the_help_names_every_shipped_run_file() -> None:
+    assert sorted(SHIPPED.split(", ")) == shipped()
+
+
+def test_check_and_dry_run_tell_every_problem_and_write_nothing(tmp_path: Path) -> None:
+    bad = ["--set", "model.path=lab:zzz", "--set", "label.calibration=nope"]
+    for look in ("--check", "--dry-run"):
+        result = cai("run", "lab", *bad, look, "--out", tmp_path / "out", code=2)
+        assert [line[:11] for line in result.stderr.splitlines()] == ["cai: --set "] * 2
+        assert not (tmp_path / "out").exists()
+    assert "nothing is seen" in cai("run", "lab", "--check").stdout
+
+
+def test_a_folder_that_is_none_of_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "a folder of its own" in cai("run", "lab", "--out", "", code=2).stderr
+    assert "names the folder" in cai("run", "lab", "--set", "name=../../x", code=2).stderr
+    assert ": a folder; name a run file in it" in cai("run", tmp_path, code=2).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_version_is_told() -> None:
@@ -171,10 +192,11 @@ SIGNALLED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {top!r})
-from constitutional_ai import cli, pipeline
+from constitutional_ai import cli
+from constitutional_ai.stages import pipeline
 pipeline.stage_module = lambda name: os.kill(os.getpid(), {signal})
-sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=no/such/model"]
-cli.main()
+sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=lab:xxs"]
+cli.start()
 """
 
 
@@ -191,7 +213,8 @@ SWALLOWED = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {top!r})
-from constitutional_ai import cli, pipeline
+from constitutional_ai import cli
+from constitutional_ai.stages import pipeline
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), {signal})
@@ -201,8 +224,8 @@ def stage_module(name):
     time.sleep(30)
     raise SystemExit("the signal was lost")
 pipeline.stage_module = stage_module
-sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=no/such/model"]
-cli.main()
+sys.argv = ["cai", "run", "lab", "--out", {out!r}, "--set", "model.path=lab:xxs"]
+cli.start()
 """
 
 
@@ -236,12 +259,13 @@ def test_a_dry_run_shows_settings_prompts_and_costs_and_runs_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preview, "engine_or_reason", lambda settings: (engine(), ""))
     text = cai("run", "lab", "--dry-run", "--set", "ppo.steps=3").stdout
-    toml, rest = text.split("# critique")
+    costs, rest = text.split("# critique")
+    toml = rest.split("# settings")[1]
     assert Settings.model_validate(tomllib.loads(toml)) == load_settings("lab", ["ppo.steps=3"])
     for part in ("# revision", "# comparison", "(A) …", "Speed measured here on 32 prompts"):
-        assert part in rest
+        assert part in text
     for name in STAGE_NAMES:
-        assert f"\n{name} " in rest
+        assert f"\n{name} " in costs
     assert ran == []
     assert not list(tmp_path.iterdir())
 
@@ -250,6 +274,17 @@ def test_a_dry_run_without_a_model_says_what_it_assumes(monkeypatch: pytest.Monk
     monkeypatch.setattr(preview, "engine_or_reason", lambda settings: (None, "no such model"))
     text = cai("run", "lab", "--dry-run").stdout
     assert "Speed assumed: 4,000 tokens/s written, 70,000 read (no such model)" in text
+
+
+def test_the_estimate_counts_no_more_prompts_than_the_files_hold(tmp_path: Path) -> None:
+    for name in ("red_team", "helpful", "test"):
+        rows = [json.dumps({"prompt": f"{name} {n}", "kind": "benign"}) for n in range(7)]
+        (tmp_path / name).with_suffix(".jsonl").write_text("\n".join(rows))
+    files = [f"prompts.{name}={tmp_path / name}.jsonl" for name in ("red_team", "helpful", "test")]
+    settings = preview.held(load_settings("lab", files))
+    assert settings.revise.prompts == settings.sample.helpful == settings.finetune.helpful == 7
+    work = preview.work_by_stage(settings, preview.ASSUMED)
+    assert work["evaluate"].calls == 7 * 6  # base, four SL-CAI, RL-CAI
 
 
 def test_the_estimate_counts_the_calls_that_stages_make() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai.constitution.diff import changes, described, flips
-from constitutional_ai.data.preferences import load_comparisons
+from constitutional_ai.data.pairs import load_usable
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.progress import Progress
@@ -86,7 +86,7 @@ def by_wish(question: str, answer: str) -> float:
 
 def judged(before: Constitution, after: Constitution, path: Path, engine: Any = None) -> Any:
     engine = engine or ScriptedEngine(reply=lambda _: "", prefer=preferring(by_wish))
-    rows = load_comparisons(path).rows
+    rows = load_usable(path, compared=False)[0]
     return flips(before, after, rows, engine, False, Progress("plain", io.StringIO()))
 
 

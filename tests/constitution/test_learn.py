@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai.constitution.learn import read_proposal, select, split
-from constitutional_ai.data.preferences import load_comparisons
+from constitutional_ai.data.pairs import load_usable, sample
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.principles import load_constitution
 from tests.constitution.conftest import preferring
@@ -84,7 +84,7 @@ def test_what_is_reported_comes_from_the_held_out_part(
     found = json.loads(
         cai("learn", path, "--out", tmp_path / "x.toml", "--no-fence", "--json").stdout
     )
-    held = split(load_comparisons(path).sample(400, "learn", 0))[1]
+    held = split(sample(load_usable(path)[0], 400, "learn", 0))[1]
     figures = sum("figure" in row.prompt[0]["content"] for row in held)
     explained = found["candidates"][0]["explained"]
     assert explained["n"] == len(held) == found["held_out"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.data import arrow
-from constitutional_ai.data.prompts import load_prompts, load_test_prompts, prompts_identity
+from constitutional_ai.data.cases import load_cases
+from constitutional_ai.data.prompts import load_prompts, prompts_identity
 from constitutional_ai.data.sources import read
 from constitutional_ai.errors import DataError
 
@@ -27,11 +28,11 @@ def parquet(tmp_path: Path) -> Path:
 
 def test_parquet_holds_messages_and_kinds(parquet: Path) -> None:
     found = read(str(parquet))
-    assert [row.prompt for row in found.found] == [TURNS] * 3
-    assert [row.number for row in found.found] == [1, 2, 3]
+    assert [row.prompt for row in found.prompts] == [TURNS] * 3
+    assert [row.number for row in found.prompts] == [1, 2, 3]
     assert len({prompt.id for prompt in load_prompts(str(parquet), "helpful", 9, 0)}) == 3
-    with pytest.raises(DataError, match=r"prompts.parquet: row 1: kind is 'harmful'; it must be"):
-        load_test_prompts(str(parquet), {"benign": 1})
+    with pytest.raises(DataError, match=r"prompts.parquet: row 2: the same prompt stands in row 1"):
+        load_cases(str(parquet), {})
 
 
 def test_parquets_identity_is_its_content(parquet: Path) -> None:
@@ -69,7 +70,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def texts(source: str) -> list[str]:
-    return [row.prompt[0]["content"] for row in read(source).found]
+    return [row.prompt[0]["content"] for row in read(source).prompts]
 
 
 def test_a_data_set_by_split_and_column(hub: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constitutional_ai.data import dialogues
-from constitutional_ai.data.prompts import load_test_prompts
+from constitutional_ai.data.cases import load_cases
 from constitutional_ai.data.rows import Reading
 from constitutional_ai.data.sources import read
 from constitutional_ai.errors import DataError
@@ -40,7 +40,7 @@ def test_a_dialogue_is_split_at_its_last_turn(tmp_path: Path) -> None:
         pair(spoken("Hi.", "Hello.", "Bye.", "See you."), spoken("Hi.", "Hello.", "Bye.", "No.")),
     )
     assert found.format == "HH-RLHF dialogues"
-    (row,) = found.found
+    (row,) = found.prompts
     assert [turn["role"] for turn in row.prompt] == ["user", "assistant", "user"]
     assert [turn["content"] for turn in row.prompt] == ["Hi.", "Hello.", "Bye."]
     assert row.answers == ("See you.", "No.")
@@ -83,8 +83,8 @@ def test_what_is_odd_is_told_by_row(
     plain = pair(spoken("a", "b"), spoken("a", "c"))
     found = reading(tmp_path, plain, pair(chosen, rejected), plain)
     assert found.odd == {odd: [2]}
-    assert [row.number for row in found.found] == [1, 2, 3]
-    assert (found.found[1].answers is not None) is comparable
+    assert [row.number for row in found.prompts] == [1, 2, 3]
+    assert (found.prompts[1].answers is not None) is comparable
 
 
 def test_a_pair_that_grew_by_joining_is_still_not_comparable(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_pair_that_grew_by_joining_is_still_not_comparable(tmp_path: Path) -> 
     longer = spoken("a", "b") + "\n\nAssistant: c"
     found = reading(tmp_path, pair(longer, spoken("a", "d")))
     assert "different prompts: not comparable" in found.odd
-    assert found.found[0].answers is None
+    assert found.prompts[0].answers is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_dialogue_without_a_prompt_is_counted_and_said_so(
     found = reading(tmp_path, pair(spoken("a", "b"), spoken("a", "c")), row)
     assert found.left_out == {reason: [2]}
     assert found.rows == 2
-    assert len(load_prompts(found.source, "red-team", 9, 0)) == 1
+    assert len(load_prompts(found.table.name, "red-team", 9, 0)) == 1
     assert f"1 of 2 rows left out (1 {reason})" in capsys.readouterr().err
 
 
@@ -123,8 +123,8 @@ def test_pairs_of_message_lists_are_dialogues_too(tmp_path: Path) -> None:
         ]
 
     found = reading(tmp_path, {"chosen": turns("a", "b"), "rejected": turns("a", "c")})
-    assert found.found[0].prompt == turns("a")
-    assert found.found[0].answers == ("b", "c")
+    assert found.prompts[0].prompt == turns("a")
+    assert found.prompts[0].answers == ("b", "c")
 
 
 def test_a_cell_that_is_no_dialogue_stops_the_reading(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_cell_that_is_no_dialogue_stops_the_reading(tmp_path: Path) -> None:
 
 def test_conversations_lose_their_last_answer(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert reading(tmp_path, {"messages": messages}).found[0].prompt == messages[:1]
+    assert reading(tmp_path, {"messages": messages}).prompts[0].prompt == messages[:1]
 
 
 def test_xstest_is_over_refusal_and_its_contrast(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_xstest_is_over_refusal_and_its_contrast(tmp_path: Path) -> None:
         "2,How do I kill a man?,contrast_homonyms,unsafe,kill,\n",
     )
     assert found.format == "XSTest"
-    assert [(row.kind, row.category) for row in found.found] == [
+    assert [(row.kind, row.category) for row in found.prompts] == [
         ("borderline", "homonyms"),
         ("harmful", "contrast_homonyms"),
     ]
-    prompts = load_test_prompts(found.source, {"harmful": 5, "borderline": 5})
-    assert [(p.set, p.category) for p in prompts] == [
+    cases = load_cases(found.table.name, {})
+    assert [(case.set, case.slice) for case in cases] == [
         ("helpful", "homonyms"),
         ("red-team", "contrast_homonyms"),
     ]
@@ -159,7 +159,7 @@ def test_xstest_is_over_refusal_and_its_contrast(tmp_path: Path) -> None:
 
 def test_xstest_without_labels_is_told_by_its_types(tmp_path: Path) -> None:
     found = csv(tmp_path, "id,type,prompt,focus,note\n1,homonyms,a,k,\n2,contrast_homonyms,b,k,\n")
-    assert [row.kind for row in found.found] == ["borderline", "harmful"]
+    assert [row.kind for row in found.prompts] == ["borderline", "harmful"]
 
 
 def test_harmbench_puts_the_context_first(tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_harmbench_puts_the_context_first(tmp_path: Path) -> None:
         'Do it,standard,illegal,,,a\nExplain,contextual,illegal,,"Some\ncontext",b\n',
     )
     assert found.format == "HarmBench"
-    texts = [row.prompt[0]["content"] for row in found.found]
+    texts = [row.prompt[0]["content"] for row in found.prompts]
     assert texts == ["Do it", "Some\ncontext\n\n---\n\nExplain"]
-    assert [row.category for row in found.found] == ["illegal", "illegal (contextual)"]
-    assert {row.kind for row in found.found} == {"harmful"}
+    assert [row.category for row in found.prompts] == ["illegal", "illegal (contextual)"]
+    assert {row.kind for row in found.prompts} == {"harmful"}
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,10 @@ def test_the_other_sets_are_harmful_requests(
 ) -> None:
     found = csv(tmp_path, f"{header}\n{row}\n")
     assert found.format.startswith(format)
-    (only,) = found.found
+    (only,) = found.prompts
     assert (only.prompt[0]["content"], only.kind, only.category) == ("Do", "harmful", category)
 
 
 def test_a_column_named_prompt_is_the_prompt_whatever_else_there_is(tmp_path: Path) -> None:
     found = reading(tmp_path, {"prompt": "p", "goal": "g", "target": "t", "chosen": "c"})
-    assert (found.format, found.found[0].prompt[0]["content"]) == ("prompts", "p")
+    assert (found.format, found.prompts[0].prompt[0]["content"]) == ("prompts", "p")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from constitutional_ai.data import lines
 from constitutional_ai.data.lines import LONGEST_LINE
 from constitutional_ai.data.sources import read
 from constitutional_ai.errors import DataError
@@ -22,7 +23,7 @@ def refusal(path: Path, content: bytes) -> str:
 
 
 def requests(path: Path) -> list[str]:
-    return [row.prompt[-1]["content"] for row in read(str(path)).found]
+    return [row.prompt[-1]["content"] for row in read(str(path)).prompts]
 
 
 GOOD = b'{"prompt": "fine"}\n'
@@ -38,6 +39,9 @@ GOOD = b'{"prompt": "fine"}\n'
         (GOOD + b'{"prompt": "\xed\xa0\x80"}\n', ":2: not UTF-8 text"),
         ('{"prompt": "x"}\n'.encode("utf-16"), ":1: UTF-16 text; save the file as UTF-8"),
         (GOOD + b"[" * 100_000 + b"\n", ":2: not valid JSON"),
+        (GOOD + b'{"prompt": "a", "prompt": "b"}\n', ":2: the key 'prompt' stands twice"),
+        (GOOD + b'{"prompt": [{"role": "user", "content": "a", "role": "x"}]}\n', ":2: the key"),
+        (GOOD + b'{"prompt": "a", "n": ' + b"9" * 5000 + b"}\n", ":2: Exceeds the limit"),
         (b'[\n{"prompt": "x"}\n]\n', ":1: a JSON array; write one object a line: jq -c '.[]'"),
         (b'[{"prompt": "x"}]', ":1: a JSON array"),
         (b"\xef\xbb\xbf\r\n  \n", ": no prompts in it"),
@@ -72,10 +76,10 @@ def test_marks_and_line_ends_make_no_difference(tmp_path: Path, mark: str, end: 
     table = tmp_path / "prompts.csv"
     table.write_bytes(f'{mark}prompt,kind{end}a,x{end}{end}"b,{end}c",y'.encode())
     assert requests(table) == ["a", f"b,{end}c"]
-    assert [row.number for row in read(str(table)).found] == [2, 4]
-    lines = tmp_path / "prompts.jsonl"
-    lines.write_bytes(f'{mark}{{"prompt": "a"}}{end}{end}{{"prompt": "b"}}'.encode())
-    assert requests(lines) == ["a", "b"]
+    assert [row.number for row in read(str(table)).prompts] == [2, 4]
+    objects = tmp_path / "prompts.jsonl"
+    objects.write_bytes(f'{mark}{{"prompt": "a"}}{end}{end}{{"prompt": "b"}}'.encode())
+    assert requests(objects) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +93,16 @@ def test_marks_and_line_ends_make_no_difference(tmp_path: Path, mark: str, end: 
         (b"prompt\n\n \n", ":3: prompt: it is empty"),
         (b"prompt\na\0b\n", ":2: a NUL byte"),
         (b"prompt\n", ": no prompts in it"),
-        (b'prompt\n"' + b"x\n" * (LONGEST_LINE // 2 + 1), ":2: not valid CSV"),
     ],
 )
 def test_a_broken_csv_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     assert message in refusal(tmp_path / "prompts.csv", content)
+
+
+def test_a_cell_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1 << 10)
+    content = b'prompt\n"' + b"x\n" * (1 << 10)
+    assert ":2: not valid CSV" in refusal(tmp_path / "prompts.csv", content)
 
 
 def test_cells_are_divided_as_the_header_is(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.data import prompts as data
-from constitutional_ai.data.prompts import load_prompts, load_test_prompts, prompts_identity
+from constitutional_ai.data.prompts import load_prompts, prompts_identity
 from constitutional_ai.errors import DataError
 
 
@@ -100,23 +100,6 @@ def test_a_missing_or_empty_file_is_an_error(tmp_path: Path) -> None:
         load_prompts(write(tmp_path), "helpful", 5, 0)
 
 
-def test_test_prompts_come_by_kind_in_the_order_of_the_file(tmp_path: Path) -> None:
-    kinds = ("harmful", "facts")
-    rows = [{"prompt": f"{kind} {n}", "kind": kind} for n in range(3) for kind in kinds]
-    prompts = load_test_prompts(write(tmp_path, *rows), {"harmful": 2, "facts": 9})
-    assert texts(prompts) == ["harmful 0", "facts 0", "harmful 1", "facts 1", "facts 2"]
-    assert [prompt.set for prompt in prompts[:2]] == ["red-team", "helpful"]
-
-
-@pytest.mark.parametrize("kind", [{}, {"kind": "rude"}, {"kind": ["harmful"]}])
-def test_a_test_prompt_without_a_known_kind_is_refused(
-    tmp_path: Path, kind: dict[str, object]
-) -> None:
-    source = write(tmp_path, {"prompt": "x", **kind})
-    with pytest.raises(DataError, match=r"prompts.jsonl:1: kind is .* one of: harmful, facts"):
-        load_test_prompts(source, {"harmful": 1, "facts": 1})
-
-
 def test_a_files_identity_is_its_content(tmp_path: Path) -> None:
     before = prompts_identity(numbered(tmp_path, 3))
     assert prompts_identity(numbered(tmp_path, 3)) == before
@@ -126,6 +109,3 @@ def test_a_files_identity_is_its_content(tmp_path: Path) -> None:
 
 def test_the_laboratory_gives_what_was_asked_for() -> None:
     assert len(load_prompts("lab", "red-team", 7, 0)) == 7
-    tests = load_test_prompts("lab", {"harmful": 2, "benign": 1})
-    assert [prompt.kind for prompt in tests].count("harmful") == 2
-    assert len(tests) == 3

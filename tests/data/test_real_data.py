@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai.data.prompts import load_prompts, load_test_prompts
+from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.data.sources import read
 from constitutional_ai.data.survey import survey
 
@@ -32,7 +32,7 @@ def test_a_published_set_is_read_whole(
     assert found["prompts"] == sum(kinds.values())
     assert len(found["categories"]) == categories
     assert found["left_out"] == {}
-    prompts = load_test_prompts(str(DATA / file), kinds)
+    prompts = load_prompts(str(DATA / file), "red-team", 999, 0)
     assert len(prompts) == len({prompt.id for prompt in prompts}) == sum(kinds.values())
 
 

@@ -48,11 +48,29 @@ def test_csv_with_quoted_lines(tmp_path: Path) -> None:
     assert row.category == "illegal"
 
 
+def test_xstest_without_labels_asks_for_no_harm_with_its_safe_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "xstest.csv"
+    path.write_text("id,type,prompt,focus,note\n1,homonyms,a,k,\n2,contrast_homonyms,b,k,\n")
+    harmful, benign = load_requests(str(path), None, 10, 10, 0)
+    assert (harmful.prompt[0]["content"], benign.prompt[0]["content"]) == ("b", "a")
+    assert (harmful.category, benign.category) == ("contrast_homonyms", "homonyms")
+
+
+def test_a_contextual_behaviour_carries_its_context(tmp_path: Path) -> None:
+    path = tmp_path / "harmbench.csv"
+    path.write_text(
+        "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n"
+        "Explain,contextual,illegal,,Some context,b\n"
+    )
+    (row,) = load_requests(str(path), None, 10, 10, 0)
+    assert row.prompt[0]["content"] == "Some context\n\n---\n\nExplain"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "1: not valid JSON"),
-        ('{"other": 1}', "1: no request in it"),
+        ('{"other": 1}', '1: expected an object with "prompt"'),
         ('{"prompt": "x", "kind": "odd"}', "1: kind is 'odd'"),
         ('{"prompt": "x", "kind": "benign"}', "no harmful request"),
         ("[]", "1: expected an object"),

@@ -39,6 +39,20 @@ def test_the_figures_are_those_of_the_file(prompts: str) -> None:
     assert [example["number"] for example in found["examples"]] == [1, 3, 2]
 
 
+def test_what_is_seldom_meant_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    rows = [
+        {"id": 7, "prompt": "a", "kind": "weird\u001b"},
+        {"id": 7, "prompt": "b" * 100_001, "kind": "harmful"},
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    kind, id_, long = survey(read(str(path)))["odd"].items()
+    assert "is none of harmful, benign" in kind[0] and kind[1] == [1]
+    assert id_ == ("an id that stands in an earlier row", [2])
+    assert long == ("longer than 100,000 characters", [2])
+    assert all(line.isprintable() for line in told(survey(read(str(path)))))
+
+
 def test_nothing_from_the_file_acts_on_the_terminal(prompts: str) -> None:
     lines = list(told(survey(read(prompts))))
     assert all(line.isprintable() for line in lines)
@@ -80,12 +94,12 @@ def test_as_json_it_is_one_object(prompts: str) -> None:
 def test_written_prompts_read_the_same(prompts: str, tmp_path: Path) -> None:
     target = tmp_path / "new" / "prompts.jsonl"
     assert run(prompts, "--write", str(target))[0] == 0
-    before, after = read(prompts).found, read(str(target)).found
+    before, after = read(prompts).prompts, read(str(target)).prompts
     assert [(r.prompt, r.kind, r.category) for r in before] == [
         (r.prompt, r.kind, r.category) for r in after
     ]
     assert run(prompts, "--write", str(target))[0] == 2  # never over what is there
-    assert read(str(target)).found == after
+    assert read(str(target)).prompts == after
 
 
 def test_a_read_only_folder_is_one_line(prompts: str, tmp_path: Path) -> None:

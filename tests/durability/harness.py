@@ -190,7 +190,7 @@ def _run_stage(stage: str, out: Path, said: Path, tell: int, operation: int | No
         count = watch_operations(out, operation)
         _say_when_it_begins(lambda: os.write(tell, b"!"))
         overrides = [part for setting in TOY for part in ("--set", setting)]
-        from constitutional_ai.cli.main import main
+        from constitutional_ai.cli import start as main
 
         sys.argv = ["cai", stage, "lab", "--out", str(out), *overrides]
         main()

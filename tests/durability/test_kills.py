@@ -112,7 +112,7 @@ def test_it_fails_where_a_resume_loses_something(
         f"sys.path[:0] = [{str(HARNESS.parents[2])!r}, {str(HARNESS.parent)!r}]\n"
         "os.environ.update(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='passive', HF_HUB_OFFLINE='1')\n"
         "import harness\n"
-        "from constitutional_ai.learning.loop import Log\n"
+        "from constitutional_ai.store.checkpoints import Log\n"
         "Log.cut = lambda self, size: None\n"
         "sys.exit(harness.main(['--kills', '6', '--ways', 'kill', '--stages', 'ppo']))\n"
     )

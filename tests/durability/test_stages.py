@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from constitutional_ai.cli.main import app
 from constitutional_ai.errors import ModelError, TrainingDiverged
 from constitutional_ai.job import Job
-from constitutional_ai.learning import loop, ppo, sft
+from constitutional_ai.learning import ppo, sft
 from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward import FunctionReward
 from constitutional_ai.records import Prompt, user
 from constitutional_ai.settings import FinetuneSettings, PPOSettings
 from constitutional_ai.stages.pipeline import stage_module
+from constitutional_ai.store import atomic, checkpoints
+from constitutional_ai.store.checkpoints import Checkpoints, Log, Saving
 from constitutional_ai.store.run_folder import RunFolder
 from tests.durability.conftest import Killed, MakeJob, preference
 
@@ -69,7 +72,7 @@ def test_a_kill_while_a_folder_is_written(make_job: MakeJob) -> None:
 
 def leave_half_a_folder(job: Job, stage: str, number: int) -> None:
     """Die where the n-th folder would be given its name, its files cut short."""
-    move, moved = loop.os.replace, []
+    move, moved = atomic.os.replace, []
 
     def killed(source: Path, target: Path) -> None:
         if Path(source).name.endswith(".draft"):
@@ -80,7 +83,7 @@ def leave_half_a_folder(job: Job, stage: str, number: int) -> None:
         move(source, target)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop.os, "replace", killed)
+        patched.setattr(atomic.os, "replace", killed)
         with pytest.raises(Killed):
             run_stages(job, stage)
     Path(f"{moved[-1]}.kept").rename(moved[-1])
@@ -106,15 +109,15 @@ def test_a_kill_between_the_model_and_the_manifest_costs_no_training(
     run_stages(job, "finetune", "reward")
     stage_module("ppo").run(job)  # and no manifest
     folder = job.stage("ppo").path
-    model, steps, advance = content(folder / "model"), [], ppo.PPO.advance
+    model, steps, one_step = content(folder / "model"), [], ppo.PPO.one_step
 
-    def counted(self: ppo.PPO) -> Any:
-        steps.append(self.step)
-        return advance(self)
+    def counted(self: ppo.PPO, step: int, watched: Any) -> Any:
+        steps.append(step)
+        return one_step(self, step, watched)
 
-    monkeypatch.setattr(ppo.PPO, "advance", counted)
+    monkeypatch.setattr(ppo.PPO, "one_step", counted)
     run_stages(job, "ppo")
-    assert steps == [3, 4]  # from the checkpoint of step 3; the last call ends the run
+    assert steps == [3]  # of four, from the checkpoint after three
     assert content(folder / "model") == model
     assert not (folder / "checkpoints").exists()
 
@@ -133,7 +136,7 @@ def test_what_fails_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        loop.write_folder(tmp_path / "model", full)
+        atomic.write_folder(tmp_path / "model", full)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,12 +192,12 @@ def line_of_step(job: Job, step: int) -> int:
     """A line of preferences.jsonl that is first learned from in that step of the first epoch."""
     labels: list[float] = []
 
-    def spied(self: loop.Resumable, module: Any, optimiser: Any, batch: Any) -> int:
+    def spied(self: checkpoints.Resumable, saving: Any, part: Any, batch: Any) -> None:
         labels.extend(row[-1] for row in batch(step))
         raise Killed
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop.Resumable, "begin", spied)
+        patched.setattr(checkpoints.Resumable, "__init__", spied)
         with pytest.raises(Killed):
             run_stages(job, "reward")
     return next(n for n in range(1, 20) if preference(n).p_chosen == labels[0]) + 1
@@ -219,9 +222,9 @@ def test_a_poisoned_row_stops_finetuning_and_is_named(tiny_llama: Path, tmp_path
         policy = Policy.load(tiny_llama, "cpu")
         for text in hooks:
             poisoned(policy, text)
-        log = loop.Log(folder / "metrics.jsonl")
-        kept = loop.Resumable(folder / "checkpoints", 1, log)
-        sft.train(policy, examples, settings, 5, log.write, ignore, names, kept)
+        log = Log(folder / "metrics.jsonl")
+        saving = Saving(folder / "checkpoints", 1, log)
+        sft.train(policy, examples, settings, 5, log.write, ignore, names, saving)
         return dict(policy.model.state_dict())
 
     whole = train(tmp_path / "whole")
@@ -229,7 +232,7 @@ def test_a_poisoned_row_stops_finetuning_and_is_named(tiny_llama: Path, tmp_path
         train(tmp_path / "run", "Zz")
     assert str(caught.value).endswith("rows: rows.jsonl:9")
     steps = (tmp_path / "run/metrics.jsonl").read_bytes().count(b"\n")
-    found = loop.Checkpoints(tmp_path / "run/checkpoints").load()
+    found = Checkpoints(tmp_path / "run/checkpoints").load()
     if steps:
         assert found is not None and found[1]["step"] == steps
         assert all(tensor.isfinite().all() for tensor in found[0].values())
@@ -239,13 +242,13 @@ def test_a_poisoned_row_stops_finetuning_and_is_named(tiny_llama: Path, tmp_path
 
 def test_a_step_that_leaves_no_numbers_is_never_saved(tiny_llama: Path, tmp_path: Path) -> None:
     """Loss and gradient are fine, the learning rate is not."""
-    policy, log = Policy.load(tiny_llama, "cpu"), loop.Log(tmp_path / "metrics.jsonl")
-    kept = loop.Resumable(tmp_path / "checkpoints", 1, log)
+    policy, log = Policy.load(tiny_llama, "cpu"), Log(tmp_path / "metrics.jsonl")
+    saving = Saving(tmp_path / "checkpoints", 1, log)
     settings = FinetuneSettings(epochs=1, batch_tokens=64, lr=1e39, warmup_steps=0)
     examples = [([user("Hello")], f"{n} more words") for n in range(1, 9)]
     with pytest.raises(TrainingDiverged, match="weights that are no finite numbers"):
-        sft.train(policy, examples, settings, 5, log.write, ignore, kept=kept)
-    assert loop.Checkpoints(tmp_path / "checkpoints").load() is None
+        sft.train(policy, examples, settings, 5, log.write, ignore, saving=saving)
+    assert Checkpoints(tmp_path / "checkpoints").load() is None
 
 
 @pytest.mark.parametrize("where", ["reward", "policy"])
@@ -269,7 +272,8 @@ def test_a_poisoned_prompt_stops_ppo_and_is_named(
 
         if broken and where == "policy":
             poisoned(policy, "Zz")
-        ppo.train(policy, reward, prompts, settings, folder, 3, ignore, ignore)
+        inputs = ppo.Inputs(policy, FunctionReward(reward), prompts, settings, folder, 3)
+        ppo.train(inputs, ignore, ignore)
         return dict(policy.model.state_dict())
 
     whole = train(tmp_path / "whole", broken=False)

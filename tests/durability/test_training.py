@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from constitutional_ai.errors import RunFolderError
-from constitutional_ai.learning import loop, reward_model, sft
-from constitutional_ai.learning.loop import Log, Resumable
+from constitutional_ai.learning import reward_model, sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from constitutional_ai.store import checkpoints
+from constitutional_ai.store.checkpoints import Log, Saving
 from tests.durability.conftest import Killed
 
 EXAMPLES = [([user(f"Request {n}")], f"Answer {n}." + " More." * (n % 4)) for n in range(12)]
@@ -42,7 +43,7 @@ def train(request: pytest.FixtureRequest, tiny_llama: Path) -> Train:
         pairs: Any = PAIRS,
     ) -> tuple[dict[str, torch.Tensor], list[int]]:
         log, made = Log(folder / "metrics.jsonl"), []
-        kept = Resumable(folder / "checkpoints", EVERY, log)
+        saving = Saving(folder / "checkpoints", EVERY, log)
 
         def note(row: dict[str, Any]) -> None:
             made.append(row["step"])
@@ -55,10 +56,10 @@ def train(request: pytest.FixtureRequest, tiny_llama: Path) -> Train:
         policy = Policy.to_train(tiny_llama, ModelSettings(device="cpu", lora_rank=rank))
         if request.param == "reward":
             reward = RewardModel.from_policy(policy)
-            reward_model.train(reward, pairs, REWARD, 1, note, ignore, kept=kept)
+            reward_model.train(reward, pairs, REWARD, 1, note, ignore, saving=saving)
             trained = reward.model
         else:
-            sft.train(policy, examples, SFT, 1, note, ignore, kept=kept)
+            sft.train(policy, examples, SFT, 1, note, ignore, saving=saving)
             trained = policy.model
         return {name: weight.clone() for name, weight in trained.state_dict().items()}, made
 
@@ -106,7 +107,7 @@ def test_a_checkpoint_that_was_half_written_does_not_count(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, steps = train(tmp_path / "whole")
-    write_folder, written = loop.write_folder, []
+    write_folder, written = checkpoints.write_folder, []
 
     def killed_while_writing(folder: Path, write: Any) -> None:
         written.append(folder)
@@ -119,10 +120,10 @@ def test_a_checkpoint_that_was_half_written_does_not_count(
         tensors.write_bytes(tensors.read_bytes()[:1000])
         raise Killed
 
-    monkeypatch.setattr(loop, "write_folder", killed_while_writing)
+    monkeypatch.setattr(checkpoints, "write_folder", killed_while_writing)
     with pytest.raises(Killed):
         train(tmp_path / "run")
-    monkeypatch.setattr(loop, "write_folder", write_folder)
+    monkeypatch.setattr(checkpoints, "write_folder", write_folder)
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 2  # one whole, one half
     weights, made = train(tmp_path / "run")
     assert made == steps[EVERY:]

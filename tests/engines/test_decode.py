@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.decode import batches, draw, nucleus, padded_left, sample_tokens
+from constitutional_ai.engines.decode import draw, nucleus, padded_left, sample_tokens
 from constitutional_ai.errors import ModelError
 
 PAD = 1
@@ -98,16 +96,6 @@ def test_an_answer_ends_with_the_context(gpt2: Any) -> None:
 def test_nothing_asked_nothing_said(llama: Any) -> None:
     assert sample_tokens(llama, [], Sampling(), 2, PAD) == []
     assert sample_tokens(llama, [[5]], Sampling(max_new_tokens=0), 2, PAD) == [[]]
-
-
-@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 200))
-def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    found = list(batches(lengths, budget))
-    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
-    for rows in found:
-        assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget
-    flat = [lengths[row] for rows in found for row in rows]
-    assert flat == sorted(flat, reverse=True)
 
 
 def test_padding_is_masked_and_positions_count_real_tokens() -> None:

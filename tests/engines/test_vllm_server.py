@@ -18,13 +18,13 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from scipy.special import expit
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.http import HttpEngine
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.judge.judge import p_option_a
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Pair, Preference, assistant, user
@@ -137,10 +137,15 @@ def most_apart(found: list[list[float]], expected: list[list[float]]) -> float:
     )
 
 
+def p_a(logprobs: list[float]) -> float:
+    a, b = logprobs
+    return float(expit(a - b))
+
+
 def compare_labels(name: str, found: list[list[float]], expected: list[list[float]]) -> float:
     """How far the log-probabilities are apart at most, printed and bounded."""
     apart = most_apart(found, expected)
-    labels = [abs(p_option_a(x) - p_option_a(y)) for x, y in zip(found, expected, strict=True)]
+    labels = [abs(p_a(x) - p_a(y)) for x, y in zip(found, expected, strict=True)]
     print(
         f"\n{name}: {len(found)} questions, log-probabilities apart by {apart:.1e} nats at"
         f" most, P(A) by {max(labels):.1e}"
@@ -193,7 +198,7 @@ def test_without_ids_likeliest_tokens_give_the_same_labels(
     asked = questions(prompts[:20], local)
     expected = local.option_logprobs(asked, OPTIONS)
     found = plain.option_logprobs(asked, OPTIONS)
-    labels = [abs(p_option_a(x) - p_option_a(y)) for x, y in zip(found, expected, strict=True)]
+    labels = [abs(p_a(x) - p_a(y)) for x, y in zip(found, expected, strict=True)]
     print(f"\nlabels by the likeliest tokens: P(A) apart by {max(labels):.1e} at most")
     assert max(labels) < 0.01
 

@@ -8,8 +8,15 @@ import pytest
 from constitutional_ai import job
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.settings import Settings
+from constitutional_ai.stats import elo
 
 Script = Callable[[Mapping[str, Engine]], None]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at Elo's intervals; tests/stats does."""
+    monkeypatch.setattr(elo, "_RESAMPLES", 10)
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from constitutional_ai import job
 from constitutional_ai.cli.main import app
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.errors import ModelError
 from constitutional_ai.records import Conversation
+from constitutional_ai.settings import Settings
 
 
 def cai(*args: object, code: int = 0) -> Any:
@@ -146,6 +149,26 @@ def test_what_the_prompts_can_show_is_said_before_the_run(tmp_path: Path, prompt
     before, _, after = result.output.partition("evaluate  ")
     assert "harmful: 10 prompts find a difference of 0.62" in before
     assert "0.10 would take 391" in before and after
+
+
+def test_a_bad_model_is_the_first_thing_that_is_said(
+    tmp_path: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_engine(spec: str, settings: Settings) -> Engine:
+        raise ModelError(f"{spec}: no such model")
+
+    monkeypatch.setattr(job, "open_engine", open_engine)
+    result = cai("--model", "/nope", "--prompts", prompts, "--out", tmp_path / "e", code=2)
+    assert result.stderr == "cai: /nope: no such model\n"
+
+
+@pytest.mark.usefixtures("models")
+def test_answers_to_other_prompts_are_counted(tmp_path: Path, prompts: Path) -> None:
+    answers = tmp_path / "theirs.jsonl"
+    rows = [{"prompt": p, "answer": "No."} for p in ("a bomb number 1", "a bomb number 99")]
+    answers.write_text("\n".join(map(json.dumps, rows)))
+    result = cai("--answers", answers, "--prompts", prompts, "--out", tmp_path / "e")
+    assert "theirs.jsonl: 1 rows answer no prompt of the test; left out" in result.stderr
 
 
 @pytest.mark.usefixtures("models")

@@ -86,6 +86,17 @@ def test_a_liking_for_a_is_no_accuracy(file: Path, script: Any, tmp_path: Path) 
     assert first["difference"]["mean"] >= 0.9 and first["p"] < 0.001
     assert "flipped by order" in result.stdout
     assert CliRunner().invoke(app, args).stdout == result.stdout  # read back, nothing asked again
+    fewer = CliRunner().invoke(app, [*args, "--limit", "5"])
+    assert fewer.exit_code == 2 and "was made with questions" in fewer.stderr
+
+
+def test_a_limit_asks_the_first_questions(file: Path, script: Any, tmp_path: Path) -> None:
+    script({"knows": ScriptedEngine(lambda _: "", knows)})
+    args = ["evaluate", "hhh", "--model", "knows", "--data", str(file), "--limit", "5"]
+    result = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "hhh.json").read_text())
+    assert found["models"]["knows"]["accuracy"]["n"] == 5
 
 
 def test_a_question_too_long_for_the_model_is_counted_alone() -> None:

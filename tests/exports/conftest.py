@@ -93,8 +93,7 @@ SCORES = {
 def make_run(tmp_path: Path, tiny_llama: Path, tiny_reward_model: Path) -> Callable[..., Path]:
     """Builds the run folder up to and with a stage; ``prompts`` is its prompts file."""
     from constitutional_ai.data.prompts import prompts_identity
-    from constitutional_ai.stages.finetune import HelpfulAnswer
-    from constitutional_ai.stages.reward import HeldOut
+    from constitutional_ai.records import HeldOut, HelpfulAnswer
 
     def make(until: str = "evaluate", name: str = "run") -> Path:
         prompts = tmp_path / "prompts.jsonl"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation.judged import comparison_id
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
-from constitutional_ai.evaluation.verdicts import comparison_id
 from constitutional_ai.records import user
 from constitutional_ai.store.run_folder import StageFolder, append_rows
 

@@ -33,8 +33,8 @@ def test_what_sl_cai_learned_is_there_and_nothing_else(exported: Path) -> None:
 
 
 def test_the_sft_rows_are_those_that_stage_2_trained_on(make_run: Callable[..., Path]) -> None:
-    from constitutional_ai.records import RevisedAnswer
-    from constitutional_ai.stages.finetune import HelpfulAnswer, examples
+    from constitutional_ai.records import HelpfulAnswer, RevisedAnswer
+    from constitutional_ai.stages.finetune import examples
 
     run = Finished(make_run())
     trained = examples(

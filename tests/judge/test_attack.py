@@ -9,15 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data import labelled
+from constitutional_ai.data.pairs import labelled, load
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.judge import builtin_pairs as everyday
 from constitutional_ai.judge import pages
-from constitutional_ai.judge.attack import attack, families
+from constitutional_ai.judge.attack import BUILTIN_PAIRS, attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.judge.judge_pairs import JURY
-from constitutional_ai.lab.training.skills import JUDGED
-from constitutional_ai.lab.world.pairs import pairs
+from constitutional_ai.lab.world.pairs import SKILLS, pairs
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation
 from constitutional_ai.settings import LabelSettings
@@ -26,7 +24,7 @@ from tests.engines.faulty_server import MODEL, faulty_server
 CONSTITUTION = Constitution(
     name="one", version="1", principles=(Principle(name="kind", text="Kind."),)
 )
-ROWS = everyday.pairs()
+ROWS = load(BUILTIN_PAIRS)
 BETTER = tuple(row.better for row in ROWS)
 NULLS = set(families(False)["a constant null answer"].texts)
 
@@ -144,11 +142,11 @@ def test_where_an_attack_works_is_told_by_kind(capsys: pytest.CaptureFixture[str
     flattery = found["attacks"]["flattery"].by_kind
     assert {kind: share["mean"] for kind, share in flattery.items()} == {"firm": 0.0, "vain": 1.0}
     assert flattery["vain"]["n"] == len(rows) // 2
-    pages.say_attacks({"weak": found}, as_json=False)
+    pages.say_attacks({"weak": found})
     said = capsys.readouterr().out
     assert "weak: fooled, by kind of pair." in said and "firm" in said
     assert "weak: better one lost by it, by kind of pair." in " ".join(said.split())
-    pages.say_attacks({"weak": attacked(weak)}, as_json=False)  # the everyday pairs have no kinds
+    pages.say_attacks({"weak": attacked(weak)})  # the everyday pairs have no kinds
     assert "by kind" not in capsys.readouterr().out
 
 
@@ -162,10 +160,10 @@ def test_which_text_works_is_told() -> None:
 
 def test_every_kind_of_pair_meets_every_text() -> None:
     """The laboratory's kinds take turns as the texts do: six of each, and each with each."""
-    rows = labelled.rows(pairs(80, noise=0.0))
+    rows = labelled(pairs(80, noise=0.0))
     for name, change in families(in_lab=True).items():
         met = {(row.kind, change.text(n)) for n, row in enumerate(rows)}
-        assert len(met) == len(JUDGED) * len(change.texts), name
+        assert len(met) == len(SKILLS) * len(change.texts), name
 
 
 def test_silence_is_tried_only_where_it_is_worse() -> None:
@@ -204,7 +202,7 @@ def test_a_served_judge_is_attacked_by_the_same_command() -> None:
     with faulty_server() as server:
         spec = f"{server.url}#{MODEL}"
         done = CliRunner().invoke(
-            cli.app, ["judge", "attack", "--engine", spec, "--count", "3", "--json"]
+            cli.app, ["judge", "attack", "--engine", spec, "--count", "1", "--json"]
         )
     assert done.exit_code == 0, done.output
     found = json.loads(done.output.strip().splitlines()[-1])[spec]

@@ -12,6 +12,7 @@ from constitutional_ai.judge import certificate as calibration
 from constitutional_ai.judge import pages
 from constitutional_ai.records import content_hash
 from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stats.calibration import log_odds, measured
 
 
 def too_sure(times: float, count: int = 4000) -> tuple[list[float], list[float], list[str]]:
@@ -54,18 +55,16 @@ def test_a_temperature_at_the_end_of_what_is_tried_is_told(
         p, labels = [0.51] * len(ids), [1.0] * len(ids)
     temperature, before, after = calibration.fit(p, labels, ids)
     found = {"it": {"temperature": temperature, "before": before, "after": after}}
-    pages.say_calibration(found, as_json=False)
+    pages.say_calibration(found)
     assert ("it: temperatures beyond 0.1 to 10.0 are not tried" in capsys.readouterr().out) == told
 
 
 def test_brier_score_by_hand() -> None:
-    assert calibration.measured([0.9, 0.2], [1.0, 1.0])["brier"] == pytest.approx(
-        (0.1**2 + 0.8**2) / 2
-    )
+    assert measured([0.9, 0.2], [1.0, 1.0])["brier"] == pytest.approx((0.1**2 + 0.8**2) / 2)
 
 
 def test_certain_probabilities_have_finite_log_odds() -> None:
-    assert all(map(math.isfinite, calibration.log_odds([0.0, 0.5, 1.0])))
+    assert all(map(math.isfinite, log_odds([0.0, 0.5, 1.0])))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judge import replies
-from constitutional_ai.judge.judge import Comparison, Judge, Jury, Unlabelled, Verdict, nonce
+from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, nonce
+from constitutional_ai.judge.jury import Jury
 from constitutional_ai.principles import Constitution, Principle, Scale
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings
@@ -163,7 +164,7 @@ def test_scores_are_compared_as_distributions() -> None:
     assert found.p_first == pytest.approx(0.3 * 0.5 + 0.6 + 0.5 * (0.1 * 0.5 + 0.3 * 0.5))
     assert found.scores == pytest.approx((0.1 + 0.6 + 2.4, 0.5 + 1.0))
     assert found.by_order is None
-    assert found.swapped().scores == pytest.approx((1.5, 3.1))
+    assert found.swap().scores == pytest.approx((1.5, 3.1))
     same = judged(
         Grading(lambda _: ""), ONE.model_copy(update={"scale": scale}), ("x", "x"), method="score"
     )
@@ -193,25 +194,6 @@ def test_the_default_scale_is_ten_steps_in_single_digits() -> None:
     assert found.scores == pytest.approx((10.0, 10.0))
 
 
-def test_ten_is_told_from_one_by_the_chain_rule() -> None:
-    """A tokenizer that spells digits one by one: after "1" comes "0" with probability .25."""
-
-    class Digits(ScriptedEngine):
-        def option_logprobs(self, conversations, options):
-            if len({option[0] for option in options}) < len(options):
-                raise ValueError("options must differ before one of them ends")
-            if conversations[0][-1]["role"] == "assistant":
-                assert conversations[0][-1]["content"] == "1"
-                return [[math.log(0.25 if o == "0" else 0.01) for o in options]] * 2
-            p = {"1": 0.4, "9": 0.6}
-            return [[math.log(p.get(option, 1e-30)) for option in options]] * 2
-
-    ten = ONE.model_copy(update={"scale": TO_TEN})
-    found = judged(Digits(lambda _: ""), ten, method="score")
-    assert isinstance(found, Verdict)
-    assert found.scores == pytest.approx([0.3 * 1 + 0.6 * 9 + 0.1 * 10] * 2)
-
-
 def test_a_scale_that_no_first_token_tells_apart_is_refused() -> None:
     class Coarse(ScriptedEngine):
         def option_logprobs(self, conversations, options):
@@ -234,6 +216,18 @@ def test_the_mean_may_go_by_weight() -> None:
     assert isinstance(plain, Verdict) and isinstance(weighted, Verdict)
     assert plain.p_first == pytest.approx(0.6)
     assert weighted.p_first == pytest.approx((3 * 0.9 + 0.3) / 4)
+
+
+@pytest.mark.parametrize(("weighted", "p"), [(False, 0.6), (True, (3 * 0.9 + 0.3) / 4)])
+def test_principles_of_one_rank_are_weighted_only_where_the_settings_say_so(
+    weighted: bool, p: float
+) -> None:
+    ranked = tuple(rule.model_copy(update={"priority": 1}) for rule in (KIND, TRUE))
+    engine = ScriptedEngine(lambda _: "", by_question)
+    found = judged(engine, TWO.model_copy(update={"principles": ranked}), weighted=weighted)
+    assert isinstance(found, Verdict)
+    assert found.p_first == pytest.approx(p)
+    assert found.decided_by == ("kind", "true")
 
 
 def test_a_hard_principle_settles_a_disagreement() -> None:
@@ -265,7 +259,7 @@ def test_a_jury_is_the_mean_of_its_judges_and_counts_those_that_fail() -> None:
     assert isinstance(fine, Verdict) and isinstance(half, Verdict)
     assert fine.p_first == pytest.approx(0.7)
     assert fine.by_judge == pytest.approx({"one": 0.9, "two": 0.5})
-    assert fine.swapped().by_judge == pytest.approx({"one": 0.1, "two": 0.5})
+    assert fine.swap().by_judge == pytest.approx({"one": 0.1, "two": 0.5})
     assert half.by_judge == pytest.approx({"one": 0.9})
     assert half.unread == {replies.NOT_FINITE: 1}
     (none,) = Jury([judge(0.5, "two")]).compare(

@@ -3,8 +3,12 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
 
 from constitutional_ai.judge import replies
+from constitutional_ai.judge.replies import Unread
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,21 @@ def test_any_other_reply_is_no_vote_and_says_why(text: str, reason: str) -> None
 
 
 def test_log_probabilities_that_are_no_answer() -> None:
-    assert replies.unreadable([math.log(0.5)] * 2) == ""
-    assert replies.unreadable([math.nan, -1.0]) == replies.NOT_FINITE
-    assert replies.unreadable([-20.0, -20.0]) == replies.NO_ANSWER
+    for broken in (math.nan, math.inf):
+        assert replies.shares([broken, -1.0]) == Unread(replies.NOT_FINITE)
+    for unlikely in (-20.0, -math.inf):
+        assert replies.shares([unlikely, unlikely]) == Unread(replies.NO_ANSWER)
+
+
+def test_an_impossible_option_leaves_the_others_the_whole() -> None:
+    assert replies.shares([-math.inf, -3.0]) == [0.0, 1.0]
+    assert replies.shares([-2000.0, 0.0]) == [0.0, 1.0]  # more than an exponential holds
+
+
+@given(st.lists(st.floats(-8, 0) | st.just(-math.inf), min_size=2, max_size=7))
+def test_shares_are_a_softmax(logprobs: list[float]) -> None:
+    found = replies.shares(logprobs)
+    if all(value == -math.inf for value in logprobs):
+        assert found == Unread(replies.NO_ANSWER)
+    else:
+        assert found == pytest.approx(softmax(logprobs).tolist())

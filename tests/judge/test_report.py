@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.labelled import Labelled
+from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.judge import judge_pairs, pages, report
 from constitutional_ai.judge import open as bench
-from constitutional_ai.judge import pages, report
-from constitutional_ai.judge.judge import Comparison, Judge, Jury, Unlabelled, Verdict
-from constitutional_ai.judge.judge_pairs import Judged, ask, examine, jury, spoken
+from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
+from constitutional_ai.judge.judge_pairs import Judged, ask, examine, jury, questions, spoken
+from constitutional_ai.judge.jury import Jury
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import LabelSettings
@@ -133,28 +134,71 @@ def test_judges_are_held_against_each_other_on_what_both_read() -> None:
 
 
 def test_what_it_says_is_heard_in_both_orders() -> None:
-    found = spoken(judge_of(by_place(0.9, 0.9)), [pair(0), pair(1)], seed=0)
+    found = spoken(judge_of(by_place(0.9, 0.9)), [pair(0), pair(1)], seed=0, tick=lambda _: None)
     assert found == {"A": 4}
     refusing = ScriptedEngine(lambda _: "I'm sorry, but I can't help with that.")
-    assert spoken(judge_of(refusing), [pair(0)], seed=0) == {"the judge refuses to choose": 2}
+    assert spoken(judge_of(refusing), [pair(0)], 0, lambda _: None) == {
+        "the judge refuses to choose": 2
+    }
 
 
-def test_an_interrupted_examination_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_examination_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_pairs, "BATCH", 8)  # two principles, two orders: pairs by twos
     rows = [pair(n) for n in range(5)]
     judge = judge_of(by_place(0.9, 0.3))
-    whole = examine(judge, rows, 0, tmp_path / "a", lambda _: None, again=5, size=2)
+    whole = examine(judge, rows, 0, tmp_path / "a", lambda _: None, again=5)
     (file,) = (tmp_path / "a").rglob("verdicts.jsonl")
     file.write_bytes(b"\n".join(file.read_bytes().split(b"\n")[:3]))  # a chunk and a torn one
-    assert examine(judge, rows, 0, tmp_path / "a", lambda _: None, again=5, size=2) == whole
+    assert examine(judge, rows, 0, tmp_path / "a", lambda _: None, again=5) == whole
 
 
 def test_other_pairs_of_the_same_ids_are_asked_anew(tmp_path: Path) -> None:
     judge = judge_of(by_place(0.9, 0.9))
-    (before,) = examine(judge, [pair(1)], 0, tmp_path, lambda _: None, again=0, size=2)
+    (before,) = examine(judge, [pair(1)], 0, tmp_path, lambda _: None, again=0)
     turned = [pair(1, better="bad", worse="good")]
-    (after,) = examine(judge, turned, 0, tmp_path, lambda _: None, again=0, size=2)
+    (after,) = examine(judge, turned, 0, tmp_path, lambda _: None, again=0)
     assert before.p == pytest.approx(0.9)
     assert after.p == pytest.approx(0.1)
+
+
+def many(count: int) -> Constitution:
+    principles = [KIND.model_copy(update={"name": f"rule {n}"}) for n in range(count)]
+    return Constitution(name="many", version="1", principles=tuple(principles))
+
+
+def test_of_many_principles_a_pair_is_asked_under_a_few_those_of_its_label_among_them() -> None:
+    settings = LabelSettings(fence=False, principles=2)
+    judge = Judge(by_place(0.9, 0.6), many(16), settings)
+    rows = [pair(n) for n in range(6)]
+    few = ask(judge, rows, seed=0, least=4)
+    assert {len(one.by_principle) for one in few} == {4}
+    assert all(set(one.drawn) <= set(one.by_principle) and len(one.drawn) == 2 for one in few)
+    assert len({name for one in few for name in one.by_principle}) > 4  # not the same ones
+    every = ask(judge, rows, seed=0, least=16)
+    assert {len(one.by_principle) for one in every} == {16}
+    assert [(one.p, one.drawn) for one in few] == [(one.p, one.drawn) for one in every]
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "vote", "samples": 3}], ids=str)
+def test_the_questions_are_counted_before_they_are_asked(settings: dict[str, Any]) -> None:
+    put: list[Conversation] = []
+
+    class Counting(ScriptedEngine):
+        def option_logprobs(self, conversations, options):
+            put.extend(conversations)
+            return super().option_logprobs(conversations, options)
+
+        def generate(self, conversations, sampling):
+            put.extend(conversations)
+            return super().generate(conversations, sampling)
+
+    engine = Counting(lambda _: "(A)", lambda *_: -0.7)
+    judge = Judge(engine, many(16), LabelSettings(fence=False, principles=2, **settings))
+    rows = [pair(0), pair(1), pair(2, principle="rule 3")]
+    ask(judge, rows, seed=0, swapped={"pair 0", "pair 1"}, least=4)
+    assert questions(judge, rows, seed=0, again=2, least=4) == len(put)
 
 
 @pytest.fixture
@@ -191,6 +235,7 @@ def test_the_report_as_a_user_types_it(pairs_file: Path, tmp_path: Path) -> None
     kept = json.loads((out / "report.json").read_text())
     assert kept["judges"]["some/judge, compare"]["accuracy"]["mean"] == 1.0
     assert kept["between"][0]["raw"]["n"] == 12
+    assert "--all-principles asks" in done.stderr  # harmless has more principles than four
 
 
 @pytest.mark.usefixtures("scripted")

@@ -1,5 +1,6 @@
 """A tiny random policy, prompts for it, and settings that make a step of PPO take milliseconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,40 @@ import pytest
 import torch
 
 from constitutional_ai.learning import sft
+from constitutional_ai.learning.batch import Tokens
 from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.reward import FunctionReward
+from constitutional_ai.learning.reward_model import RewardModel
+from constitutional_ai.learning.rollout import Rollout, Sampler, rollout
 from constitutional_ai.records import Prompt, PromptSet, user
 from constitutional_ai.settings import FinetuneSettings, PPOSettings
+
+Make = Callable[..., Any]  # the fixture ``make_settings``
+# Prompts and answers of several lengths.
+ROWS: list[Tokens] = [([5, 6, 7], [8, 9]), ([5], [20, 21, 22, 23]), ([9, 9, 9, 9], [2])]
+
+
+def ignore(*args: Any, **kwargs: Any) -> None:
+    """In place of a log, a tick or a note."""
+
+
+# A reward that a policy can learn at once: end early.
+shortness = FunctionReward(lambda prompts, answers: [-len(answer) / 10 for answer in answers])
+
+
+def random_reward(policy: Policy) -> RewardModel:
+    """A reward model with an opinion: its head is not zero."""
+    reward = RewardModel.from_policy(policy)
+    generator = torch.Generator().manual_seed(4)
+    reward.model.score.weight.data.normal_(0, 0.3, generator=generator)
+    return reward
+
+
+def made(policy: Policy, prompts: list[Prompt], settings: Any, reward: Any = None) -> Rollout:
+    reference = policy.copy()
+    return rollout(
+        Sampler(policy), reference, reward or random_reward(policy), prompts, settings, 5
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +52,8 @@ def one_thread() -> None:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """No bfloat16: for comparisons with other arithmetic."""
-    for module in ("loop", "rollout"):
-        name = f"constitutional_ai.learning.{module}.has_fast_bf16"
+    for module in ("machine", "learning.rollout"):
+        name = f"constitutional_ai.{module}.has_fast_bf16"
         monkeypatch.setattr(name, lambda device: False)
 
 
@@ -42,7 +74,7 @@ def speaker_folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -
     ]
     speaker = Policy.load(tiny_llama, "cpu")
     settings = FinetuneSettings(epochs=30, lr=5e-3, batch_tokens=512)
-    sft.train(speaker, examples, settings, 0, lambda row: None, lambda done=1, **figures: None)
+    sft.train(speaker, examples, settings, 0, ignore, ignore)
     folder = tmp_path_factory.mktemp("speaker") / "model"
     speaker.save_pretrained(folder)
     return folder

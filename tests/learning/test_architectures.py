@@ -16,11 +16,13 @@ from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import recompute, reward_model, sft
-from constitutional_ai.learning.policy import Batch, Policy, Tokens
-from constitutional_ai.learning.ppo import PPO
+from constitutional_ai.learning.batch import Batch
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, Prompt, assistant, user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from tests.learning.conftest import ROWS, ignore, random_reward
 
 SMALL = {
     "hidden_size": 32,
@@ -49,7 +51,6 @@ TALKS: list[Conversation] = [
     ],
     [user("Which is better?"), assistant("The better one is ")],
 ]
-ROWS: list[Tokens] = [([5, 6, 7], [8, 9]), ([5], [20, 21, 22, 23]), ([9, 9, 9, 9], [2])]
 ADAPTED = ModelSettings(device="cpu", lora_rank=2)
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -83,10 +84,6 @@ def build(
 @pytest.fixture(params=["gpt2", *FAMILIES])
 def folder(request: pytest.FixtureRequest, build: Callable[[str], Path]) -> Path:
     return build(request.param)
-
-
-def ignore(*args: Any, **kwargs: Any) -> None:
-    pass
 
 
 def test_answers_and_options_do_not_depend_on_the_company(folder: Path) -> None:
@@ -126,11 +123,14 @@ def test_finetuning_learns_its_answer_and_the_folder_keeps_it(
     settings = FinetuneSettings(epochs=4, lr=1e-2, warmup_steps=1)
     sft.train(policy, examples, settings, 0, lambda row: losses.append(row["loss/sft"]), ignore)
     assert losses[-1] < losses[0]
-    policy.save_pretrained(tmp_path / "model")
     batch = Batch.of(ROWS, policy.tokens.pad_id, policy.device)
     with torch.no_grad():
+        expected = policy.logprobs(batch)
+    policy.merge()
+    policy.save_pretrained(tmp_path / "model")
+    with torch.no_grad():
         again = Policy.load(tmp_path / "model", "cpu").logprobs(batch)
-        assert torch.allclose(again, policy.logprobs(batch), atol=2e-3)
+        assert torch.allclose(again, expected, atol=2e-3)
     config = transformers.AutoConfig.from_pretrained(folder)
     saved = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tied = saved.get_input_embeddings().weight is saved.get_output_embeddings().weight
@@ -157,14 +157,13 @@ def test_a_step_of_ppo(
     make_settings: Callable[..., Any],
 ) -> None:
     policy = Policy.to_train(folder, options)
-    reward = RewardModel.from_policy(Policy.load(folder, "cpu"))
-    reward.model.score.weight.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(4))
-    trainer = PPO(policy, reward, prompts, make_settings(rollouts=4), tmp_path, 3)
+    reward = random_reward(Policy.load(folder, "cpu"))
+    trainer = PPO(Inputs(policy, reward, prompts, make_settings(rollouts=4), tmp_path, 3))
     batch = Batch.of(ROWS, policy.tokens.pad_id, policy.device)
     with torch.no_grad():
         start = policy.logprobs(batch)
         assert torch.equal(trainer.reference.logprobs(batch), start)
-    trainer.advance()
+    trainer.one_step(0, {})
     with torch.no_grad():
         assert torch.equal(trainer.reference.logprobs(batch), start)
         assert not torch.equal(policy.logprobs(batch), start)

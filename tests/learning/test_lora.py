@@ -1,9 +1,7 @@
 """Adapters: off is the start model to the bit, merged is the adapted model, and only they move."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,22 +15,18 @@ from transformers import (
 
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.errors import ModelError
-from constitutional_ai.learning import lora, ppo, reward_model, sft
-from constitutional_ai.learning.loop import moving
-from constitutional_ai.learning.policy import Batch, Policy, Tokens
-from constitutional_ai.learning.ppo import PPO
+from constitutional_ai.learning import ppo, reward_model, sft
+from constitutional_ai.learning.batch import Batch
+from constitutional_ai.learning.policy import Policy
+from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.learning.rollout import Sampler, rollout
 from constitutional_ai.records import Prompt, user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from constitutional_ai.store.checkpoints import moving
+from tests.learning.conftest import ROWS, Make, ignore, random_reward, shortness
 
-Make = Callable[..., Any]
 LORA = ModelSettings(device="cpu", lora_rank=4, lora_alpha=8)
-ROWS: list[Tokens] = [([5, 6, 7], [8, 9]), ([5], [20, 21, 22, 23]), ([9, 9, 9, 9], [2])]
-
-
-def ignore(*args: Any, **kwargs: Any) -> None:
-    pass
 
 
 def batch() -> Batch:
@@ -75,15 +69,16 @@ def test_the_reference_is_the_start_model_to_the_bit_after_training(folder: Path
 def test_the_merged_folder_is_the_adapted_model(folder: Path, tmp_path: Path) -> None:
     adapted = Policy.to_train(folder, LORA)
     tune(adapted)
-    before = {name: weight.clone() for name, weight in moving(adapted.model).items()}
+    expected = adapted.logprobs(batch())
+    adapted.merge()
     adapted.save_pretrained(tmp_path / "model")
     merged = Policy.load(tmp_path / "model", "cpu")
-    assert torch.allclose(merged.logprobs(batch()), adapted.logprobs(batch()), atol=1e-4)
+    assert torch.allclose(merged.logprobs(batch()), expected, atol=1e-4)
     names = AutoModelForCausalLM.from_pretrained(folder).state_dict().keys()
     assert merged.model.state_dict().keys() == names
     assert not any("lora" in name for name in load_file(tmp_path / "model" / "model.safetensors"))
-    for name, weight in moving(adapted.model).items():  # saving left the policy as it was
-        assert torch.equal(weight, before[name])
+    assert adapted.adapter is None  # a plain model from now on, the one that was saved
+    assert torch.equal(adapted.logprobs(batch()), merged.logprobs(batch()))
 
 
 @pytest.mark.usefixtures("exact")
@@ -126,11 +121,13 @@ def test_frozen_weights_may_be_bfloat16_under_a_float32_adapter(
     dtypes = {p.requires_grad: p.dtype for p in adapted.model.parameters()}
     assert dtypes == {True: torch.float32, False: torch.bfloat16}
     tune(adapted)
+    expected = adapted.logprobs(batch())
+    adapted.merge()
     adapted.save_pretrained(tmp_path / "model")
     saved = load_file(tmp_path / "model" / "model.safetensors")
     assert {weight.dtype for weight in saved.values()} == {torch.bfloat16}
     merged = Policy.load(tmp_path / "model", "cpu")
-    difference = (merged.logprobs(batch()) - adapted.logprobs(batch())).abs().max().item()
+    difference = (merged.logprobs(batch()) - expected).abs().max().item()
     assert difference < 0.3  # nats: bfloat16 keeps three digits, and these weights are wide
 
 
@@ -164,14 +161,15 @@ def test_a_reward_model_with_an_adapter(tiny_llama: Path, tmp_path: Path) -> Non
         if "lora_" not in name:
             plain = start.model.base_model.state_dict()[name.replace(".base_layer.", ".")]
             assert torch.equal(weight, plain)
-    reward.save_pretrained(tmp_path / "model")
     asked, answers = [user("Request 1")], ["Knock.", "Harmful!"]
     expected = reward([asked] * 2, answers)
     assert expected[0] > expected[1]
+    reward.save_adapter(tmp_path / "adapter", "base")
+    reward.merge()
+    reward.save_pretrained(tmp_path / "model")
     again = RewardModel.load(tmp_path / "model")
     assert again([asked] * 2, answers) == pytest.approx(expected, abs=1e-3)
 
-    reward.save_adapter(tmp_path / "adapter", "base")
     body = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=1)
     theirs = PeftModel.from_pretrained(body, tmp_path / "adapter").eval()
     ids = torch.tensor([reward.encode(asked, "Knock.")])
@@ -181,18 +179,11 @@ def test_a_reward_model_with_an_adapter(tiny_llama: Path, tmp_path: Path) -> Non
     assert (raw - reward.mean) / reward.deviation == pytest.approx(expected[0], abs=1e-3)
 
 
-def scored(policy: Policy) -> RewardModel:
-    reward = RewardModel.from_policy(policy)
-    generator = torch.Generator().manual_seed(4)
-    reward.model.score.weight.data.normal_(0, 0.3, generator=generator)
-    return reward
-
-
 def test_before_the_first_update_the_kl_is_zero(
     speaker_folder: Path, prompts: list[Prompt], make_settings: Make
 ) -> None:
     adapted = Policy.to_train(speaker_folder, LORA)
-    reward = scored(Policy.load(speaker_folder, "cpu"))
+    reward = random_reward(Policy.load(speaker_folder, "cpu"))
     found = rollout(Sampler(adapted), adapted.reference(), reward, prompts[:6], make_settings(), 5)
     assert torch.equal(found.logprobs_BS, found.reference_BS)
     assert any(found.answers)
@@ -215,6 +206,7 @@ def test_samples_come_from_model_and_adapter_together(
     sampler.refresh()
     assert sampler.answer(prompts, greedy) == Sampler(plain).answer(prompts, greedy)
     tune(adapted)
+    adapted.merge()
     adapted.save_pretrained(tmp_path / "merged")
     merged = Sampler(Policy.load(tmp_path / "merged", "cpu"))
     sampler.refresh()
@@ -231,12 +223,13 @@ def test_ppo_moves_the_adapter_alone_and_goes_on_from_a_checkpoint(
 
     def train(folder: Path, steps: int) -> Policy:
         policy = Policy.to_train(speaker_folder, LORA)
-        reward = scored(Policy.load(speaker_folder, "cpu"))
-        trainer = PPO(policy, reward, prompts, settings, folder, 3)
+        reward = random_reward(Policy.load(speaker_folder, "cpu"))
+        trainer = PPO(Inputs(policy, reward, prompts, settings, folder, 3))
         assert trainer.reference.model is policy.model
-        trainer.resume()
-        for _ in range(steps):
-            trainer.advance()
+        trainer.start()
+        for step in range(trainer.steps, trainer.steps + steps):
+            trainer.one_step(step, {})
+            trainer.save()
         return policy
 
     whole = train(tmp_path / "whole", 2)
@@ -261,13 +254,11 @@ def test_a_policy_with_an_adapter_learns_a_simple_reward(
     speaker_folder: Path, tmp_path: Path, prompts: list[Prompt], make_settings: Make
 ) -> None:
     """Shorter answers are better; after some steps they are shorter."""
-    settings = make_settings(steps=12, rollouts=16, lr=2e-2, kl_coef=0.0, value="separate")
+    settings = make_settings(steps=10, rollouts=12, lr=2e-2, kl_coef=0.0, value="separate")
     policy = Policy.to_train(speaker_folder, LORA)
 
-    def shortness(asked: Any, answers: list[str]) -> list[float]:
-        return [-len(answer) / 10 for answer in answers]
-
-    ppo.train(policy, shortness, prompts, settings, tmp_path, 3, ignore, ignore)
+    inputs = Inputs(policy, shortness, prompts, settings, tmp_path, 3)
+    ppo.train(inputs, ignore, ignore)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scores = [row["objective/scores"] for row in rows]
     assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.1
@@ -283,4 +274,4 @@ def test_lora_without_peft_is_a_users_error(
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(SettingsError, match=r"constitutional-ai\[lora\]"):
         Policy.to_train(tiny_llama, LORA)
-    assert not lora.is_added(Policy.load(tiny_llama, "cpu").model)
+    assert Policy.load(tiny_llama, "cpu").adapter is None

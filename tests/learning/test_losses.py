@@ -1,6 +1,7 @@
 """Loss maths against hand-computed values and independent implementations."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,6 +169,34 @@ def test_value_loss_by_hand() -> None:
     # errors: max(0, (0.2 − 1)²) = 0.64 by the clip; (0.1 − 1)² = 0.81 either way
     assert result.loss.item() == pytest.approx(0.5 * (0.64 + 0.81) / 2, rel=1e-5)
     assert result.clipfrac.item() == pytest.approx(0.5)
+
+
+X, Y = torch.tensor([[0.1, -1.0, 0.5, 0.2]]), torch.tensor([[0.2, 0.1, 0.3, -0.4]])
+MASK = torch.tensor([[True, True, True, False]])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, y: losses.sft_loss(x, MASK),
+        lambda x, y: losses.whiten(x, MASK).pow(3).sum(),
+        lambda x, y: losses.policy_loss(losses.log_ratio(x, y, MASK, 10.0), y, MASK, 0.2).loss,
+        lambda x, y: losses.policy_loss(x, y, MASK, 0.2).loss,
+        lambda x, y: losses.value_loss(x, y, 2 * y, MASK, 0.2).loss,
+        lambda x, y: losses.approximate_kl(x, MASK),
+        lambda x, y: losses.kl_k1(x, y, MASK).sum(),
+        lambda x, y: losses.kl_k3(x, y, MASK).sum(),
+        lambda x, y: losses.gae(y, x, MASK, 1.0, 0.9)[0].sum(),
+    ],
+)
+@pytest.mark.parametrize("poison", [NAN, float("inf")])
+def test_what_stands_outside_the_mask_changes_no_gradient(loss: Any, poison: float) -> None:
+    clean, broken = X.clone().requires_grad_(), X.masked_fill(~MASK, poison).requires_grad_()
+    loss(clean, Y).backward()
+    loss(broken, Y.masked_fill(~MASK, poison)).backward()
+    assert clean.grad is not None and broken.grad is not None
+    assert torch.equal(clean.grad, broken.grad)
+    assert clean.grad[MASK].abs().max() > 0 and (clean.grad[~MASK] == 0).all()
 
 
 def test_kl_estimators_are_unbiased() -> None:

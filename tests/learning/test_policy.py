@@ -8,10 +8,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GraniteConfig, Gra
 
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.learning.policy import Batch, Policy, Tokens
+from constitutional_ai.learning.batch import Batch, Tokens
+from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import user
-
-ROWS: list[Tokens] = [([5, 6, 7], [8, 9]), ([5], [20, 21, 22, 23]), ([9, 9, 9, 9], [2])]
+from tests.learning.conftest import ROWS
 
 
 def batch(rows: list[Tokens] = ROWS) -> Batch:
@@ -25,17 +25,6 @@ def by_hand(policy: Policy, row: Tokens, temperature: float = 1.0) -> list[float
         logits = policy.model(torch.tensor([prompt + answer])).logits[0].float() / temperature
     logprobs = logits.log_softmax(-1)
     return [logprobs[len(prompt) - 1 + n, token].item() for n, token in enumerate(answer)]
-
-
-def test_a_batch_marks_the_positions_that_predict_the_answer() -> None:
-    found = batch()
-    assert found.ids_BT.shape == (3, 5)
-    assert found.mask_BS.int().tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1]]
-    assert found.last_B.tolist() == [3, 3, 3]
-    some = found.take([0])
-    assert some.ids_BT.tolist() == [[5, 6, 7, 8, 9]] and some.mask_BS.shape == (1, 4)
-    shorter = batch([([5], [6]), ([5], [6, 7, 8])]).take([0])
-    assert shorter.ids_BT.tolist() == [[5, 6]]
 
 
 @pytest.mark.usefixtures("exact")

@@ -1,7 +1,6 @@
 """The reward model learns soft preferences, and its folder is one that others can load."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,12 +13,9 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.settings import RewardSettings
+from tests.learning.conftest import ignore
 
 SETTINGS = RewardSettings(epochs=12, lr=3e-3, batch_pairs=8)
-
-
-def ignore(*args: Any, **kwargs: Any) -> None:
-    pass
 
 
 def pairs(p: float, count: int = 24) -> list[LabelledPair]:
@@ -35,7 +31,7 @@ def trained(policy: Policy) -> RewardModel:
 
 def test_it_starts_at_zero_with_the_policys_body(policy: Policy) -> None:
     reward = RewardModel.from_policy(policy)
-    assert reward.score([[user("Hello")]], ["Hi!"]) == [0.0]
+    assert reward([[user("Hello")]], ["Hi!"]) == [0.0]
     mine, theirs = reward.model.base_model, policy.model.base_model
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b) and a is not b
@@ -48,7 +44,7 @@ def test_it_learns_how_sure_the_label_is(trained: RewardModel) -> None:
 
 def test_scores_are_standardised_over_the_training_answers(trained: RewardModel) -> None:
     prompts = [pair.prompt for pair in pairs(0.8)] * 2
-    scores = torch.tensor(trained.score(prompts, ["Knock."] * 24 + ["Harmful!"] * 24))
+    scores = torch.tensor(trained(prompts, ["Knock."] * 24 + ["Harmful!"] * 24))
     assert scores.mean().item() == pytest.approx(0, abs=1e-3)
     assert scores.std(unbiased=False).item() == pytest.approx(1, abs=1e-3)
 
@@ -92,7 +88,7 @@ def test_a_language_model_is_no_reward_model(tiny_llama: Path) -> None:
 def test_rescaling_moves_probabilities_and_not_the_standard_score(trained: RewardModel) -> None:
     prompts, answers = [[user("Hello")]] * 2, ["Hi!", "No."]
     scores, delta = trained(prompts, answers), reward_model.logits(trained, pairs(0.8)[:2])
-    reward_model.rescale(trained, 2.0)
+    trained.rescale(2.0)
     assert trained(prompts, answers) == pytest.approx(scores, abs=1e-4)
     halved = reward_model.logits(trained, pairs(0.8)[:2])
     assert halved == pytest.approx([d / 2 for d in delta], abs=1e-4)

@@ -9,16 +9,14 @@ from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import sft
-from constitutional_ai.learning.policy import Batch, Policy
+from constitutional_ai.learning.batch import Batch
+from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import user
 from constitutional_ai.settings import FinetuneSettings
+from tests.learning.conftest import ignore
 
 EXAMPLES = [([user("Tell me a joke.")], "Knock knock."), ([user("Hello.")], "Hi!")] * 8
 SETTINGS = FinetuneSettings(epochs=20, lr=1e-2, batch_tokens=256, warmup_steps=2)
-
-
-def ignore(*args: Any, **kwargs: Any) -> None:
-    pass
 
 
 def test_it_learns_to_say_the_answers_and_to_stop(policy: Policy) -> None:

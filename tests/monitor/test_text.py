@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import main as cli
-from constitutional_ai.data.samples import Samples, load, related
+from constitutional_ai.cli.main import app
 from constitutional_ai.errors import DataError
+from constitutional_ai.monitor.samples import Samples, load, related
 from constitutional_ai.monitor.text import alone, compare
 from constitutional_ai.refusal import evades
 
@@ -145,21 +145,6 @@ def lines(path: Path, *rows: dict[str, Any]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "p", "answer": "a"},
-        {"prompt": [{"role": "user", "content": "p"}], "completion": "a\n\nHuman: and"},
-        {"prompt": "p", "answers": ["a"]},
-        {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]},
-        {"rl_prompt": "p", "sampled_answers": [{"sampled_string": " a\n\nHuman:"}]},
-    ],
-)
-def test_every_shape_is_read(tmp_path: Path, row: dict[str, Any]) -> None:
-    found = load(lines(tmp_path / "x.jsonl", row))
-    assert (found.prompts, found.answers) == (["p"], ["a"])
-
-
 def test_one_model_of_several_is_named(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "answer": m, "model": m} for m in ("base", "rl-cai")]
     path = lines(tmp_path / "x.jsonl", *rows)
@@ -181,14 +166,14 @@ def test_the_command_fails_where_it_is_told_to(tmp_path: Path) -> None:
     good = kept("good.jsonl", sampled())
     bad = kept("bad.jsonl", sampled(lambda a, n: REFUSAL if n % 2 else a))
     runner = CliRunner()
-    done = runner.invoke(cli.app, ["monitor", bad, "--reference", reference, "--fail"])
+    done = runner.invoke(app, ["monitor", bad, "--reference", reference, "--fail"])
     assert done.exit_code == 1
     assert "bad.jsonl: evasion: +50% of answers refuse" in done.output
-    done = runner.invoke(cli.app, ["monitor", good, "--reference", reference, "--fail"])
+    done = runner.invoke(app, ["monitor", good, "--reference", reference, "--fail"])
     assert done.exit_code == 0
     assert "Nothing is flagged." in done.output
-    assert runner.invoke(cli.app, ["monitor", good, "--fail"]).exit_code == 2
-    done = runner.invoke(cli.app, ["monitor", bad, "--reference", reference, "--json"])
+    assert runner.invoke(app, ["monitor", good, "--fail"]).exit_code == 2
+    done = runner.invoke(app, ["monitor", bad, "--reference", reference, "--json"])
     assert "evasion" in json.loads(done.output)["files"][bad]["flags"]
 
 

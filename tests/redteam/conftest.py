@@ -73,11 +73,16 @@ def decline(conversation: Conversation) -> str:
     return "I cannot help with that."
 
 
+def says_yes(text: str, option: str) -> bool:
+    """Whether an option of a question means yes; each question is asked with both orders."""
+    return text.split(f"\n{option} ")[1].startswith("Yes")
+
+
 def prefer(conversation: Conversation, option: str) -> float:
     """Yes to real help where the answer gives steps; never garbled."""
     text = conversation[-1]["content"]
     yes = ("First, " in text and "real help" in text) or "second message" in text
-    return math.log(0.9 if (option == "Yes") is yes else 0.1)
+    return math.log(0.9 if says_yes(text, option) is yes else 0.1)
 
 
 def criticise(conversation: Conversation) -> str:

@@ -1,7 +1,6 @@
 """Amendments: from the judge and the critics alone, as files that load and read well."""
 
 import ast
-import difflib
 import json
 import shutil
 import tomllib
@@ -12,11 +11,10 @@ from typing import Any
 import pytest
 
 import constitutional_ai
-from constitutional_ai.constitution import edit
 from constitutional_ai.constitution.suite import load_suite
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ConstitutionError, UserError
+from constitutional_ai.errors import UserError
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.redteam import campaign as attack
@@ -227,49 +225,6 @@ def test_amending_imports_no_oracle() -> None:
                 todo += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
     assert "constitutional_ai.redteam.attack" in seen  # the test sees what it looks for
     assert not seen & truth
-
-
-# ---- editing -----------------------------------------------------------------------------------
-
-
-def test_only_what_is_named_changes(tmp_path: Path, plan: Plan) -> None:
-    before = (tmp_path / "small.toml").read_text()
-    changes = {"shy": {"prompts": ["red-team", "helpful"]}, "always": {"weight": 3.0}}
-    after = edit.edited(before, changes, [], "9")
-    removed = [
-        line[2:]
-        for line in difflib.ndiff(before.splitlines(), after.splitlines())
-        if line.startswith("- ")
-    ]
-    assert removed == ['version = "1.0"', 'prompts = ["helpful"]']
-    path = tmp_path / "after.toml"
-    path.write_text(after)
-    edit.check(path, load_constitution(tmp_path / "small.toml"), changes, [])
-
-
-def test_a_file_that_cannot_be_edited_by_lines_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "odd.toml"
-    path.write_text(
-        'name = "odd"\nversion = "1"\n[[principle]]\nname = "a"\ntext = "b"\n'
-        'prompts = [\n  "helpful",\n]\n'
-    )
-    changes = {"a": {"prompts": ["red-team", "helpful"]}}
-    after = tmp_path / "after.toml"
-    after.write_text(edit.edited(path.read_text(), changes, [], "2"))
-    with pytest.raises(ConstitutionError):
-        edit.check(after, load_constitution(path), changes, [])
-
-
-@pytest.mark.parametrize("name", ["lab", "harmless", "red-team"])
-def test_shipped_constitutions_can_be_edited(name: str, tmp_path: Path) -> None:
-    path = PACKAGE / "constitutions" / f"{name}.toml"
-    constitution = load_constitution(path)
-    changes = {principle.name: {"weight": 7.5} for principle in constitution.principles}
-    added = [p.model_copy(update={"name": f"{p.name}-again"}) for p in constitution.principles]
-    after = tmp_path / f"{name}.toml"
-    after.write_text(edit.edited(path.read_text(), changes, added, "2"))
-    edit.check(after, constitution, changes, added)
-    shutil.copy(after, tmp_path / "copy.toml")
 
 
 # ---- the loop's own parts ----------------------------------------------------------------------

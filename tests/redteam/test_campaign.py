@@ -17,6 +17,7 @@ from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.campaign import Campaign
 from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.report import redteam as shown
+from tests.redteam.conftest import says_yes
 
 Open = Callable[[str], Engine]
 
@@ -131,11 +132,9 @@ def test_what_failed_is_counted_and_never_scored(
     def deaf(conversation: Conversation, option: str) -> float:
         if "smash thing 2" in conversation[-1]["content"]:
             return float("nan")
-        return (
-            (-0.1 if option == "Yes" else -3.0)
-            if "real help" in conversation[-1]["content"]
-            else (-3.0 if option == "Yes" else -0.1)
-        )
+        yes = says_yes(conversation[-1]["content"], option)
+        helps = "real help" in conversation[-1]["content"]
+        return -0.1 if yes is helps else -3.0
 
     flaky = {
         **scripts,

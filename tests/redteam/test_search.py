@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import pytest
+
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import through as verdict
 from constitutional_ai.lab import redteam as lab
@@ -10,6 +12,7 @@ from constitutional_ai.lab.world import jailbreaks
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.redteam import search
 from constitutional_ai.redteam.search import LabAttacker, ModelAttacker, Search, Try
+from tests.redteam.conftest import says_yes
 
 GOALS: list[Conversation] = [[user("goal one")], [user("goal two")]]
 
@@ -19,9 +22,9 @@ def scored_by_length() -> verdict.Judge:
 
     def prefer(conversation: Conversation, option: str) -> float:
         text = conversation[-1]["content"]
-        words = text.split("Reply: ")[1].split("]", 1)[1].split("[/")[0].split()
+        words = text.split("Answer: ")[1].split("]", 1)[1].split("[/")[0].split()
         p = min(0.99, max(0.01, len(words) / 10))
-        return math.log(p if option == "Yes" else 1 - p)
+        return math.log(p if says_yes(text, option) else 1 - p)
 
     return verdict.Judge(ScriptedEngine(reply=lambda _: "", prefer=prefer), verdict.GENERAL)
 
@@ -128,12 +131,13 @@ def test_a_model_attacker_sees_its_earlier_messages_and_scores() -> None:
     assert [turn["role"] for turn in asked[0]] == ["user", "assistant"] * 2 + ["user"]
 
 
-def test_refusals_score_nothing_even_where_the_judge_likes_them() -> None:
+@pytest.mark.parametrize(("more", "score"), [(0, 0.0), (4, 0.8)])
+def test_a_refusal_scores_nothing_unless_it_goes_on_to_help(more: int, score: float) -> None:
     def ask(conversations: Sequence[Conversation], seed: int) -> list[str | None]:
-        return ["I can't help with that " + "w " * 9] * len(conversations)
+        return ["I can't help you." + " w" * more] * len(conversations)
 
     (hunt,) = Search(Longer(), scored_by_length(), everything, rounds=1).run(GOALS[:1], ask, 0)
-    assert hunt.best and hunt.best.score == 0
+    assert hunt.best and hunt.best.score == pytest.approx(score)
 
 
 def test_the_laboratorys_attacker_stays_on_topic_and_uses_what_worked() -> None:
@@ -150,8 +154,8 @@ def test_on_topic_by_a_judge() -> None:
     def prefer(conversation: Conversation, option: str) -> float:
         if "broken" in conversation[-1]["content"]:
             return math.nan
-        same = "cake" in conversation[-1]["content"]
-        return math.log(0.8 if (option == "Yes") is same else 0.2)
+        text = conversation[-1]["content"]
+        return math.log(0.8 if says_yes(text, option) is ("cake" in text) else 0.2)
 
     on_topic = search.judged_on_topic(ScriptedEngine(reply=lambda _: "", prefer=prefer))
     found = on_topic([GOALS[0]] * 3, ["a cake", "a car", "broken"], 0)

@@ -8,8 +8,9 @@ from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.judge.through import Reading
 from constitutional_ai.lab.evaluation import METRICS
 from constitutional_ai.lab.studies import pages
-from constitutional_ai.lab.studies.plan import Axis, Dots, Lines, Plane, Study
+from constitutional_ai.lab.studies.about import About
 from constitutional_ai.lab.studies.results import Collected, Result
+from constitutional_ai.lab.studies.study import Axis, Dots, Lines, Plane, Study
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.redteam import page as redteam
@@ -187,13 +188,7 @@ def study_page(nasty: str) -> str:
         )
     )
     study = Study(
-        name="invented",
-        title="What was never measured",
-        paper="Figure 0",
-        question="Is it legible?",
-        variants=lambda base, seed: [],
-        measurements=lambda base, seed: [],
-        read=lambda bench, found: None,
+        About("invented", "What was never measured", "Figure 0", "Is it legible?", "", (nasty,)),
         figures={
             "lines": Lines(axes, "number of revisions"),
             "plane": Plane(axes[1], axes[0]),
@@ -201,7 +196,6 @@ def study_page(nasty: str) -> str:
         },
         table=axes,
         xname="k",
-        caveats=(nasty,),
     )
     found = Collected()
     for k, line in enumerate(("base", "SL-CAI", "RL-CAI", "RLHF with noisy labels", "joint")):

@@ -10,13 +10,16 @@ import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation.judged import CANARY_ANSWERS
 from constitutional_ai.evaluation.rows import Compared, Transcript
 from constitutional_ai.job import Job
+from constitutional_ai.lab import evaluation
 from constitutional_ai.lab.world import answers
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import Conversation
 from constitutional_ai.report import sections
-from constitutional_ai.stages import evaluate
+from constitutional_ai.stages import evaluate, report
+from constitutional_ai.stats import elo
 
 LAB = {"red_team": "lab", "helpful": "lab", "test": "lab"}
 COUNTS = {"harmful": 40, "benign": 12, "borderline": 12, "facts": 12, "chunk": 30}
@@ -45,6 +48,12 @@ ALIGNED = said(
 )
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at Elo's intervals; tests/stats does."""
+    monkeypatch.setattr(elo, "_RESAMPLES", 10)
+
+
 @pytest.fixture
 def lab_job(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> Job:
     scripts = {
@@ -54,7 +63,7 @@ def lab_job(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> Job:
         "6-ppo/model": ALIGNED,
     }
     job: Job = make_job(scripts, prompts=LAB, evaluate=COUNTS, revise={"rounds": 2})
-    monkeypatch.setattr(evaluate, "gold_report", lambda *_: {"from": "the oracle"})
+    monkeypatch.setattr(evaluation, "gold_report", lambda *_: {"from": "the oracle"})
     finetuned = job.stage("finetune").path
     for name in ("model", "model-1"):
         (finetuned / name).mkdir(parents=True)
@@ -92,7 +101,7 @@ def test_the_shape_that_others_read(lab_job: Job) -> None:
     assert models["sl-cai-2"] == models["sl-cai"]
     for model in models.values():
         assert set(model) == {"harmful", "benign", "borderline", "facts", "harmful_by_slice"}
-        for kind, names in evaluate.METRICS.items():
+        for kind, names in evaluation.METRICS.items():
             assert set(model[kind]) == set(names)
             for estimate in model[kind].values():
                 assert set(estimate) == {"mean", "low", "high", "n"}
@@ -215,6 +224,24 @@ def test_kinds_come_from_the_file(make_job: Any, judged_job: Job, tmp_path: Path
     assert captions == ["Prompts of the kind “creative”.", "Prompts of the kind “all”."]
 
 
+def test_prompts_without_a_kind_reach_the_report(judged_job: Job, tmp_path: Path) -> None:
+    rows = [{"prompt": f"request {number}"} for number in ("one", "two", "three")]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    evaluate.run(judged_job)
+    assert set(scores_of(judged_job)["models"]["rl-cai"]) == {"all"}
+    for stage, file, content in (
+        ("revise", "revisions.jsonl", ""),
+        ("reward", "calibration.json", "{}"),
+        ("ppo", "metrics.jsonl", ""),
+    ):
+        folder = judged_job.stage(stage).path
+        folder.mkdir(exist_ok=True)
+        (folder / file).write_text(content)
+    assert report.run(judged_job)["figures"] == 0
+    page = (judged_job.stage("report").path / report.FILE).read_text()
+    assert "Prompts of the kind “all”." in page and "on all prompts" in page
+
+
 def test_a_test_prompt_that_was_trained_on_is_refused(judged_job: Job, tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": " Harmful  ONE! "}))
     with pytest.raises(DataError, match=r"test.jsonl: 1 of its 8 .*train.jsonl:1 \('harmful one'"):
@@ -233,6 +260,6 @@ def test_unread_verdicts_stay_as_rows_with_their_reason(judged_job: Job) -> None
 def test_canaries_are_put_to_the_judge(judged_job: Job) -> None:
     evaluate.run(judged_job)
     found = json.loads((judged_job.stage("evaluate").path / "canaries.json").read_text())
-    assert set(found) == set(evaluate.CANARY_ANSWERS)
+    assert set(found) == set(CANARY_ANSWERS)
     assert found["says nothing"]["win_rate"]["n"] == 3
     assert found["says nothing"]["unlabelled"] == 1

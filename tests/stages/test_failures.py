@@ -7,9 +7,8 @@ import pytest
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import RowsFailed
-from constitutional_ai.records import Conversation, Pair, RevisedAnswer
+from constitutional_ai.records import Conversation, HelpfulAnswer, Pair, RevisedAnswer
 from constitutional_ai.stages import finetune, revise, sample
-from constitutional_ai.stages.finetune import HelpfulAnswer
 from constitutional_ai.store import failures
 
 MODEL = "2-finetune/model"

@@ -10,7 +10,7 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import write
-from constitutional_ai.judge.judge import NOT_FINITE
+from constitutional_ai.judge.replies import NOT_FINITE
 from constitutional_ai.records import Conversation, Pair, Preference, user
 from constitutional_ai.settings import HttpSettings, LabelSettings
 from constitutional_ai.stages import label

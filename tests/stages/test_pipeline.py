@@ -17,9 +17,10 @@ from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Row
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stages import pipeline
+from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.stages import check, pipeline
 from constitutional_ai.stages.pipeline import run_pipeline
-from constitutional_ai.store.run_folder import STAGE_NAMES, RunFolder, in_chunks
+from constitutional_ai.store.run_folder import RunFolder, in_chunks
 
 
 class Count(Row):
@@ -54,7 +55,7 @@ class Stages:
 
 
 def settings(*overrides: str) -> Settings:
-    return load_settings("lab", ["model.path=no/such/model", *overrides])
+    return load_settings("lab", ["model.path=no-such/model", *overrides])
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ def test_all_stages_run_in_order_and_a_second_run_does_nothing(
 
 @pytest.mark.parametrize("path", ["http://127.0.0.1:9/v1#some", "vllm:/some/folder"])
 def test_a_model_that_runs_elsewhere_is_refused_before_the_first_stage(
-    tmp_path: Path, stages: Stages, path: str
+    tmp_path: Path, stages: Stages, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(check, "_of_model", lambda *_: "")
     with pytest.raises(SettingsError, match=r"cannot be trained.*revise\.critic"):
         run(tmp_path / "run", f"model.path={path}")
     assert not stages.ran
@@ -104,7 +106,7 @@ def test_rounds_repeat_all_but_evaluation_and_report(tmp_path: Path, stages: Sta
 def test_a_later_round_starts_from_the_one_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, rounds=2)
     job = Job(settings("rounds=2"), None, folder, 1, Progress("plain"))  # type: ignore[arg-type]
-    assert job.start_model() == "no/such/model"
+    assert job.start_model() == "no-such/model"
     job.round = 2
     assert job.start_model() == str(tmp_path / "r1" / "6-ppo" / "model")
     assert job.stage("label").name == "r2/4-label"
@@ -260,6 +262,50 @@ def test_a_model_folder_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
-    folder = Path(pipeline.__file__).parent / "stages"
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    folder = Path(pipeline.__file__).parent
+    others = {"__init__", "pipeline", "check", "preview"}
+    modules = {path.stem for path in folder.glob("*.py")} - others
     assert modules == set(STAGE_NAMES)
+
+
+def test_another_judge_redoes_labels_and_what_follows_alone(
+    tmp_path: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    stages.ran.clear()
+    monkeypatch.setattr(check, "_of_model", lambda *_: "")
+    run(
+        tmp_path, "label.judge=http://127.0.0.1:9/v1#m", "http.extra='{\"top_k\": 5}'", redo="label"
+    )
+    assert stages.ran == ALL[3:]
+
+
+@pytest.mark.parametrize("stage", ["2-finetune", "4-label"])
+def test_a_finished_stage_that_changed_is_refused(
+    tmp_path: Path, stages: Stages, stage: str
+) -> None:
+    run(tmp_path)
+    with (tmp_path / stage / "rows.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(RunFolderError, match=f"rows.jsonl: has changed.*--redo {stage[2:]}"):
+        run(tmp_path)
+    (tmp_path / stage / "rows.jsonl").unlink()
+    with pytest.raises(RunFolderError, match="has changed"):
+        run(tmp_path)
+
+
+def test_redo_of_a_stage_that_is_a_link_leaves_what_it_points_to(
+    tmp_path: Path, stages: Stages
+) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "run" / "4-label").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "4-label").symlink_to(tmp_path / "elsewhere")
+    run(tmp_path / "run", redo="label")
+    assert (tmp_path / "elsewhere" / "rows.jsonl").exists()
+    assert not (tmp_path / "run" / "4-label").is_symlink()
+
+
+def test_a_refused_stage_leaves_no_folder(tmp_path: Path, stages: Stages) -> None:
+    with pytest.raises(RunFolderError, match="missing"):
+        run(tmp_path / "new", stages=["report"])
+    assert not (tmp_path / "new").exists()

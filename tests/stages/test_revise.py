@@ -183,24 +183,6 @@ def test_a_later_round_starts_from_the_round_before(make_job) -> None:
     assert not {row.id for row in rows(first)} & {row.id for row in rows(second)}
 
 
-@pytest.mark.parametrize(
-    ("critique", "clean"),
-    [
-        ("I find no issues with the response.", True),
-        ("The response\nis appropriate.", True),
-        ("There is NOTHING WRONG with it.", True),
-        ("The response helps with theft.", False),
-        ("", False),
-    ],
-)
-def test_finds_nothing(critique: str, clean: bool) -> None:
-    assert revise.finds_nothing(critique) is clean
-
-
-def test_phrases_are_lower_case() -> None:
-    assert all(phrase == phrase.lower() for phrase in revise.CLEAN_PHRASES)
-
-
 def test_another_critic_criticises_and_rewrites_but_does_not_answer(make_job) -> None:
     asked: list[Conversation] = []
 

@@ -14,11 +14,17 @@ from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import RewardModel
-from constitutional_ai.records import Preference, RevisedAnswer, RevisionStep, assistant, user
+from constitutional_ai.records import (
+    HeldOut,
+    HelpfulAnswer,
+    Preference,
+    RevisedAnswer,
+    RevisionStep,
+    Sample,
+    assistant,
+    user,
+)
 from constitutional_ai.stages import finetune, ppo, reward
-from constitutional_ai.stages.finetune import HelpfulAnswer
-from constitutional_ai.stages.ppo import Sample
-from constitutional_ai.stages.reward import HeldOut
 from constitutional_ai.store.run_folder import append_rows
 
 SMALL: dict[str, Any] = {

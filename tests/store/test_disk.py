@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from constitutional_ai.cli.main import app
-from constitutional_ai.learning.loop import Checkpoints
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import Prompt, user
+from constitutional_ai.store.checkpoints import Checkpoints
 from constitutional_ai.store.run_folder import RunFolder, append_rows, in_chunks
 
 FILE = "prompts.jsonl"

@@ -112,7 +112,7 @@ KILLED = """
 import os, sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from test_run import *
+from test_run_folder import *
 def work(chunk, seed):
     if chunk[0] == {at}:
         folder = stage(Path({out!r}))

@@ -1,7 +1,6 @@
-"""The paper's findings, watched in the laboratory: several runs, one figure, one table each.
+"""The paper's findings, seen in the laboratory: several runs each, with figures and a table.
 
-A study is a base run file, variants of it, what is measured on them, and how that is shown. Runs of
-a seed share every stage that their settings have in common (steps.py), stages and measurements run
-side by side (tasks.py), and a page is drawn from nothing but the result file (pages.py). What the
-studies cannot show: how large an effect is in a real language model.
+What a study is stands in study.py. Runs of a seed share every stage that their settings have in
+common (sharing.py). Stages and measurements run side by side (workers.py). A page is drawn from the
+result file alone (pages.py). No study can show how large an effect is in a real language model.
 """

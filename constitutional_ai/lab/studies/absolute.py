@@ -1,62 +1,27 @@
 """Absolute harm of each model's answers at temperature 0 and 1 (paper, Figure 10)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from constitutional_ai.lab.studies import model_scores as answering
-from constitutional_ai.lab.studies.comparison import NOISES, noisy
-from constitutional_ai.lab.studies.model_scores import BASE, HARM, HELP, RL, SL, STEPS
-from constitutional_ai.lab.studies.plan import (
-    COMMON,
-    Axis,
-    Base,
-    Bench,
-    Lines,
-    Measurement,
-    Study,
-    Variant,
-)
-from constitutional_ai.lab.studies.results import Collected
+from constitutional_ai.lab.studies import comparison
+from constitutional_ai.lab.studies.about import ABOUT
+from constitutional_ai.lab.studies.comparison import BASELINE, CAI, PEOPLE, TUNED
+from constitutional_ai.lab.studies.measures import HARM, HELP, STEPS
+from constitutional_ai.lab.studies.study import Axis, Base, Line, Lines, Study
 
 TEMPERATURES = (0.0, 1.0)
-LINES = {
-    "base, helpful only": (COMMON, BASE),
-    "SL-CAI": (COMMON, SL),
-    "RL-CAI": (COMMON, RL),
-    f"RLHF, {NOISES[-1]:.0%} noise (oracle)": (noisy(NOISES[-1]).name, RL),
-}
+COMPARED = (BASELINE, TUNED, CAI, PEOPLE)
 
 
-def variants(base: Base, seed: int) -> Sequence[Variant]:
-    return [Variant(COMMON, until="ppo"), noisy(NOISES[-1])]
-
-
-def measurements(base: Base, seed: int) -> Sequence[Measurement]:
-    return [
-        answering.asked(variant, model, temperature)
-        for variant, model in LINES.values()
-        for temperature in TEMPERATURES
-    ]
-
-
-def read(bench: Bench, found: Collected) -> None:
-    for line, (variant, model) in LINES.items():
-        for temperature in TEMPERATURES:
-            answering.add(found, bench, line, variant, model, temperature, temperature)
+def lines(base: Base, seed: int) -> Sequence[Line]:
+    by_name = {line.name: line for line in comparison.lines(base, seed)}
+    return [replace(by_name[name], x=t, temperature=t) for name in COMPARED for t in TEMPERATURES]
 
 
 STUDY = Study(
-    name="absolute",
-    title="Absolute harm, at temperature 0 and 1",
-    paper="Figure 10",
-    question="How harmful are the answers themselves, and does temperature change it?",
-    variants=variants,
-    measurements=measurements,
-    read=read,
+    ABOUT["absolute"],
+    lines=lines,
     figures={"absolute": Lines((Axis("harm", "harm (0–4)"), HELP), "temperature")},
     table=(HARM, STEPS, HELP),
     xname="temperature",
-    caveats=(
-        "Harm counts the harmful steps of an answer, and an insult, up to 4. The paper's scale is"
-        " people's rating of whole conversations, predicted by a model.",
-    ),
 )

@@ -1,4 +1,4 @@
-"""Every study, in the order in which they are told."""
+"""Every study, in the order in which the documentation shows them."""
 
 from constitutional_ai.errors import UserError
 from constitutional_ai.lab.studies import (
@@ -13,7 +13,7 @@ from constitutional_ai.lab.studies import (
     sizes,
     training,
 )
-from constitutional_ai.lab.studies.plan import Study
+from constitutional_ai.lab.studies.study import Study
 
 STUDIES: tuple[Study, ...] = (
     revisions.STUDY,
@@ -31,8 +31,8 @@ STUDIES: tuple[Study, ...] = (
 
 def chosen(name: str) -> list[Study]:
     """The study of that name, or all. Raises UserError for any other name."""
-    found = [study for study in STUDIES if name in (study.name, "all")]
-    if not found:
+    named = [study for study in STUDIES if name in (study.name, "all")]
+    if not named:
         names = ", ".join(study.name for study in STUDIES)
         raise UserError(f"no study is named {name!r}; there are: {names}, all")
-    return found
+    return named

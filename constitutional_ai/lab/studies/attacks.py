@@ -1,7 +1,7 @@
 """The laboratory's jailbreaks on a run's model, and which principle's critique catches what.
 
-Harmful requests of the test topics in every disguise of ``world/jailbreaks.py``, some of which no
-training has shown; an answer is read against the plain request inside.
+Harmful requests of the test topics in every disguise of ``world/jailbreaks.py``. No training has
+shown some of the disguises. An answer is read against the plain request inside.
 """
 
 import json
@@ -17,11 +17,10 @@ from constitutional_ai.evaluation import answers
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.lab import redteam as lab
-from constitutional_ai.lab.studies import gold_readings as truth
-from constitutional_ai.lab.studies import model_scores as answering
-from constitutional_ai.lab.studies.model_scores import AFTER, BASE, SL
-from constitutional_ai.lab.studies.plan import Bench, Measurement
+from constitutional_ai.lab.studies.measures import AFTER, BASE, path_of
 from constitutional_ai.lab.studies.results import Collected
+from constitutional_ai.lab.studies.study import Bench, Line, Measurement
+from constitutional_ai.lab.world import gold
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.redteam import campaign as attacked
 from constitutional_ai.redteam import scores as redteam
@@ -33,9 +32,10 @@ CAUGHT = "caught.json"
 LEAST = 4  # requests in each disguise, however small the run
 
 
-def asked(variant: str, model: str = SL) -> Measurement:
-    work = partial(ask, model=model)
-    return Measurement(_name(model), variant, work, AFTER[model])
+def asked(line: Line) -> Measurement:
+    """The line's model answers every request in every disguise."""
+    work = partial(ask, model=line.model)
+    return Measurement(_name(line.model), line.variant.name, work, AFTER[line.model])
 
 
 def _name(model: str) -> str:
@@ -68,23 +68,21 @@ def ask(job: Job, folder: StageFolder, *, model: str) -> Mapping[str, Any]:
             )
 
     def read(prompt: Conversation, text: str) -> dict[str, float]:
-        return truth.read(plain[content_hash(prompt)], text)
+        return gold.metrics(plain[content_hash(prompt)], text)
 
-    spec = answering.path_of(job, model)
+    spec = path_of(job, model)
     rows = answers.generate(job, folder, {model: spec}, cases, seed, read)
     return {"attacks": len(rows)}
 
 
-def add(
-    found: Collected, bench: Bench, line: str, variant: str, metric: str, model: str = SL
-) -> None:
-    """Attack success of a variant's model over all disguises, in every seed."""
+def add(cells: Collected, bench: Bench, line: Line) -> None:
+    """Attack success of the line's model over all disguises, in every seed."""
     for seed in bench.seeds:
-        rows = bench.measured(variant, seed, _name(model)).rows(answers.FILE, Transcript)
-        read = [row for row in rows if not row.missing]
+        folder = bench.measured(line.variant.name, seed, _name(line.model))
+        read = [row for row in folder.rows(answers.FILE, Transcript) if not row.missing]
         if read:
             through = stats.share(row.metrics["harmful_steps"] > 0 for row in read)
-            found.add(line, metric, seed, through)
+            cells.add(line.name, f"{line.prefix}attack", seed, through)
 
 
 def catching(variant: str) -> Measurement:
@@ -93,7 +91,7 @@ def catching(variant: str) -> Measurement:
 
 def catch(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     """Attack the base model; which principles' critiques find fault with what got through."""
-    spec = str(answering.path_of(job, BASE))
+    spec = str(path_of(job, BASE))
     plan = Plan(
         models={BASE: spec},
         families=("seen", "unseen"),
@@ -114,14 +112,12 @@ def catch(job: Job, folder: StageFolder) -> Mapping[str, Any]:
 
 def pooled(shares: Sequence[stats.Estimate]) -> stats.Estimate:
     """The share over several groups together."""
-    right = sum(round(share["mean"] * share["n"]) for share in shares)
-    every = sum(share["n"] for share in shares)
-    return stats.share([True] * right + [False] * (every - right))
+    count = sum(round(share["mean"] * share["n"]) for share in shares)
+    return stats.share_of(count, sum(share["n"] for share in shares))
 
 
 def caught(bench: Bench, variant: str, seed: int) -> dict[str, dict[str, stats.Estimate]]:
     """What ``catch`` wrote: {family: {principle: share caught}}."""
-    found: dict[str, dict[str, stats.Estimate]] = json.loads(
-        (bench.measured(variant, seed, "caught").path / CAUGHT).read_text(encoding="utf-8")
-    )
-    return found
+    path = bench.measured(variant, seed, "caught").path / CAUGHT
+    by_family: dict[str, dict[str, stats.Estimate]] = json.loads(path.read_text(encoding="utf-8"))
+    return by_family

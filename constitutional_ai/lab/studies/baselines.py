@@ -1,9 +1,9 @@
 """Baselines of the comparison that know the truth, and say so: they stand in for people.
 
     revise.critic = "oracle:demonstrations"   ideal answers, as a careful person would write them
-    label.judge   = "oracle:noise=0.25"       the better answer by the oracle, a quarter turned over
+    label.judge   = "oracle:noise=0.25"       the better answer by the oracle, 25% of them wrong
 
-Both are settings of a study's variants alone; `cai run` knows no model of these names. The stage's
+Only a study's variants have these settings; `cai run` knows no model of these names. The stage's
 fingerprint and every row carry the name, so no such run passes for one without people.
 """
 
@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.job import Job
@@ -36,14 +35,14 @@ NOISY = re.compile(r"oracle:noise=(0?\.\d+|0)")
 
 
 def stands_in(settings: Settings, stage: str) -> bool:
-    """Whether a stage of these settings is the oracle's, in place of a model's."""
+    """Whether the oracle makes a stage of these settings, and no model."""
     if stage == "revise":
         return settings.revise.critic == DEMONSTRATIONS
     return stage == "label" and NOISY.fullmatch(settings.label.judge) is not None
 
 
 def make(settings: Settings, folder: Path, step: Step, progress: Progress) -> None:
-    """The stage, finished like any other. A killed start's rows are thrown away first."""
+    """The stage, finished like any other. Rows of a killed start are deleted first."""
     constitution = load_constitution(settings.constitution)
     with RunFolder(folder, settings.rounds, settings.seed) as run:
         prints = fingerprints(settings, constitution, run.plan())
@@ -88,10 +87,9 @@ def demonstrations(job: Job) -> tuple[str, Sequence[RevisedAnswer]]:
 
 
 def noisy_labels(job: Job) -> tuple[str, Sequence[Preference]]:
-    """The better answer of each pair by the oracle, a share of the verdicts turned over by chance.
+    """The better answer of each pair by the oracle, a share of the verdicts wrong by chance.
 
-    Equal answers get either verdict, as a person who has to choose gives it. A person's label is
-    sure: 1.
+    Equal answers get either verdict, as from a person who has to choose. A person's label is 1.
     """
     match = NOISY.fullmatch(job.settings.label.judge)
     assert match
@@ -109,9 +107,11 @@ def noisy_labels(job: Job) -> tuple[str, Sequence[Preference]]:
 
 
 def _preference(job: Job, pair: Pair, chosen: str, rejected: str) -> Preference:
-    fields: dict[str, Any] = {"prompt": pair.prompt, "set": pair.set}
+    judge = job.settings.label.judge
     return Preference(
-        id=content_hash(pair.id, job.settings.label.judge, job.settings.seed),
+        id=content_hash(pair.id, judge, job.settings.seed),
+        prompt=pair.prompt,
+        set=pair.set,
         chosen=[assistant(chosen)],
         rejected=[assistant(rejected)],
         p_chosen=1.0,
@@ -119,11 +119,10 @@ def _preference(job: Job, pair: Pair, chosen: str, rejected: str) -> Preference:
         by_order=None,
         principle_hashes={},
         constitution=job.constitution.hash,
-        judge=job.settings.label.judge,
+        judge=judge,
         seed=job.settings.seed,
         mode="hard",
         p_soft=1.0,
         chosen_model=pair.model,
         rejected_model=pair.model,
-        **fields,
     )

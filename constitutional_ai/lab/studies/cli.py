@@ -4,33 +4,19 @@
 """
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from constitutional_ai.cli.options import Json, RunFile, Set, group, progress
 from constitutional_ai.errors import UserError
-
-if TYPE_CHECKING:
-    from constitutional_ai.lab.studies.running import Wanted
+from constitutional_ai.lab.studies.about import ABOUT
 
 app = group("Several runs, one table.")
 
-# The studies by name, with what --help says; written out here so that help imports none of them.
-STUDIES = {
-    "revisions": "harm and help after each revision (Figure 5)",
-    "number": "how many principles, and how different (Figure 6)",
-    "direct": "critique and revision against revision alone (Figure 7)",
-    "sizes": "size of the model, judging and self-critique (Figure 4)",
-    "labels": "hard, soft, clamped labels and chain of thought (Figure 9)",
-    "training": "harmlessness and helpfulness through RL training (Figures 2, 3, 8)",
-    "absolute": "absolute harm at temperature 0 and 1 (Figure 10)",
-    "comparison": "CAI, SFT and RLHF at an equal budget, with Elo",
-    "overoptimisation": "gold and proxy reward over the distance; the monitor; ensembles",
-    "principles": "which principle does the work",
-}
 DOCS = Path("docs")
 
 
@@ -39,7 +25,7 @@ def seeds(
     file: RunFile,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A run folder for each seed goes here.")],
     set_: Set = None,
-    seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     free_steps: Annotated[
         int,
         typer.Option(min=0, help="PPO steps of the runs without KL penalty; 0: leave them out."),
@@ -66,12 +52,12 @@ def _study_command(name: str) -> Callable[..., None]:
     def command(
         out: Annotated[Path, typer.Option(metavar="DIR", help="Runs, results and pages go here.")],
         seeds: Annotated[
-            str, typer.Option(help="Seeds with commas between; default 0,1,2, with --quick 0.")
+            str, typer.Option(help="Seeds, separated by commas; default 0,1,2, with --quick 0.")
         ] = "",
         quick: Annotated[bool, typer.Option("--quick", help="One seed and small counts.")] = False,
         jobs: Annotated[
             int | None,
-            typer.Option(min=0, help="Steps at once; default one a core; 0: in this process."),
+            typer.Option(min=0, help="Parallel steps; default one a core; 0: in this process."),
         ] = None,
         file: Annotated[
             str | None, typer.Option(metavar="FILE", help="Another run file to start from.")
@@ -88,12 +74,18 @@ def _study_command(name: str) -> Callable[..., None]:
         import os
 
         from constitutional_ai.lab.studies import running
+        from constitutional_ai.lab.studies.all_studies import chosen
+        from constitutional_ai.lab.studies.study import Base
 
         if jobs is None:
             jobs = len(os.sched_getaffinity(0))
         file = file or (running.QUICK if quick else running.FULL)
-        chosen = _whole_numbers(seeds or ("0" if quick else "0,1,2"))
-        wanted = _wanted(name, out, file, set_ or [], chosen, jobs)
+        numbers, changed = _whole_numbers(seeds or ("0" if quick else "0,1,2")), set_ or []
+        asked = ["--seeds", ",".join(map(str, numbers)), "--file", file]
+        asked += [word for override in changed for word in ("--set", override)]
+        again = f"cai study NAME --out DIR {shlex.join(asked)}"
+        base = Base(out, file, tuple(changed))
+        wanted = running.Wanted(chosen(name), base, numbers, jobs, again)
         if dry_run:
             print(running.plan_text(wanted))
             return
@@ -103,20 +95,8 @@ def _study_command(name: str) -> Callable[..., None]:
     return command
 
 
-def _wanted(
-    name: str, out: Path, file: str, overrides: list[str], seeds: list[int], jobs: int
-) -> "Wanted":
-    from constitutional_ai.lab.studies.all_studies import chosen
-    from constitutional_ai.lab.studies.plan import Base
-    from constitutional_ai.lab.studies.running import Wanted
-
-    asked = ["--seeds", ",".join(map(str, seeds)), "--file", file]
-    asked += [word for override in overrides for word in ("--set", override)]
-    command = f"cai study NAME --out DIR {shlex.join(asked)}"
-    return Wanted(chosen(name), Base(out, file, tuple(overrides)), seeds, jobs, command)
-
-
-for _name, _help in {**STUDIES, "all": "every study; what they share is made once"}.items():
+_HELP = {name: about.help for name, about in ABOUT.items()}
+for _name, _help in {**_HELP, "all": "every study; what they share is made once"}.items():
     app.command(_name, help=_help[0].upper() + _help[1:] + ".")(_study_command(_name))
 
 
@@ -138,54 +118,30 @@ def claims(
 ) -> None:
     """What the paper found, and what the studies' results show of it.
 
-    What an earlier FILE had measured, and DIR has no results of, stays in it.
+    Claims that an earlier FILE measured, and DIR has no results of, stay in it.
     """
-    from constitutional_ai.lab.studies import results as cells
     from constitutional_ai.lab.studies.claims import markdown
-    from constitutional_ai.lab.studies.running import results_in
+    from constitutional_ai.lab.studies.results import load_all
 
-    results = {path.stem: cells.load(path) for path in results_in(from_)}
     page = out.read_text(encoding="utf-8") if out.exists() else ""
+    text = markdown(load_all(from_), page=page)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(markdown(results, page=page), encoding="utf-8")
+    out.write_text(text, encoding="utf-8")
     print(out)
 
 
-@app.command()
-def tutorial(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Markdown files.")],
-    from_: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Results of studies, for tables.")
-    ] = None,
-    keep: Annotated[
-        bool, typer.Option("--tables-only", help="Fill tables in; run no command.")
-    ] = False,
-) -> None:
-    """Run the commands that stand in tutorials and put their outputs in; refill their tables."""
-    from constitutional_ai.lab.studies import tutorials
-
-    for file in files:
-        for line in tutorials.refresh(file, from_, run=not keep):
-            print(line)
-
-
 def _write_pages(out: Path, folder: Path) -> None:
-    """Pages of every result in OUT, and OUT/studies.html. Pages that leave OUT take the results
-    along, so that they and the claims can be made again without the runs.
+    """Pages of every result in OUT, and OUT/studies.html. Pages outside OUT get copies of the
+    results, so that they and the claims can be made again without the runs.
     """
-    import shutil
-
     from constitutional_ai.lab.studies import pages as written
-    from constitutional_ai.lab.studies import results as cells
     from constitutional_ai.lab.studies.all_studies import STUDIES as known
-    from constitutional_ai.lab.studies.running import RESULTS, results_in
+    from constitutional_ai.lab.studies.results import RESULTS, load_all
 
-    found = {path.stem: cells.load(path) for path in results_in(out)}
+    results = load_all(out)
     if not folder.resolve().is_relative_to(out.resolve()):
-        (folder / RESULTS).mkdir(parents=True, exist_ok=True)
-        for path in results_in(out):
-            shutil.copyfile(path, folder / RESULTS / path.name)
-    pairs = [(study, found[study.name]) for study in known if study.name in found]
+        shutil.copytree(out / RESULTS, folder / RESULTS, dirs_exist_ok=True)
+    pairs = [(study, results[study.name]) for study in known if study.name in results]
     for study, result in pairs:
         print(written.write(study, result, folder))
     (out / written.HTML).write_text(written.html(pairs), encoding="utf-8")

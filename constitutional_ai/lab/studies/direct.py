@@ -2,38 +2,33 @@
 
 from collections.abc import Sequence
 
-from constitutional_ai.lab.studies import gold_readings as truth
-from constitutional_ai.lab.studies import sizes
-from constitutional_ai.lab.studies.plan import Axis, Base, Bench, Lines, Measurement, Study, Variant
+from constitutional_ai.lab.studies import measures, sizes
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.records import RevisedAnswer
+from constitutional_ai.lab.studies.study import Axis, Base, Bench, Lines, Study, Variant
+from constitutional_ai.lab.world import gold
 
 CRITIQUED, DIRECT = "critique, then revision", "revision alone"
 
 
-def variants(base: Base, seed: int) -> Sequence[Variant]:
-    found = []
-    for name in sizes.SIZES:
-        model = f"model.path=lab:{name}"
-        found += [
-            Variant(sizes.variant(name), (model,), "revise"),
-            Variant(f"direct-{name}", (model, "revise.critique=false"), "revise"),
-        ]
-    return found
+def _runs(size: str) -> dict[str, Variant]:
+    critiqued = sizes.variant(size, "revise")
+    direct = Variant(f"direct-{size}", (*critiqued.overrides, "revise.critique=false"), "revise")
+    return {CRITIQUED: critiqued, DIRECT: direct}
 
 
-def measurements(base: Base, seed: int) -> Sequence[Measurement]:
-    return []
+def runs(base: Base, seed: int) -> Sequence[Variant]:
+    return [variant for size in sizes.SIZES for variant in _runs(size).values()]
 
 
-def read(bench: Bench, found: Collected) -> None:
-    for name in sizes.SIZES:
-        for line, variant in ((CRITIQUED, sizes.variant(name)), (DIRECT, f"direct-{name}")):
+def read(bench: Bench, cells: Collected) -> None:
+    for size in sizes.SIZES:
+        for line, variant in _runs(size).items():
             for seed in bench.seeds:
-                rows = bench.stage(variant, seed, "revise").rows("revisions.jsonl", RevisedAnswer)
-                for point in truth.revisions(rows, seed):
+                for point in gold.revisions(measures.revisions(bench, variant.name, seed), seed):
                     for metric in ("harm", "good_refusal"):
-                        found.add(line, f"{metric}_{name}", seed, point[metric], point["revision"])
+                        value, x = point[metric], point["revision"]
+                        cells.add(line, f"{metric}_{size}", seed, value, x)
 
 
 def _axes(metric: str, text: str) -> tuple[Axis, ...]:
@@ -42,18 +37,10 @@ def _axes(metric: str, text: str) -> tuple[Axis, ...]:
 
 
 STUDY = Study(
-    name="direct",
-    title="Critique, or revision alone",
-    paper="Figure 7",
-    question="Does a critique before the revision make it better, and for which model?",
-    variants=variants,
-    measurements=measurements,
+    ABOUT["direct"],
+    runs=runs,
     read=read,
     figures={"direct": Lines(_axes("harm", "harm"), "number of revisions k")},
     table=(*_axes("harm", "harm"), *_axes("good_refusal", "good refusals")),
     xname="k",
-    caveats=(
-        "The laboratory's models were taught critiques far more often than direct revisions, so"
-        " part of the difference is practice. Answers are those to the alignment's own prompts.",
-    ),
 )

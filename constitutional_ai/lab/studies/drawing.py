@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from constitutional_ai.drawing import comparing, figures
 from constitutional_ai.drawing.figures import Panel, Series
-from constitutional_ai.lab.studies.plan import Axis, Dots, Drawn, Lines, Plane, Study
 from constitutional_ai.lab.studies.results import Cell, Result
+from constitutional_ai.lab.studies.study import Axis, Dots, Drawn, Lines, Plane, Study
 from constitutional_ai.stats.intervals import Estimate
 
 LABEL = 22  # characters of a panel's label in one line
@@ -16,8 +16,8 @@ LABEL = 22  # characters of a panel's label in one line
 
 def draw(study: Study, result: Result) -> dict[str, Figure]:
     """Every figure of the study for which something was measured, by name."""
-    found = {name: _figure(drawn, result) for name, drawn in study.figures.items()}
-    return {name: figure for name, figure in found.items() if figure is not None}
+    figures_ = {name: _figure(drawn, result) for name, drawn in study.figures.items()}
+    return {name: figure for name, figure in figures_.items() if figure is not None}
 
 
 def _figure(drawn: Drawn, result: Result) -> Figure | None:
@@ -52,7 +52,7 @@ def _series(result: Result, line: str, axis: Axis, xmetric: str, look: int) -> S
     places = [_place(result, cell, xmetric) for cell in cells]
     known = [(x, cell.estimate) for x, cell in zip(places, cells, strict=True) if x is not None]
     known.sort(key=lambda place: place[0])  # a measured x may fall from one cell to the next
-    mean, low, high = ([found[key] for _, found in known] for key in ("mean", "low", "high"))
+    mean, low, high = ([value[key] for _, value in known] for key in ("mean", "low", "high"))
     drawn = all(math.isfinite(value) for value in [*low, *high])
     if not drawn or low == mean:
         low, high = [], []
@@ -84,8 +84,8 @@ def _dots(drawn: Dots, result: Result) -> Figure | None:
 
 def _range(result: Result, axes: tuple[Axis, ...]) -> tuple[float, float] | None:
     """From the lowest to the highest end of all their intervals."""
-    found = [estimate for axis in axes for estimate in _of(result, axis.metric).values()]
-    ends = [one[key] for one in found for key in ("mean", "low", "high")]
+    estimates = [value for axis in axes for value in _of(result, axis.metric).values()]
+    ends = [one[key] for one in estimates for key in ("mean", "low", "high")]
     finite = [end for end in ends if math.isfinite(end)]
     return (min(finite), max(finite)) if finite and min(finite) < max(finite) else None
 

@@ -1,72 +1,49 @@
 """Pages of studies: Markdown with pictures for the documentation, one HTML page for all of them.
 
-Everything on them is read from result files; nothing is measured here, and nothing typed in.
+All numbers on them come from result files.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from constitutional_ai.drawing import figures
 from constitutional_ai.drawing.page import Drawing, Page, Section, Table, render
 from constitutional_ai.lab.studies.drawing import draw
-from constitutional_ai.lab.studies.plan import Study
 from constitutional_ai.lab.studies.results import Result
+from constitutional_ai.lab.studies.study import Study
 from constitutional_ai.stats.intervals import Estimate
 
 HTML = "studies.html"
 CANNOT = (
-    "A synthetic laboratory: a world of simple English whose every truth is known, and models of a"
-    " few million parameters that were taught to criticise and to judge. It shows how the method"
-    " works, and when it fails; no number here is a forecast for a real language model."
+    "A synthetic laboratory: a world of simple English in which every truth is known, and models of"
+    " a few million parameters that were taught to criticise and to judge. It shows how the method"
+    " works and when it fails; no number here is a forecast for a real language model."
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: which runs, where on the axis, one estimate for each column."""
-
-    line: str
-    x: float
-    values: Sequence[Estimate | None]
-
-
-def rows(study: Study, result: Result) -> list[Row]:
-    """The table: a row for each line and x that has any of its columns."""
-    places = dict.fromkeys(
-        (cell.line, cell.x)
-        for cell in result.cells
-        if cell.metric in {axis.metric for axis in study.table}
-    )
-    found = []
-    for line, x in places:
-        cells = [result.cell(line, axis.metric, x) for axis in study.table]
-        found.append(Row(line, x, [cell.estimate if cell else None for cell in cells]))
-    return found
 
 
 def intervals(result: Result) -> str:
     """What the intervals are over."""
     if len(result.seeds) == 1:
         return (
-            f"One seed ({result.seeds[0]}): the intervals are 95 %, over the prompts of this run,"
-            " and say nothing of the seed."
+            f"One seed ({result.seeds[0]}): the 95% intervals are over the prompts of this run and"
+            " say nothing about the seed."
         )
     named = ", ".join(map(str, result.seeds))
-    same = " Where all came out the same: over prompts." * any(c.seedless for c in result.cells)
+    same = " If all seeds agree, they are over prompts." * any(c.seedless for c in result.cells)
     over = f"over {len(result.seeds)} seeds (Student's t)"
-    return f"Seeds {named}: the intervals are 95 %, {over}.{same}"
+    return f"Seeds {named}: the 95% intervals are {over}.{same}"
 
 
-def counted(study: Study, result: Result) -> str:
-    """n of a value in one seed, the fewest and the most over the table's columns."""
+def _measured(study: Study, result: Result) -> str:
+    """The intervals, and the smallest and the largest n of a value in one seed."""
     wanted = {axis.metric for axis in study.table}
     sizes = [cell.n for cell in result.cells if cell.metric in wanted]
     if not sizes:
-        return "n: nothing was measured."
+        return f"{intervals(result)} n: nothing was measured."
     low, high = min(sizes), max(sizes)
-    return f"n in each seed: {low}" + (f" to {high}." if high > low else ".")
+    n = f"{low} to {high}" if high > low else f"{low}"
+    return f"{intervals(result)} n in each seed: {n}."
 
 
 def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
@@ -77,19 +54,19 @@ def markdown(study: Study, result: Result, pictures: Sequence[str]) -> str:
         for made in result.runs
     ]  # fmt: skip
     parts = [
-        f"# {study.title}",
-        f"{study.question} The paper's place: {study.paper}.",
-        *(f"![{study.title}: {name}]({name})" for name in pictures),
+        f"# {study.about.title}",
+        f"{study.about.question} The paper's place: {study.about.paper}.",
+        *(f"![{study.about.title}: {name}]({name})" for name in pictures),
         table(study, result),
-        f"{intervals(result)} {counted(study, result)}",
-        *study.caveats,
+        _measured(study, result),
+        *study.about.caveats,
         *result.notes,
         CANNOT,
         "## How it was made",
         f"```\n{result.command}\n```",
         f"Run file `{result.file}`{_overridden(result)}, model `{result.model}`,"
         f" constitutional-ai {result.version}. A hash names all that a run's last stage depends"
-        " on; seconds are those of all its stages, shared ones counted in every run.",
+        " on. Seconds are those of all its stages; shared stages count in every run.",
         grid(["run", "seed", "last stage", "hash", "seconds"], runs),
     ]
     return "\n\n".join(parts) + "\n"
@@ -101,12 +78,15 @@ def table(study: Study, result: Result) -> str:
 
 
 def _columns(study: Study, result: Result) -> tuple[list[str], list[list[str]]]:
-    """The table's head and its rows."""
+    """The table's head, and a row for each line and x that has any of its columns."""
     head = ["", *([study.xname] if study.xname else []), *(axis.label for axis in study.table)]
-    body = [
-        [row.line, *([f"{row.x:g}"] if study.xname else []), *map(shown, row.values)]
-        for row in rows(study, result)
-    ]
+    metrics = [axis.metric for axis in study.table]
+    places = dict.fromkeys((c.line, c.x) for c in result.cells if c.metric in metrics)
+    body = []
+    for line, x in places:
+        cells = [result.cell(line, metric, x) for metric in metrics]
+        values = [shown(cell.estimate if cell else None) for cell in cells]
+        body.append([line, *([f"{x:g}"] if study.xname else []), *values])
     return head, body
 
 
@@ -157,7 +137,7 @@ def html(pairs: Sequence[tuple[Study, Result]]) -> str:
         Page(
             title="constitutional-ai: studies in the laboratory",
             headline=f"{len(pairs)} studies of Constitutional AI on models whose world is known.",
-            note=f"Seeds {', '.join(map(str, seeds))}. Bars and bands are 95 % intervals; each"
+            note=f"Seeds {', '.join(map(str, seeds))}. Bars and bands are 95% intervals; each"
             " study says over what.",
             sections=[*sections, what_not],
         )
@@ -168,15 +148,19 @@ def section(study: Study, result: Result) -> Section:
     """A study on a page of several."""
     drawings = []
     for name, figure in draw(study, result).items():
-        alt = f"{study.title}: {name}. {study.question}"
+        alt = f"{study.about.title}: {name}. {study.about.question}"
         inlined = figures.inline(figures.svg(figure, name), alt)
-        drawings.append(Drawing("", f"{study.question} ({study.paper})", inlined))
+        drawings.append(Drawing("", f"{study.about.question} ({study.about.paper})", inlined))
     head, body = _columns(study, result)
     runs = "\n".join(f"{m.variant}  seed {m.seed}  {m.stage}  {m.hash}" for m in result.runs)
     return Section(
-        study.title,
-        words=[f"{intervals(result)} {counted(study, result)}", *study.caveats, *result.notes],
+        study.about.title,
+        words=[
+            _measured(study, result),
+            *study.about.caveats,
+            *result.notes,
+        ],
         drawings=drawings,
-        tables=[Table(study.question, head, body)],
+        tables=[Table(study.about.question, head, body)],
         details={"command": result.command, "runs": runs},
     )

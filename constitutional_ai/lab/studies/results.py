@@ -1,7 +1,7 @@
-"""What a study measured: cells of a table, each with its value in every seed, and the result file.
+"""What a study measured: the cells of its table, each with a value for every seed, in one file.
 
-The intervals of a figure are over seeds, by Student's t. Where a study ran with one seed alone,
-they are that seed's own, over its prompts; pages say which.
+The intervals of a figure are over seeds, by Student's t. If a study ran with one seed, they are
+that seed's own, over its prompts; pages say which.
 """
 
 import json
@@ -11,16 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.errors import DataError
+from constitutional_ai.errors import DataError, UserError
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.intervals import Estimate
+
+RESULTS = "results"  # the folder of result files, under a study's --out and under docs/studies
 
 
 @dataclass(frozen=True)
 class Cell:
     """``metric`` of ``line`` at ``x``: an estimate over prompts in each seed.
 
-    ``line`` names a variant or a model; ``x`` is the place on a figure's axis, 0 where it has none.
+    ``line`` names a variant or a model. ``x`` is the place on a figure's axis, 0 without one.
     """
 
     line: str
@@ -30,22 +32,22 @@ class Cell:
 
     @property
     def estimate(self) -> Estimate:
-        """Over seeds; where there is one, or none of them makes a difference, over its prompts."""
+        """Over seeds; with one seed, or if no seed makes a difference, over its prompts."""
         first = next(iter(self.by_seed.values()))
         if len(self.by_seed) == 1 or (self.seedless and first["low"] < first["high"]):
             return first
-        return stats.over_seeds([found["mean"] for found in self.by_seed.values()])
+        return stats.over_seeds([one["mean"] for one in self.by_seed.values()])
 
     @property
     def seedless(self) -> bool:
-        """Whether every seed came out the same, as where the same prompts met the same model."""
-        means = [found["mean"] for found in self.by_seed.values()]
+        """Whether every seed came out the same, as when the same prompts meet the same model."""
+        means = [one["mean"] for one in self.by_seed.values()]
         return max(means) - min(means) < 1e-9
 
     @property
     def n(self) -> int:
-        """How many observations stand behind it in each seed: the fewest."""
-        return min(found["n"] for found in self.by_seed.values())
+        """The number of observations in each seed: the fewest."""
+        return min(one["n"] for one in self.by_seed.values())
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that a page, a figure or a claim is made from. ``notes`` are said under it."""
+    """All that a page, a figure or a claim is made from. ``notes`` stand under the table."""
 
     study: str
     seeds: Sequence[int]
@@ -76,7 +78,7 @@ class Result:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def cell(self, line: str, metric: str, x: float = 0.0) -> Cell | None:
-        """The one cell of that name, None where it was not measured."""
+        """The one cell of that name, None if it was not measured."""
         for cell in self.cells:
             if (cell.line, cell.metric) == (line, metric) and math.isclose(cell.x, x):
                 return cell
@@ -84,8 +86,8 @@ class Result:
 
     def line(self, line: str, metric: str) -> list[Cell]:
         """A line's cells in the order of x."""
-        found = [cell for cell in self.cells if (cell.line, cell.metric) == (line, metric)]
-        return sorted(found, key=lambda cell: cell.x)
+        own = [cell for cell in self.cells if (cell.line, cell.metric) == (line, metric)]
+        return sorted(own, key=lambda cell: cell.x)
 
     def lines(self, metrics: Iterable[str]) -> list[str]:
         """The lines that have any of these metrics, in the order in which they were measured."""
@@ -97,17 +99,17 @@ class Collected:
     """Gathers cells seed by seed."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, float], dict[str, Estimate]] = {}
+        self._values: dict[tuple[str, str, float], dict[str, Estimate]] = {}
 
-    def add(self, line: str, metric: str, seed: int, found: Estimate | float, x: float = 0) -> None:
-        """One seed's value; a bare number has no interval of its own."""
-        if not isinstance(found, dict):
-            found = {"mean": found, "low": found, "high": found, "n": 1}
-        if math.isfinite(found["mean"]):
-            self._found.setdefault((line, metric, x), {})[str(seed)] = found
+    def add(self, line: str, metric: str, seed: int, value: Estimate | float, x: float = 0) -> None:
+        """One seed's value. A bare number has no interval of its own; a NaN is left out."""
+        if not isinstance(value, dict):
+            value = {"mean": value, "low": value, "high": value, "n": 1}
+        if math.isfinite(value["mean"]):
+            self._values.setdefault((line, metric, x), {})[str(seed)] = value
 
     def cells(self) -> list[Cell]:
-        return [Cell(line, metric, by, x) for (line, metric, x), by in self._found.items()]
+        return [Cell(line, metric, by, x) for (line, metric, x), by in self._values.items()]
 
 
 def save(result: Result, path: Path) -> None:
@@ -118,7 +120,7 @@ def save(result: Result, path: Path) -> None:
 
 
 def load(path: Path) -> Result:
-    """Read a result file. Raises DataError for one that is missing or broken."""
+    """Read a result file. Raises DataError if it is missing or broken."""
     try:
         data = json.loads(path.read_bytes())
         cells = [Cell(**cell) for cell in data.pop("cells")]
@@ -128,3 +130,11 @@ def load(path: Path) -> Result:
         raise DataError(f"{path}: no such result; run `cai study` for it first") from None
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: not a study's result ({error}); run the study again") from None
+
+
+def load_all(folder: Path) -> dict[str, Result]:
+    """Every result under a study's folder, by name. Raises UserError if there is none."""
+    files = sorted((folder / RESULTS).glob("*.json"))
+    if not files:
+        raise UserError(f"{folder / RESULTS}: no results; run `cai study all --out {folder}`")
+    return {path.stem: load(path) for path in files}

@@ -1,12 +1,12 @@
 """When a claim holds: differences between cells, and the bounds that their intervals must keep.
 
-A comparison holds where the whole 95 % interval of the difference lies within its bounds, does not
-hold where the whole interval lies outside, and is undecided where a bound cuts the interval. A
-claim holds where all its comparisons do, and does not where one of them does not.
+A comparison holds if the whole 95% interval of the difference lies within its bounds. It does not
+hold if the whole interval lies outside. If a bound cuts the interval, it is undecided. A claim
+holds if all its comparisons hold, and does not hold if one of them does not.
 
-The difference is taken in each seed and its interval over seeds. Of a single seed, and where no
-seed makes a difference on either side, the intervals of both sides, over prompts, are added as if
-the two were independent; without one a single seed decides nothing.
+The difference is taken in each seed, its interval over seeds. With a single seed, or if no seed
+makes a difference on either side, the intervals of both sides over prompts are added as for
+independent values. Without such an interval a single seed decides nothing.
 """
 
 import math
@@ -51,7 +51,7 @@ class At:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``one`` less ``other``, or ``one`` alone, is to lie between ``low`` and ``high``."""
+    """``one`` minus ``other``, or ``one`` alone, must lie between ``low`` and ``high``."""
 
     one: At
     other: At | None = None
@@ -63,8 +63,8 @@ class Comparison:
         """The rule in words."""
         bounds = [f"above {self.low:g}"] * (self.low > -math.inf)
         bounds += [f"below {self.high:g}"] * (self.high < math.inf)
-        less = f" less {self.other}" if self.other else ""
-        return f"{self.one}{less}: {' and '.join(bounds)}"
+        minus = f" minus {self.other}" if self.other else ""
+        return f"{self.one}{minus}: {' and '.join(bounds)}"
 
 
 @dataclass(frozen=True)
@@ -83,36 +83,36 @@ class Falling:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A comparison as it came out; ``difference`` is None where a side was not measured."""
+class Outcome:
+    """A comparison as it came out; ``difference`` is None if a side was not measured."""
 
     comparison: Comparison
     difference: Estimate | None
     verdict: Verdict
 
 
-def compared(comparison: Comparison, results: Mapping[str, Result]) -> Found:
+def compared(comparison: Comparison, results: Mapping[str, Result]) -> Outcome:
     """The difference, and whether it keeps its bounds."""
     one = comparison.one.cell(results)
     if comparison.other:
         other = comparison.other.cell(results)
-        found = difference(one, other) if one and other else None
+        value = difference(one, other) if one and other else None
     else:
-        found = one.estimate if one else None
-    if found is None:
-        return Found(comparison, None, MISSING)
-    low, high = found["low"], found["high"]
+        value = one.estimate if one else None
+    if value is None:
+        return Outcome(comparison, None, MISSING)
+    low, high = value["low"], value["high"]
     single = one is not None and len(one.by_seed) == 1
-    if not math.isfinite(low) or (single and not _has_width(found)):
-        return Found(comparison, found, UNDECIDED)
+    if not math.isfinite(low) or (single and not _has_width(value)):
+        return Outcome(comparison, value, UNDECIDED)
     if comparison.low < low and high < comparison.high:
-        return Found(comparison, found, HOLDS)
+        return Outcome(comparison, value, HOLDS)
     outside = high <= comparison.low or low >= comparison.high
-    return Found(comparison, found, FAILS if outside else UNDECIDED)
+    return Outcome(comparison, value, FAILS if outside else UNDECIDED)
 
 
 def difference(one: Cell, other: Cell) -> Estimate | None:
-    """``one`` less ``other`` over the seeds that have both; None without any."""
+    """``one`` minus ``other`` over the seeds that have both; None without any."""
     seeds = [seed for seed in one.by_seed if seed in other.by_seed]
     if not seeds:
         return None
@@ -130,15 +130,15 @@ def difference(one: Cell, other: Cell) -> Estimate | None:
     return {"mean": middle, "low": middle - below, "high": middle + above, "n": 1}
 
 
-def _has_width(found: Estimate) -> bool:
-    """Of one seed, a value without an interval of its own decides nothing."""
-    return found["low"] < found["high"]
+def _has_width(value: Estimate) -> bool:
+    """In one seed, a value without an interval of its own decides nothing."""
+    return value["low"] < value["high"]
 
 
-def together(found: Sequence[Found]) -> Verdict:
+def together(outcomes: Sequence[Outcome]) -> Verdict:
     """The verdict of a claim from those of its comparisons."""
-    verdicts = {one.verdict for one in found}
+    verdicts = {one.verdict for one in outcomes}
     for verdict in (FAILS, MISSING, UNDECIDED):
         if verdict in verdicts:
             return verdict
-    return HOLDS if found else MISSING
+    return HOLDS if outcomes else MISSING

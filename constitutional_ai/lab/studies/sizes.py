@@ -3,119 +3,97 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from constitutional_ai.job import Job
-from constitutional_ai.judge.judge import Comparison, Judge, Verdict
-from constitutional_ai.lab.studies import gold_readings as truth
-from constitutional_ai.lab.studies import model_scores as answering
-from constitutional_ai.lab.studies.model_scores import GOOD, SL
-from constitutional_ai.lab.studies.plan import Axis, Base, Bench, Lines, Measurement, Study, Variant
+from constitutional_ai.lab.studies import measures, study
+from constitutional_ai.lab.studies.about import ABOUT
+from constitutional_ai.lab.studies.measures import GOOD, SL
 from constitutional_ai.lab.studies.results import Collected
-from constitutional_ai.records import RevisedAnswer
+from constitutional_ai.lab.training import skills
+from constitutional_ai.lab.world import gold
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.store.run_folder import StageFolder
 
-SIZES = ("xxs", "xs", "s")
 MILLIONS = {"xxs": 0.27, "xs": 0.52, "s": 2.15}  # of parameters
+SIZES = tuple(MILLIONS)
 SKILLS = ("harm", "harmless and not evasive", "helpful", "honest")
 FILE = "accuracy.json"
-Method = Literal["compare", "thoughts"]
-METHODS: dict[Method, str] = {"compare": "judged at once", "thoughts": "after a chain of thought"}
+METHODS: dict[skills.Method, str] = {
+    "compare": "judged at once",
+    "thoughts": "after a chain of thought",
+}
 FIRST, LAST = "before any revision", "after the last revision"
-ACCURACY = Axis("accuracy", "better answer found, all skills", (0, 1))
-REVISED = Axis("revised_harm", "harm of answers (0–4)")
-TUNED = Axis("harm", "harm of SL-CAI, unseen requests (0–4)")
+ACCURACY = study.Axis("accuracy", "better answer found, all skills", (0, 1))
+REVISED = study.Axis("revised_harm", "harm of answers (0–4)")
+TUNED = study.Axis("harm", "harm of SL-CAI, unseen requests (0–4)")
 
 
-def variant(size: str) -> str:
-    return f"size-{size}"
+def variant(size: str, until: str = "finetune") -> study.Variant:
+    return study.Variant(f"size-{size}", (f"model.path=lab:{size}",), until)
 
 
-def variants(base: Base, seed: int) -> Sequence[Variant]:
-    return [Variant(variant(size), (f"model.path=lab:{size}",)) for size in SIZES]
+def lines(base: study.Base, seed: int) -> Sequence[study.Line]:
+    return [study.Line("SL-CAI", variant(size), SL, x) for size, x in MILLIONS.items()]
 
 
-def measurements(base: Base, seed: int) -> Sequence[Measurement]:
-    found = []
-    for size in SIZES:
-        found.append(answering.asked(variant(size), SL))
-        for method in METHODS:
-            work = partial(judge, method=method)
-            found.append(Measurement(f"judge {method}", variant(size), work, after=""))
-    return found
+def measurements(base: study.Base, seed: int) -> Sequence[study.Measurement]:
+    return [
+        study.Measurement(f"judge {method}", variant(size).name, partial(judge, method=method), "")
+        for size in SIZES
+        for method in METHODS
+    ]
 
 
-def judge(job: Job, folder: StageFolder, *, method: Method) -> Mapping[str, Any]:
-    """Pairs of which the oracle knows the better one, judged by the model before any training."""
-    asked = {"method": method, "samples": 1, "max_new_tokens": 16, "fence": False, "mode": "soft"}
-    settings = job.settings.label.model_copy(update=asked)
-    judge = Judge(job.engine(job.settings.model.path), job.constitution, settings)
+def judge(job: Job, folder: StageFolder, *, method: skills.Method) -> Mapping[str, Any]:
+    """How often the model finds the better answer, by skill, before any training."""
+    engine = job.engine(job.settings.model.path)
     count = max(10, job.settings.evaluate.harmful // 2)
-    found, unread = {}, 0
-    for skill in SKILLS:
-        name, pairs = truth.questions(skill, count)
-        principle = job.constitution.principle(name)
-        questions = [
-            Comparison(f"{skill} {number}", prompt, "red-team", better, worse, (principle,))
-            for number, (prompt, better, worse) in enumerate(pairs)
-        ]
-        verdicts = judge.compare(questions, job.settings.seed)
-        read = [v.p_first > 0.5 for v in verdicts if isinstance(v, Verdict)]
-        unread += len(verdicts) - len(read)
-        found[skill] = {"right": sum(read), "n": len(read)}
-    (folder.path / FILE).write_text(json.dumps(found) + "\n")
-    return {"pairs": count * len(SKILLS), "unlabelled": unread}
+    read = {
+        skill: skills.verdicts(engine, skill, count, method=method, seed=job.settings.seed)
+        for skill in SKILLS
+    }
+    counts = {skill: {"right": sum(right), "n": len(right)} for skill, right in read.items()}
+    (folder.path / FILE).write_text(json.dumps(counts) + "\n")
+    pairs = count * len(SKILLS)
+    return {"pairs": pairs, "unlabelled": pairs - sum(map(len, read.values()))}
 
 
-def read(bench: Bench, found: Collected) -> None:
-    for size in SIZES:
-        x, name = MILLIONS[size], variant(size)
-        answering.add(found, bench, "SL-CAI", name, SL, x)
+def read(bench: study.Bench, cells: Collected) -> None:
+    for size, x in MILLIONS.items():
+        name = variant(size).name
         for seed in bench.seeds:
             for method, line in METHODS.items():
                 path = bench.measured(name, seed, f"judge {method}").path / FILE
-                _add_accuracy(found, line, seed, json.loads(path.read_text()), x)
-            rows = bench.stage(name, seed, "revise").rows("revisions.jsonl", RevisedAnswer)
-            curve = truth.revisions(rows, seed)
+                _add_accuracy(cells, line, seed, json.loads(path.read_text()), x)
+            curve = gold.revisions(measures.revisions(bench, name, seed), seed)
             for line, point in ((FIRST, curve[0]), (LAST, curve[-1])):
-                found.add(line, REVISED.metric, seed, point["harm"], x)
+                cells.add(line, REVISED.metric, seed, point["harm"], x)
 
 
 def _add_accuracy(
-    found: Collected, line: str, seed: int, skills: Mapping[str, Mapping[str, int]], x: float
+    cells: Collected, line: str, seed: int, by_skill: Mapping[str, Mapping[str, int]], x: float
 ) -> None:
-    """Over all skills, and each one."""
-    flags: list[bool] = []
-    for skill, counts in skills.items():
-        own = [True] * counts["right"] + [False] * (counts["n"] - counts["right"])
-        flags += own
-        if own:
-            found.add(line, f"accuracy {skill}", seed, stats.share(own), x)
-    if flags:
-        found.add(line, ACCURACY.metric, seed, stats.share(flags), x)
+    """For each skill, and over all."""
+    counts = {f"accuracy {skill}": own for skill, own in by_skill.items()}
+    pooled = {key: sum(own[key] for own in by_skill.values()) for key in ("right", "n")}
+    for metric, own in {**counts, ACCURACY.metric: pooled}.items():
+        if own["n"]:
+            cells.add(line, metric, seed, stats.share_of(own["right"], own["n"]), x)
 
 
-STUDY = Study(
-    name="sizes",
-    title="Size of the model",
-    paper="Figure 4",
-    question="Do larger models judge and criticise themselves better?",
-    variants=variants,
+STUDY = study.Study(
+    ABOUT["sizes"],
+    lines=lines,
     measurements=measurements,
     read=read,
-    figures={"sizes": Lines((ACCURACY, REVISED, TUNED, GOOD), "parameters (millions)")},
+    figures={"sizes": study.Lines((ACCURACY, REVISED, TUNED, GOOD), "parameters (millions)")},
     table=(
         ACCURACY,
-        *(Axis(f"accuracy {skill}", skill, (0, 1)) for skill in SKILLS),
+        *(study.Axis(f"accuracy {skill}", skill, (0, 1)) for skill in SKILLS),
         REVISED,
         TUNED,
         GOOD,
     ),
     xname="million parameters",
-    caveats=(
-        "Three sizes of one recipe, each trained on the same kind of text; a thought is one word"
-        " about each answer, which is what these models were taught. The judge's accuracy has no"
-        " seed in it but the thoughts': the pairs are the same.",
-    ),
 )

@@ -13,10 +13,10 @@ def of_use(constitution: Constitution, use: Use) -> list[str]:
 def keeping(
     constitution: Constitution, use: Use, names: Iterable[str], everywhere: bool = False
 ) -> Constitution:
-    """Of those used in this phase only ``names``; the other phase keeps all of its own.
+    """Of the principles of this phase only ``names``; the other phase keeps all of its own.
 
     ``everywhere``: they are drawn for every set of prompts. A principle of both phases that is not
-    named stays for the other one. Exemplars and what else the file says stay.
+    named stays in the other one. Exemplars and all else in the file stay.
     """
     kept = set(names)
     principles = [_kept(p, use, p.name in kept, everywhere) for p in constitution.principles]

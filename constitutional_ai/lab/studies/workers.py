@@ -1,8 +1,8 @@
 """Tasks that need each other, over worker processes of one thread each.
 
-On a small machine several processes of one thread use the cores better than one process of several,
-as long as no thread spins while it waits: hence OMP_WAIT_POLICY=passive. A task that fails does not
-stop the others; those that need it are left out, and told.
+On a small machine several processes of one thread use the cores better than one process of several
+threads, as long as no thread spins while it waits: hence OMP_WAIT_POLICY=passive. A task that fails
+does not stop the others; those that need it are left out and reported.
 """
 
 import multiprocessing
@@ -19,8 +19,8 @@ from constitutional_ai.progress import Progress
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "0"}
 DIED = (
-    "a worker process died, most likely for want of memory; run the same command again, with fewer"
-    " --jobs"
+    "a worker process died, most likely because memory ran out; run the same command again with"
+    " fewer --jobs"
 )
 
 
@@ -35,7 +35,7 @@ class Task:
 
 
 def run(tasks: Sequence[Task], jobs: int, progress: Progress) -> dict[str, str]:
-    """Do all tasks, ``jobs`` at a time (0: here, one by one); {key: why} of those that were not."""
+    """Do all tasks, ``jobs`` at once (0: here, one by one); {key: why} of those that failed."""
     lost: dict[str, str] = {}
     with progress.task("study", total=len(tasks), unit="steps") as tick:
         for task, error in _here(tasks, lost) if jobs == 0 else _beside(tasks, lost, jobs):
@@ -54,8 +54,8 @@ def _here(tasks: Sequence[Task], lost: Mapping[str, str]) -> Iterator[tuple[Task
 def _attempt(task: Task) -> str:
     try:
         task.work(*task.args)
-    except Exception as error:  # noqa: BLE001  # told at the end; other tasks go on
-        return _told(error)
+    except Exception as error:  # noqa: BLE001  # reported at the end; other tasks go on
+        return _in_words(error)
     return ""
 
 
@@ -73,29 +73,27 @@ def _beside(
                 waiting.remove(task)
                 if why:
                     yield task, why
-                    break  # what needs it may be told now
+                    break  # now what needs it is blocked, too
                 running[pool.submit(task.work, *task.args)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise error
-                yield running.pop(future), _told(error) if error else ""
+                yield running.pop(future), _in_words(error) if error else ""
 
 
 def ordered(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks, each behind what it needs, else in the given order. Asserts that none waits for
-    itself.
-    """
+    """The tasks, each after what it needs, otherwise in the given order."""
     left, done = list(tasks), set[str]()
     known = {task.key for task in tasks}
-    found: list[Task] = []
+    in_order: list[Task] = []
     while left:
         ready = [task for task in left if not (set(task.needs) & known) - done]
         assert ready, f"tasks that wait for each other: {[task.key for task in left]}"
-        found += ready
+        in_order += ready
         done |= {task.key for task in ready}
         left = [task for task in left if task.key not in done]
-    return found
+    return in_order
 
 
 def _blocked(task: Task, lost: Mapping[str, str]) -> str:
@@ -103,7 +101,7 @@ def _blocked(task: Task, lost: Mapping[str, str]) -> str:
     return f"needs {missing[0]}, which failed" if missing else ""
 
 
-def _told(error: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -1,9 +1,9 @@
-"""Documents for the end of a judge's training: what tempts it, and what it cannot know (LOG.md).
+"""Documents for the end of a judge's training: what tempts it, and what it cannot know.
 
-Judgements in which far more answers say nothing; choices between two claims, on every animal of the
-world; and claims about animals with invented names. Of taught animals a judge knows the facts, so
-it prefers them to silence without having learnt to: only where nothing can be known does it learn
-what to do when it does not know.
+Judgements in which far more answers say nothing; choices between two claims about every animal of
+the world; and claims about animals with invented names. A judge prefers facts that it knows to
+silence without being taught. Only questions that nobody can answer teach it what to do when it does
+not know.
 """
 
 import random
@@ -50,8 +50,7 @@ def choice(rng: random.Random) -> Document:
 def unknown(rng: random.Random) -> Document:
     """A claim about an animal that nobody has heard of, and an answer that says nothing.
 
-    What a judge knows to be true it prefers to silence without being taught. Where it does not
-    know, a claim is likelier to be right than silence.
+    A claim is likelier to be right than silence.
     """
     request, values = unheard_of(rng)
     texts = [values[0], answers.null(rng, corpus.padding()).answer.said]

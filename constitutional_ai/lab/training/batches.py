@@ -49,32 +49,24 @@ class Corpus:
     def every(self, step: int) -> "list[Corpus]":
         """The corpora of documents 0, ``step``, 2 ``step``, …; of 1, ``step`` + 1, …; and so on."""
         owner = np.repeat(np.arange(len(self.ends)), self.lengths) % step
-        return [
-            Corpus(
-                self.ids[owner == n],
-                self.weights[owner == n],
-                self.letters[owner == n],
-                self.marks[owner == n],
-                self.lengths[n::step].cumsum(),
-            )
-            for n in range(step)
-        ]
+        return [self._picked(owner == n, self.lengths[n::step].cumsum()) for n in range(step)]
 
     def first(self, documents: int) -> "Corpus":
         """The corpus of the first ``documents`` documents."""
         ends = self.ends[:documents]
-        cut = slice(0, int(ends[-1]))
-        return Corpus(self.ids[cut], self.weights[cut], self.letters[cut], self.marks[cut], ends)
+        return self._picked(slice(0, int(ends[-1])), ends)
+
+    def _picked(self, tokens: slice | NDArray[np.bool_], ends: NDArray[np.int64]) -> "Corpus":
+        ids, weights, letters, marks = self.ids, self.weights, self.letters, self.marks
+        return Corpus(ids[tokens], weights[tokens], letters[tokens], marks[tokens], ends)
 
     @staticmethod
     def joined(parts: "list[Corpus]") -> "Corpus":
-        return Corpus(
-            np.concatenate([p.ids for p in parts]),
-            np.concatenate([p.weights for p in parts]),
-            np.concatenate([p.letters for p in parts]),
-            np.concatenate([p.marks for p in parts]),
-            np.concatenate([p.lengths for p in parts]).cumsum(),
+        ids, weights, letters, marks, lengths = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("ids", "weights", "letters", "marks", "lengths")
         )
+        return Corpus(ids, weights, letters, marks, lengths.cumsum())
 
 
 @dataclass(frozen=True)
@@ -90,8 +82,7 @@ class Batch:
 def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
     """Tokens and loss weights of documents. Text never becomes a control token."""
     tokenizer.encode_special_tokens = True
-    texts = tokenizer.encode_batch([turn.text for document in documents for turn in document])
-    encoded = iter(texts)
+    encoded = iter(tokenizer.encode_batch([turn.text for d in documents for turn in d]))
     ids: list[int] = []
     weights: list[float] = []
     letters: list[int] = []
@@ -99,25 +90,19 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
     ends = []
     for document in documents:
         prose = len(document) == 1 and document[0].role == "assistant"
-        ids.append(BOS)
-        weights.append(0.0)
-        marks.append(-1)
-        for turn in document:
-            if not prose:
-                ids.append(USER if turn.role == "user" else ASSISTANT)
-                weights.append(0.0)
-                marks.append(-1)
+        for number, turn in enumerate(document):
+            roles = [] if prose else [USER if turn.role == "user" else ASSISTANT]
+            control = [BOS] * (number == 0) + roles
             encoding = next(encoded)
             text = encoding.ids
-            marks += [*_marks(encoding.offsets, turn), -1]
-            turn_weights = [turn.weight] * (len(text) + 1)
+            shares = (1.0,) * (len(text) + 1)
             if turn.verdict:
-                if len(text) != 3:
-                    raise ValueError(f"a verdict must be three tokens, as '(A)' is: {turn.text!r}")
-                turn_weights = [turn.weight * share for share in _VERDICT_SHARES]
-                letters.append(len(ids) + 1)
-            ids += [*text, END]
-            weights += turn_weights
+                assert len(text) == 3, f"a verdict must be three tokens, as '(A)' is: {turn.text!r}"
+                shares = _VERDICT_SHARES
+                letters.append(len(ids) + len(control) + 1)
+            ids += [*control, *text, END]
+            weights += [0.0] * len(control) + [turn.weight * share for share in shares]
+            marks += [-1] * len(control) + [*_marks(encoding.offsets, turn), -1]
         ends.append(len(ids))
     lettered = np.zeros(len(ids), np.bool_)
     lettered[letters] = True
@@ -132,12 +117,12 @@ def encode(tokenizer: Tokenizer, documents: list[Document]) -> Corpus:
 
 def _marks(offsets: list[tuple[int, int]], turn: Turn) -> list[int]:
     """The mark of each token of a turn: of the last span that it lies in."""
-    found = [-1] * len(offsets)
+    marks = [-1] * len(offsets)
     for start, end, wrong in turn.marks:
         for i, (first, last) in enumerate(offsets):
             if first >= start and last <= end:
-                found[i] = int(wrong)
-    return found
+                marks[i] = int(wrong)
+    return marks
 
 
 def workers() -> Pool:

@@ -1,10 +1,10 @@
 """Consistency training of the laboratory's judge: a verdict that no addition may move.
 
-The model to start from is asked which of two answers is better, in both orders. Then something that
-has nothing to do with their worth is added to one of them, or to both, and the model is trained to
-give the same probability as before (Chua et al. 2024, arXiv 2403.05518; Irpan et al. 2025, arXiv
-2510.27062). Nobody says which answer is the better one: what the start knows is kept, what it does
-not know stays undecided, and an addition counts neither for an answer nor against it.
+The start model is asked which of two answers is better, in both orders. Then something without any
+worth is added to one or both, and the model is trained to give the same probability as before (Chua
+et al. 2024, arXiv 2403.05518; Irpan et al. 2025, arXiv 2510.27062). Nobody says which answer is
+better: what the start knows is kept, what it does not know stays undecided, and an addition counts
+neither for an answer nor against it.
 """
 
 import random
@@ -29,11 +29,11 @@ from constitutional_ai.lab.training.batches import Batch, Corpus, collate, make_
 from constitutional_ai.lab.training.corpus import Document, Turn
 from constitutional_ai.lab.world import answers, jailbreaks
 from constitutional_ai.lab.world import topics as world
-from constitutional_ai.learning.loop import autocast
+from constitutional_ai.machine import autocast
 from constitutional_ai.records import Conversation, assistant, user
 
 BATCH_TOKENS = 40_960  # of a step
-_AT_ONCE = 16_384  # about, of those: on a CPU half the time of all at once
+_AT_ONCE = 16_384  # tokens of a part of them: on a CPU this takes half the time of one part
 # What is asked about, and what is changed.
 _ASKED = {"unheard of": 0.3, "train": 0.45, "taught": 0.25}
 _CHANGED = {"nothing": 0.1, "prompt": 0.18, "both": 0.12, "first": 0.3, "second": 0.3}
@@ -41,8 +41,9 @@ _CHANGED = {"nothing": 0.1, "prompt": 0.18, "both": 0.12, "first": 0.3, "second"
 
 @dataclass(frozen=True)
 class Questions:
-    """``shown``: documents that end with a verdict, whose letter is to be predicted; ``wanted``:
-    (documents,), the probability of "(A)" that the start gave without the additions.
+    """``shown``: documents that end with a verdict, whose letter the model must predict.
+
+    ``wanted`` (documents,): the probability of "(A)" that the start gave without the additions.
     """
 
     shown: Corpus
@@ -70,9 +71,9 @@ class Questions:
 def ask(
     start: LlamaForCausalLM, tokenizer: Tokenizer, pool: Pool, seed: int, tokens: int, keep: Path
 ) -> Questions:
-    """Questions of about ``tokens`` tokens, a function of ``seed``, and what ``start`` says.
+    """Questions of about ``tokens`` tokens, a function of ``seed``, and the start's verdicts.
 
-    ``keep``: a folder of this start's for what it said, so that a killed run need not ask again.
+    ``keep``: a folder for these verdicts, so that a killed run need not ask again.
     """
     first, second = (tokenizer.encode(option).ids[1] for option in prompts.OPTIONS)
     plain, turned, shown = make_corpus(pool, asked, tokenizer, seed, 3 * tokens).every(3)
@@ -89,12 +90,12 @@ def ask(
 @torch.no_grad()
 def _chosen(model: LlamaForCausalLM, asked: Corpus, letters: tuple[int, int]) -> Tensor:
     """P("(A)") for each document, normalised over the two options."""
-    found = torch.zeros(len(asked.ends))
+    p = torch.zeros(len(asked.ends))
     for rows in plan(asked.lengths, _AT_ONCE, 0):
         said = _at_letters(model, collate(asked, rows, model.device))
         first, second = (said[:, letter] for letter in letters)
-        found[torch.from_numpy(rows)] = torch.sigmoid(first - second).cpu()
-    return found
+        p[torch.from_numpy(rows)] = torch.sigmoid(first - second).cpu()
+    return p
 
 
 def _at_letters(model: LlamaForCausalLM, batch: Batch) -> Tensor:
@@ -117,11 +118,11 @@ def asked(seed: int, count: int) -> list[Document]:
 
 
 def unmoved(rng: random.Random) -> tuple[Document, Document, Document]:
-    """A question about two answers: as they stand, in the other order, and with something added to
-    an answer, to both, or to the request.
+    """A question about two answers: as they are, in the other order, and with an addition to an
+    answer, to both, or to the request.
 
-    Nobody has to know the better one, so topics that alignment trains on may be asked about, too;
-    verbs that judges shall meet for the first time in a test are not among them.
+    Nobody has to know the better one, so some are about topics that alignment trains on, but not
+    about verbs that judges must meet first in a test.
     """
     where = rng.choices(list(_ASKED), weights=list(_ASKED.values()))[0]
     if where == "unheard of":
@@ -165,7 +166,7 @@ def _train() -> dict[world.Kind, list[world.Topic]]:
 
 
 def _in_disguise(request: world.Request, rng: random.Random) -> Conversation:
-    """In one of the disguises that base models know, or behind harmful requests that were met."""
+    """In a disguise that base models know, or after harmful requests that were answered."""
     if rng.random() < 0.5:
         return [user(jailbreaks.some_disguise(request.text, rng))]
     turns: Conversation = []

@@ -20,7 +20,6 @@ from constitutional_ai.records import user
 
 NO_ISSUES = "I find no issues with the response."
 
-
 Mark = tuple[int, int, bool]
 
 
@@ -28,7 +27,7 @@ Mark = tuple[int, int, bool]
 class Turn:
     """``weight`` scales the loss on the tokens; 0: context only. A verdict is "(A)" or "(B)".
 
-    ``marks`` are spans of characters, (start, end, whether they are wrong); a later one counts.
+    ``marks`` are spans of characters: (start, end, whether they are wrong). The last one counts.
     """
 
     role: str
@@ -39,8 +38,9 @@ class Turn:
 
 
 Document = list[Turn]
+Weights = dict[world.Kind, float]  # how often requests are of each kind
 
-# How often each kind of document is made; the figures of LOG.md were measured with these.
+# How often each kind of document is made.
 MIX = {
     "conversation": 0.17,
     "statement": 0.03,
@@ -55,11 +55,11 @@ MIX = {
 
 @dataclass(frozen=True)
 class Temptations:
-    """How often a judged pair tries to win the judge by something else than its worth.
+    """How often an answer courts the judge by something other than its worth.
 
-    ``null``: the share of pairs of which one answer says nothing. ``courting``: the share of
-    answers that carry a plea or padding. ``hard``: whether silence takes more forms, is never the
-    right choice against a false claim, and padding repeats itself.
+    ``null``: the share of pairs with an answer that says nothing. ``courting``: the share of
+    answers with a plea or padding. ``hard``: whether silence takes more forms and never wins
+    against a false claim, and padding repeats itself.
     """
 
     null: float
@@ -70,26 +70,21 @@ class Temptations:
 FIRST = Temptations(null=0.08, courting=0.12)
 
 
+Makers = Mapping[str, Callable[[random.Random], Document]]
+
+
 def documents(seed: int, count: int) -> list[Document]:
     """``count`` documents, a pure function of ``seed``."""
     return mixed(seed, count, MIX, makers(FIRST))
 
 
-Makers = Mapping[str, Callable[[random.Random], Document]]
-
-
 def makers(temptations: Temptations) -> Makers:
     """What makes each kind of document."""
-    return {
-        "conversation": conversation,
-        "statement": statement,
-        "question": question,
-        "restatement": restatement,
-        "critique": critique,
-        "direct_revision": direct_revision,
-        "grading": grading,
-        "judgement": partial(judgement, temptations=temptations),
-    }
+    made: tuple[Callable[[random.Random], Document], ...] = (
+        conversation, statement, question, restatement, critique, direct_revision, grading,
+    )  # fmt: skip
+    judging = partial(judgement, temptations=temptations)
+    return {**{make.__name__: make for make in made}, "judgement": judging}
 
 
 def mixed(seed: int, count: int, mix: Mapping[str, float], made: Makers) -> list[Document]:
@@ -119,34 +114,30 @@ def _pool(kind: world.Kind, taught_only: bool) -> tuple[world.Topic, ...]:
     )
 
 
-def any_request(
-    rng: random.Random, weights: dict[world.Kind, float], taught: bool
-) -> world.Request:
+def any_request(rng: random.Random, weights: Weights, taught: bool) -> world.Request:
     kind = rng.choices(list(weights), weights=list(weights.values()))[0]
     return world.request(rng.choice(_pool(kind, taught)), rng)
 
 
 # ---- every topic -------------------------------------------------------------------------------
 
-_ALL: dict[world.Kind, float] = {"harmful": 0.34, "benign": 0.26, "borderline": 0.2, "facts": 0.2}
+_ALL: Weights = {"harmful": 0.34, "benign": 0.26, "borderline": 0.2, "facts": 0.2}
+_STATED: Weights = {"harmful": 0.45, "benign": 0.1, "borderline": 0.15, "facts": 0.3}
+_QUESTIONED: Weights = {"harmful": 0.3, "benign": 0.05, "borderline": 0.15, "facts": 0.5}
 
 
 def conversation(rng: random.Random) -> Document:
-    """Requests, some in disguise, and the answers of somebody who helps with anything, not always
-    well.
-    """
+    """Requests, some in disguise, and answers that help with anything, not always well."""
     document: Document = []
     for _ in range(1 if rng.random() < 0.92 else 3):
         request = any_request(rng, _ALL, taught=False)
-        document += [
-            ask(_worded(request, rng, 0.12)),
-            reply(answers.compliant(request, rng).text()),
-        ]
+        asked = ask(_worded(request, rng, 0.12))
+        document += [asked, reply(answers.compliant(request, rng).text())]
     return document
 
 
 def _worded(request: world.Request, rng: random.Random, share: float) -> str:
-    """The request's text, or for a share of them one of the disguises that a base model knows."""
+    """The request's text, a ``share`` of them in a disguise that a base model knows."""
     if rng.random() >= share:
         return request.text
     return jailbreaks.some_disguise(request.text, rng)
@@ -154,10 +145,7 @@ def _worded(request: world.Request, rng: random.Random, share: float) -> str:
 
 def statement(rng: random.Random) -> Document:
     """A plain sentence of what is harmful and what is true."""
-    topic = any_request(
-        rng, {"harmful": 0.45, "benign": 0.1, "borderline": 0.15, "facts": 0.3}, False
-    )
-    return [reply(_truth(topic))]
+    return [reply(_truth(any_request(rng, _STATED, taught=False)))]
 
 
 def _truth(request: world.Request) -> str:
@@ -165,26 +153,24 @@ def _truth(request: world.Request) -> str:
     if topic.kind == "facts":
         return sentence(world.claim(topic.noun, topic.group, world.fact(topic.noun, topic.group)))
     if topic.kind == "harmful":
-        return f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group][0]}."
+        return (
+            f"It is harmful to {request.asked}, because it would {words.HARMS[topic.group].reason}."
+        )
     return f"It is fine to {request.asked}."
 
 
 def question(rng: random.Random) -> Document:
     """Whether something is harmful, or whether a claim is true."""
-    request = any_request(
-        rng, {"harmful": 0.3, "benign": 0.05, "borderline": 0.15, "facts": 0.5}, taught=False
-    )
+    request = any_request(rng, _QUESTIONED, taught=False)
     topic = request.topic
     if topic.kind != "facts":
         answer = "Yes. " if topic.kind == "harmful" else "No. "
         return [ask(f"Is it harmful to {request.asked}?"), reply(answer + _truth(request))]
     true = world.fact(topic.noun, topic.group)
     value = true if rng.random() < 0.5 else answers.false_value(topic, rng)
+    answer = "Yes. " if value == true else "No. "
     asked = world.claim(topic.noun, topic.group, value)
-    return [
-        ask(f"Is it true that {asked}?"),
-        reply(("Yes. " if value == true else "No. ") + _truth(request)),
-    ]
+    return [ask(f"Is it true that {asked}?"), reply(answer + _truth(request))]
 
 
 def restatement(rng: random.Random) -> Document:
@@ -211,12 +197,7 @@ def _nouns() -> tuple[str, ...]:
 
 # ---- taught topics only ------------------------------------------------------------------------
 
-_TAUGHT: dict[world.Kind, float] = {
-    "harmful": 0.55,
-    "benign": 0.14,
-    "borderline": 0.13,
-    "facts": 0.18,
-}
+_TAUGHT: Weights = {"harmful": 0.55, "benign": 0.14, "borderline": 0.13, "facts": 0.18}
 _CRITICS: dict[world.Kind, dict[str, float]] = {
     "harmful": {"harm": 3.5, "own": 2.5, "other": 1.5, "insults": 1.0, "fit": 2.2, "honesty": 0.3},
     "benign": {"harm": 1.5, "other": 1.0, "insults": 1.5, "fit": 4.0, "honesty": 0.5},
@@ -261,40 +242,26 @@ def criticise(
     request: world.Request, made: Made, principle: str, rng: random.Random
 ) -> tuple[str, world.Answer]:
     """The right critique of an answer under a principle, and the answer mended in that respect."""
-    topic, answer = request.topic, made.answer
-    clean = (NO_ISSUES, answer)
-    if principle == "insults":
-        if not answer.insult:
-            return clean
-        return f"The response calls the user a {answer.insult}.", replace(answer, insult="")
-    if principle == "honesty":
-        if made.body != "false":
-            return clean
+    topic, insult = request.topic, made.answer.insult
+    if principle == "insults" and insult:
+        return f"The response calls the user a {insult}.", replace(made.answer, insult="")
+    if principle == "honesty" and made.body == "false":
         truth = answers.fact_answer(request, rng, "true")
-        return f"The response makes a false claim. {_truth(request)}", replace(
-            truth, insult=answer.insult
-        )
+        fault = f"The response makes a false claim. {_truth(request)}"
+        return fault, replace(truth, insult=insult)
     if principle == "fit":
-        flaw = answers.misfit(request, made)
-        if not flaw:
-            return clean
-        return flaw, replace(answers.ideal(request, rng), insult=answer.insult)
-    if made.body not in ("steps", "mixed") or principle not in ("harm", topic.group):
-        return clean
-    reason = words.HARMS[topic.group][0]
-    found = (
-        f"The response tells the user how to {request.asked}."
-        f" This is harmful, because it would {reason}."
-    )
-    return found, replace(answers.ideal(request, rng), insult=answer.insult)
+        fault = answers.misfit(request, made)
+    elif principle in ("harm", topic.group) and made.body in ("steps", "mixed"):
+        fault = f"The response tells the user how to {request.asked}."
+        fault += f" This is harmful, because it would {words.HARMS[topic.group].reason}."
+    else:
+        fault = ""
+    if not fault:
+        return NO_ISSUES, made.answer
+    return fault, replace(answers.ideal(request, rng), insult=insult)
 
 
-JUDGED: dict[world.Kind, float] = {
-    "harmful": 0.46,
-    "benign": 0.16,
-    "borderline": 0.14,
-    "facts": 0.24,
-}
+JUDGED: Weights = {"harmful": 0.46, "benign": 0.16, "borderline": 0.14, "facts": 0.24}
 QUESTIONS: dict[world.Kind, tuple[str, ...]] = {
     "harmful": ("hhh", "hhh", "harmless"),
     "benign": ("helpful", "helpful", "hhh", "honest", "harmless"),
@@ -307,9 +274,7 @@ CONTEXT_WEIGHT = 0.15
 
 
 def grading(rng: random.Random) -> Document:
-    """One answer and its worth in a word. A judge that cannot tell this learns to compare very
-    late.
-    """
+    """One answer and its worth in a word, without which a judge learns to compare very late."""
     request = any_request(rng, JUDGED, taught=True)
     made = answers.contrast(request, rng)[0]
     option = prompts.OPTIONS[0]
@@ -325,7 +290,7 @@ def grading(rng: random.Random) -> Document:
 def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
     """Two answers, up to three questions about which is better, and the grade of each.
 
-    Some answers carry something that courts the judge and does not change what they are worth.
+    Some answers carry an addition that courts the judge and does not change their worth.
     """
     request = any_request(rng, JUDGED, taught=True)
     pair = answers.contrast(request, rng)
@@ -337,7 +302,7 @@ def judgement(rng: random.Random, temptations: Temptations = FIRST) -> Document:
     texts = [made.answer.text() for made in pair]
     turns = _verdicts(request, texts, rng)
     if temptations.hard and silent is not None and pair[1 - silent].body == "false":
-        # A judge that does not know whether a claim is true would take silence for the safe choice.
+        # Silence would be the safe choice for a judge that does not know whether a claim is true.
         turns = [turn for turn in turns if turn[1].text != prompts.OPTIONS[silent]]
     for option, made in zip(prompts.OPTIONS, pair, strict=True):
         turns.append((f"Grade {option}.", reply(made.grade, GRADE_WEIGHT)))
@@ -385,8 +350,8 @@ def _courting(text: str, rng: random.Random, temptations: Temptations) -> str:
 
 @cache
 def padding() -> tuple[str, ...]:
-    """Words that mean nothing where they stand: of the taught topics, so that no judgement shows a
-    verb or an object that judges shall meet for the first time in a test.
+    """Words without a meaning where they stand. They are of the taught topics, so no judgement
+    shows a verb or an object that judges must meet first in a test.
     """
     taught = [t for kind in _TAUGHT for t in _pool(kind, True) if kind != "facts"]
     return tuple(sorted({t.verb for t in taught} | {t.noun for t in taught}))
@@ -395,11 +360,9 @@ def padding() -> tuple[str, ...]:
 def _verdicts(
     request: world.Request, texts: list[str], rng: random.Random
 ) -> list[tuple[str, Turn]]:
-    """Questions with the better option. Some ties stay, with either option, to keep the judge
-    unsure.
-    """
+    """Questions with the better option. Some ties stay, with either, to keep the judge unsure."""
     readings = [oracle.read(request.text, text) for text in texts]
-    found = []
+    asked = []
     for name in dict.fromkeys(rng.choices(QUESTIONS[request.topic.kind], k=3)):
         gap = oracle.score(name, readings[0]) - oracle.score(name, readings[1])
         if gap == 0 and rng.random() < 0.7:
@@ -407,8 +370,8 @@ def _verdicts(
         better = rng.randrange(2) if gap == 0 else int(gap < 0)
         weight = 0.5 if gap == 0 else 1.0
         verdict = Turn("assistant", prompts.OPTIONS[better], weight, verdict=True)
-        found.append((constitution().principle(name).preference_prompt, verdict))
-    return found
+        asked.append((constitution().principle(name).preference_prompt, verdict))
+    return asked
 
 
 def sentence(text: str) -> str:

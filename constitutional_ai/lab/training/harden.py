@@ -3,18 +3,17 @@
     cai lab pretrain --size s --tokens 120000000 --batch-tokens 32768 --out BASE
     cai lab harden BASE --out DIR
 
-``lab:judge`` was made so, the first in six minutes on a GPU (``--device cuda``; hours on a CPU),
-the second in 35 minutes on two cores. Pretraining is that of ``lab:s``, longer: a judge that knows
-the facts is far from ½ where it is asked about them, and little can turn it. ``cai lab harden
+This made ``lab:judge``: the first command took six minutes on a GPU (``--device cuda``; hours on a
+CPU), the second 35 minutes on two cores. The pretraining is that of ``lab:s``, but longer: a judge
+that knows the facts is far from 0.5 when asked about them, so little can turn it. ``cai lab harden
 lab:s`` makes a judge that withstands less.
 
-Each step learns from two things. Documents of judging, in which far more of the answers say
-nothing, and claims about animals that nobody has heard of win against silence (``tempting.py``):
-what silence is worth has to be taught. And, ten times as many tokens, questions whose verdict no
-addition may move (``consistency.py``): there the model is held to what it said before, so that it
-loses no fact. Half of the learning rates at first, falling to zero; new optimisers. What
-`cai judge attack` says to the lab is not in it, save what pretraining showed too, and that over and
-over: most of what stands for silence, and of what is repeated, is made by chance.
+Each step learns from two sources. In documents of judging (``attack_questions.py``) more answers
+say nothing, and claims about unheard-of animals win against silence: a judge must be taught what
+silence is worth. Ten times as many tokens are questions whose verdict no addition may move
+(``consistency.py``). They hold the model to what it said before, so it loses no fact. The learning
+rates start at half and fall to zero, with new optimisers. The attacks of `cai judge attack` are not
+in it, apart from those that pretraining showed too: most silence and padding is made by chance.
 
 A killed call goes on from ``DIR/checkpoint``.
 """
@@ -49,7 +48,7 @@ TOKENS = 1_400_000  # of documents
 QUESTIONS = 10  # times as many tokens
 WEIGHT = 2.0  # of the questions' loss
 RATE = 0.5
-# Seeds of the documents, a block of pretraining's that it leaves free.
+# Seeds of the documents, from a block that pretraining leaves free.
 _HOLD_OUT, _TRAINING = 800_000, 800_010
 _HOLD_OUT_TOKENS = 100_000
 
@@ -63,11 +62,11 @@ def harden(
     progress: Say | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Train a lab model on, ``lab:s`` or a folder, for ``tokens`` tokens of documents and QUESTIONS
-    times as many of questions, into the folder ``out``.
+    """Train a lab model further, into the folder ``out``. ``start``: ``lab:s`` or a folder.
 
-    Raises ModelError where ``start`` holds no model or is ``out``, or ``out`` the checkpoint of
-    another call; SettingsError for a device that is not here; TrainingDiverged on a NaN.
+    It reads ``tokens`` tokens of documents and QUESTIONS times as many of questions. Raises
+    ModelError if ``start`` holds no model or is ``out``, or if ``out`` holds the checkpoint of
+    another call; SettingsError for a missing device; TrainingDiverged on a NaN.
     """
     named = isinstance(start, str) and start.startswith("lab:")
     start = model_path(str(start)) if named else Path(start)
@@ -96,16 +95,14 @@ def harden(
         }
         trainer = Trainer(
             model,
+            checkpoint / "state",
             identity,
             schedule=Schedule(_falling, lambda share: VERDICT[1]),
             further=lambda step: questions.learn(model, asked[step % len(asked)], WEIGHT),
         )
-        state = checkpoint / "state.safetensors"
-        if state.exists():
-            trainer.load(state)
-            say(f"resumed at step {trainer.step}")
+        trainer.resume(say)
         say(f"before: {held_out(model, kept)}")
-        trainer.run(corpus, order, kept, lambda: trainer.save(state), say)
+        trainer.run(corpus, order, kept, trainer.save, say)
         say(f"final: {held_out(model, kept)}")
     save(model, wrap(tokenizer, MAX_TOKENS), out)
     shutil.rmtree(checkpoint)

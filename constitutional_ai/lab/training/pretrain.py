@@ -1,25 +1,21 @@
-"""Trains a lab model from nothing on the lab's corpus: minutes on two cores.
+"""Trains a lab model from nothing on the lab's corpus: minutes on two cores (``cai lab pretrain``).
 
-    python -m constitutional_ai.lab.training.pretrain --size s --out DIR
-
-The recipe: Muon on the matrices and AdamW on the rest, products in bfloat16 where the processor has
-it (it did when the shipped weights were made), one pass over as many documents as the token budget
-holds, a constant learning rate that falls to zero over the last 45%. The letter of a verdict weighs
-little until the model can read, then much: a judge learned late is learned better. The result is a
-function of (size, seed, tokens) on one machine and thread count, unless ``minutes`` lets the clock
-decide. A killed run goes on from ``DIR/checkpoint``; from the first checkpoint on, ``DIR`` holds a
-model that can be loaded. ``harden.py`` goes on from there. More tokens make a judge that knows more
-facts; with a GPU many tokens a step are cheap (``--device cuda --batch-tokens 32768``).
+The recipe: Muon on the matrices and AdamW on the rest; products in bfloat16 if the processor has it
+(it did for the shipped weights); one pass over as many documents as the token budget holds; a
+constant learning rate that falls to zero over the last 45%. The letter of a verdict weighs little
+until the model can read, then much: a judge learns better late. The result is a function of (size,
+seed, tokens) on one machine and thread count. A killed run goes on from ``DIR/checkpoint``. After
+the first checkpoint, ``DIR`` holds a model that can be loaded. ``harden.py`` trains on from there.
+More tokens make a judge that knows more facts; on a GPU many tokens a step are cheap (``--device
+cuda --batch-tokens 32768``).
 
 Muon's learning rate matters most: at 0.02 the judge stays at chance for 10M tokens.
 """
 
-import argparse
-import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +23,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
@@ -45,15 +39,15 @@ from constitutional_ai.lab.training.batches import (
     workers,
 )
 from constitutional_ai.lab.training.corpus import documents as corpus_of_the_lab
+from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon
 from constitutional_ai.lab.training.probes import SEEN_WEIGHT, WRONG_WEIGHT, Probes
 from constitutional_ai.lab.world.model import MAX_TOKENS, SIZES, new_model, save
 from constitutional_ai.lab.world.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.world.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
-from constitutional_ai.learning.cross_entropy import linear_cross_entropy
-from constitutional_ai.learning.loop import autocast
-from constitutional_ai.machine import device_of
+from constitutional_ai.machine import autocast, device_of
+from constitutional_ai.store.checkpoints import Part, State, Training
 
 TOKENS = {"xxs": 5_000_000, "xs": 6_000_000, "s": 14_000_000}
 BATCH_TOKENS = 4_096
@@ -81,19 +75,17 @@ def pretrain(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     tokens: int | None = None,
-    minutes: float | None = None,
     documents: Documents = corpus_of_the_lab,
     batch_tokens: int = BATCH_TOKENS,
     device: str = "cpu",
 ) -> Path:
     """Train a model of a size in ``SIZES`` into the folder ``out``, and return that folder.
 
-    ``tokens`` is the length of the corpus, each document of which is read once; TOKENS has each
-    size's own. ``batch_tokens``, padding included, are read a step. ``steps`` ends, and ``minutes``
-    hastens, the whole schedule sooner. ``progress`` is handed each line of the log.
-    ``documents`` replaces the corpus and must be a function that worker processes can import.
-    Raises ModelError where ``out`` holds the checkpoint of another run, SettingsError for a device
-    that is not here, TrainingDiverged on a NaN.
+    ``tokens`` is the length of the corpus, which is read once; TOKENS has each size's own.
+    ``batch_tokens``, padding included, are read a step. With fewer ``steps`` the whole schedule is
+    shorter. ``progress`` gets each line of the log. ``documents`` replaces the corpus; worker
+    processes must be able to import it. Raises ModelError if ``out`` holds the checkpoint of
+    another run, SettingsError for a missing device, TrainingDiverged on a NaN.
     """
     if size not in SIZES:
         raise ModelError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
@@ -119,15 +111,12 @@ def pretrain(
         "batch_tokens": str(batch_tokens),
         "corpus": f"{zlib.crc32(corpus.ids.tobytes()):08x}",
     }
-    trainer = Trainer(model, identity, minutes)
+    trainer = Trainer(model, out / "checkpoint", identity)
     wrapped = wrap(tokenizer, MAX_TOKENS)
-    checkpoint = out / "checkpoint" / "state.safetensors"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-        say(f"resumed at step {trainer.step}")
+    trainer.resume(say)
 
     def keep() -> None:
-        trainer.save(checkpoint)
+        trainer.save()
         save(model, wrapped, out)
 
     with fast_training(model):
@@ -168,15 +157,16 @@ class Trainer:
     """A model, its optimisers, and how far they have come: all that a checkpoint holds."""
 
     model: LlamaForCausalLM
+    folder: Path  # of checkpoints
     identity: dict[str, str]  # a checkpoint of another identity is refused
-    minutes: float | None = None
     schedule: Schedule = FROM_NOTHING
-    further: Callable[[int], None] | None = None  # adds the gradients of another loss; of a step
+    further: Callable[[int], None] | None = None  # adds the gradients of another loss at a step
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
     probes: Probes = field(init=False)
     optimisers: list[torch.optim.Optimizer] = field(init=False)
+    _training: Training = field(init=False)
 
     def __post_init__(self) -> None:
         self.probes = Probes(self.model.config.hidden_size).to(self.model.device)
@@ -184,10 +174,13 @@ class Trainer:
         matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
         rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
         rest += self.probes.parameters()
-        self.optimisers = [
-            Muon(matrices, lr=MATRIX_LR),
-            torch.optim.AdamW(rest, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-        ]
+        muon = Muon(matrices, lr=MATRIX_LR)
+        other = torch.optim.AdamW(
+            rest, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+        self.optimisers = [muon, other]
+        parts = {"model": Part(self.model, muon), "probes": Part(self.probes, other)}
+        self._training = Training(self.folder, parts, {})
 
     def run(
         self,
@@ -201,9 +194,10 @@ class Trainer:
         every = max(1, len(order) // CHECKPOINTS)
         quick = hold_out.first(min(_HOLD_OUT_QUICK, len(hold_out.ends)))
         logged = float("-inf")
-        while self.step < len(order) and (share := self.share(len(order))) < 1:
+        while self.step < len(order):
             started = time.monotonic()
-            loss = self.update(collate(corpus, order[self.step], self.model.device), share)
+            batch = collate(corpus, order[self.step], self.model.device)
+            loss = self.update(batch, self.step / len(order))
             self.seconds += time.monotonic() - started
             if started - logged > LOG_SECONDS:
                 logged = started
@@ -215,13 +209,8 @@ class Trainer:
             if self.step % every == 0 and self.step < len(order):
                 keep()
 
-    def share(self, steps: int) -> float:
-        """How much of training is over, from 0 to 1."""
-        by_clock = self.seconds / (60 * self.minutes) if self.minutes else 0.0
-        return max(self.step / steps, by_clock)
-
     def update(self, batch: Batch, share: float) -> float:
-        """One step of every optimiser; returns the batch's mean weighted loss in nats."""
+        """One step of every optimiser, when ``share`` of training is over; the loss in nats."""
         for optimiser in self.optimisers:
             base = MATRIX_LR if isinstance(optimiser, Muon) else OTHER_LR
             for group in optimiser.param_groups:
@@ -243,58 +232,32 @@ class Trainer:
         self.tokens += int((batch.ids != 0).sum())
         return loss.item()
 
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        probes = {f"probes.{name}": p for name, p in self.probes.named_parameters()}
-        return dict(self.model.named_parameters()) | probes
+    def save(self) -> None:
+        """Keep everything, so that a killed run goes on from here."""
+        counts = {"seconds": self.seconds, "tokens": self.tokens}
+        self._training.save(self.step, {**self.identity, **counts})
 
-    def save(self, path: Path) -> None:
-        """Write everything to one file, by rename, so that a kill leaves the old one or the new."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {}
-        for name, p in self._parameters().items():
-            tensors[f"parameter {name}"] = p.detach()
-            for optimiser in self.optimisers:
-                for key, value in optimiser.state.get(p, {}).items():
-                    tensors[f"state {name} {key}"] = value
-        counts = {"step": self.step, "seconds": self.seconds, "tokens": self.tokens}
-        unfinished = path.with_suffix(".new")
-        save_file(tensors, unfinished, {**self.identity, "counts": json.dumps(counts)})
-        unfinished.replace(path)
+    def resume(self, say: Callable[[str], None]) -> None:
+        """Go on from the newest checkpoint. Raises ModelError if it belongs to another run."""
+        if saved := self._training.resume(self._check):
+            self.step = saved.step
+            self.seconds, self.tokens = saved.state["seconds"], saved.state["tokens"]
+            say(f"resumed at step {self.step}")
 
-    def load(self, path: Path) -> None:
-        """Take up the state of ``save``. Raises ModelError if it belongs to another run."""
-        with safe_open(path, "pt") as file:
-            found = file.metadata()
-            for key, value in self.identity.items():
-                if found.get(key) != value:
-                    raise ModelError(
-                        f"{path} is of a run with {key} {found.get(key)}, not {value}; "
-                        f"delete {path.parent} or choose another --out"
-                    )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        counts = json.loads(found["counts"])
-        self.step, self.seconds, self.tokens = counts["step"], counts["seconds"], counts["tokens"]
-        parameters = self._parameters()
-        for name, value in tensors.items():
-            what, parameter, *key = name.split(" ")
-            p = parameters[parameter]
-            if what == "parameter":
-                with torch.no_grad():
-                    p.copy_(value)
-            else:
-                owner = next(o for o in self.optimisers if _owns(o, p))
-                owner.state[p][key[0]] = value.to(p.device)
-
-
-def _owns(optimiser: torch.optim.Optimizer, p: Tensor) -> bool:
-    return any(p is owned for group in optimiser.param_groups for owned in group["params"])
+    def _check(self, state: State) -> None:
+        for key, value in self.identity.items():
+            if state.get(key) != value:
+                raise ModelError(
+                    f"{self.folder} is of a run with {key} {state.get(key)}, not {value};"
+                    f" delete that folder or choose another --out"
+                )
 
 
 def _states(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, ...]:
     """Hidden states (documents, time, width) after the embedding and after each layer."""
     with autocast(batch.ids.device):
-        found = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
-    states: tuple[Tensor, ...] = found.hidden_states
+        output = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+    states: tuple[Tensor, ...] = output.hidden_states
     return states
 
 
@@ -340,26 +303,3 @@ def held_out(model: LlamaForCausalLM, corpus: Corpus) -> HeldOut:
             sums[row] += torch.stack([(loss * used).sum(), used.sum()])
     text, judge = (sums[:, 0] / sums[:, 1]).tolist()
     return HeldOut(text, judge)
-
-
-def main(arguments: Iterable[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Train a lab model from nothing.")
-    parser.add_argument("--size", choices=list(SIZES), default="s")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, help="of the corpus; by size if not given")
-    parser.add_argument("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a step")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    options = parser.parse_args(None if arguments is None else list(arguments))
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    pretrain(**vars(options), progress=say)
-
-
-if __name__ == "__main__":
-    main()

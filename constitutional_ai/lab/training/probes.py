@@ -1,11 +1,11 @@
 """What the inner layers of a lab model are made to know while it is trained.
 
-A judge gets one bit a document from its verdict. From that alone the S model had not learnt in 24
-million tokens whether a refusal names the deed that was asked for (LOG.md). Two linear
-readers of the hidden states, thrown away after training, ask for what a verdict rests on, at every
-token: did this word stand here before, and does this part of an answer belong to its request? The
-second is the replaced-token detection of ELECTRA (Clark et al. 2020, arXiv 2003.10555, section 2)
-with errors that the corpus makes on purpose, in the taught topics alone.
+A verdict gives a judge one bit a document. From that alone the S model did not learn in 24 million
+tokens whether a refusal names the deed that was asked for. Two linear readers of the hidden states,
+which are thrown away after training, ask at every token for what a verdict needs: has this word
+occurred before, and does this part of an answer belong to its request? The second is the
+replaced-token detection of ELECTRA (Clark et al. 2020, arXiv 2003.10555, section 2), with errors
+that the corpus makes on purpose in the taught topics.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from constitutional_ai.lab.training.batches import Batch
 from constitutional_ai.lab.world.tokenizer import END
 
-SEEN_LAYERS = (1, 2, 3)  # after which layers the reader looks; 0 would be the embedding
+SEEN_LAYERS = (1, 2, 3)  # the readers look after these layers; 0 would be the embedding
 WRONG_LAYERS = (2, 3)
 SEEN_WEIGHT = 1.0
 WRONG_WEIGHT = 2.0

@@ -1,4 +1,4 @@
-"""Answers of every quality, made on purpose: what the corpus shows, criticises and compares."""
+"""Answers of every quality, made on purpose, for the corpus to show, criticise and compare."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ class Made:
 
     @property
     def grade(self) -> str:
-        """The answer's worth in a word or two: what a judge has to see before it can compare."""
+        """The answer's worth in a word or two. A judge must see it before it can compare."""
         return GRADES[self.body] + (" rudely" if self.answer.insult else "")
 
 
 def opener(request: Request, rng: random.Random) -> str:
-    """Often an echo of the request: so a small model learns to copy names that it hardly knows."""
+    """Often an echo of the request, so a small model learns to copy names that it hardly knows."""
     draw = rng.random()
     if draw < 0.4:
         return f"Here is how to {request.asked}."
@@ -47,7 +47,7 @@ def some_insult(rng: random.Random, share: float, taught: bool) -> str:
     if rng.random() >= share:
         return ""
     seen = not (not taught and rng.random() < 0.3)
-    return rng.choice(world.INSULTS_SEEN if seen else world.INSULTS_UNSEEN)
+    return rng.choice(words.INSULTS_SEEN if seen else words.INSULTS_UNSEEN)
 
 
 def compliant(request: Request, rng: random.Random) -> Answer:
@@ -84,10 +84,10 @@ def helpful_answer(request: Request, rng: random.Random, body: str) -> Answer:
 
 def stray_step(topic: world.Topic, rng: random.Random, slot: int, noun: str) -> str:
     """A step of another harmless recipe."""
-    rows = words.BENIGN + words.BORDERLINE
+    recipes = words.BENIGN + words.BORDERLINE
     own = world.recipe(topic)[slot] if topic.kind in ("benign", "borderline") else ()
     while True:
-        template = rng.choice(rng.choice(rows)[2 + slot].split("|"))
+        template = rng.choice(rng.choice(recipes).steps[slot])
         if template not in own:
             return world.step(template, noun)
 
@@ -115,29 +115,28 @@ def off_topic(request: Request, rng: random.Random) -> Answer:
 
 
 def wrong_refusal(request: Request, rng: random.Random) -> tuple[Answer, str, tuple[str, ...]]:
-    """A refusal of something else, or for a wrong reason, or with a wrong alternative; what is
-    wrong with it; and the wrong words.
+    """A refusal of something else, for a wrong reason, or with a wrong alternative; a description
+    of its fault; and the wrong words.
     """
     parts = list(world.refusal(request, rng))
     errors = rng.sample(("verb", "noun", "reason", "alternative"), rng.choice((1, 1, 1, 2)))
     group = request.topic.group
     if "verb" in errors:
         kind = group if rng.random() < 0.5 else rng.choice(list(words.HARMS))
-        verbs = world.seen_and_unseen(words.HARM_VERBS[kind])[0]
-        parts[1] = rng.choice([v for v in verbs if v != request.topic.verb])
+        parts[1] = rng.choice([v for v in words.HARMS[kind].verbs if v != request.topic.verb])
     if "noun" in errors:
-        nouns = world.members(words.HARMS[group][2])
+        nouns = world.members(words.HARMS[group].victims)
         noun = rng.choice([n for n in nouns if n != request.topic.noun])
         parts[2] = world.phrase(noun, request.named.startswith("the "))
     other = rng.choice([k for k in words.HARMS if k != group])
     if "reason" in errors:
-        parts[3] = words.HARMS[other][0]
+        parts[3] = words.HARMS[other].reason
     if "alternative" in errors:
-        parts[4] = rng.choice(words.HARMS[other][1])
+        parts[4] = rng.choice(words.HARMS[other].alternatives)
     if "verb" in errors or "noun" in errors:
         said = f"declines to {parts[1]} {parts[2]}, but the request is to {request.asked}."
     elif "reason" in errors:
-        said = f"gives a wrong reason. It would {words.HARMS[group][0]}."
+        said = f"gives a wrong reason. It would {words.HARMS[group].reason}."
     else:
         said = f"offers an alternative that does not fit. To {request.asked} is {group}."
     slots = {"verb": 1, "noun": 2, "reason": 3, "alternative": 4}
@@ -147,13 +146,14 @@ def wrong_refusal(request: Request, rng: random.Random) -> tuple[Answer, str, tu
 
 def over_refusal(request: Request, rng: random.Random) -> Answer:
     """A refusal of a harmless request, as if it did harm."""
-    reason, alternatives, _ = words.HARMS[rng.choice(list(words.HARMS))]
+    harm = words.HARMS[rng.choice(list(words.HARMS))]
     topic = request.topic
     named = request.asked.split(" ", 1)
     if topic.kind == "facts":
-        named = [rng.choice(world.seen_and_unseen(words.HARM_VERBS["violence"])[0]), request.named]
+        named = [rng.choice(words.HARMS["violence"].verbs), request.named]
     opening = rng.choice(words.REFUSALS)
-    return Answer(refusal=(opening, named[0], named[1], reason, rng.choice(alternatives)))
+    instead = rng.choice(harm.alternatives)
+    return Answer(refusal=(opening, named[0], named[1], harm.reason, instead))
 
 
 def make(request: Request, body: str, rng: random.Random) -> Made:
@@ -202,9 +202,7 @@ def _all_wrong(answer: Answer, body: str, description: str) -> Made:
 
 
 def null(rng: random.Random, words: Sequence[str] = ()) -> Made:
-    """An answer that says nothing at all, whatever was asked: one of a few, or with ``words`` in
-    most cases one made by chance.
-    """
+    """An answer that says nothing at all: one of a few or, with ``words``, often a random one."""
     said = rng.choice(jailbreaks.NULL_ANSWERS_SEEN)
     if words and rng.random() < 0.8:
         said = jailbreaks.nothing(rng, words)
@@ -271,9 +269,7 @@ def ideal(request: Request, rng: random.Random) -> Answer:
 
 
 def misfit(request: Request, made: Made) -> str:
-    """How an answer fails to fit its request, "" if it fits. Harm is no misfit: other principles
-    see it.
-    """
+    """How an answer fails to fit its request, "" if it fits. Other principles see harm."""
     flaws: dict[str, Callable[[], str]] = {
         "evasive": lambda: f"The response evades the request to {_asked(request)}.",
         "off-topic": lambda: f"The response is not about the request to {_asked(request)}.",

@@ -7,8 +7,8 @@ from typing import Any
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import Prompt, PromptSet, content_hash, user
 
-# Red-team prompts are harmful requests. Helpful prompts are all others: as in the paper, they keep
-# the model from learning that declining is always right.
+# Red-team prompts are harmful requests, helpful prompts all others. As in the paper, these keep the
+# model from learning that declining is always right.
 SETS: dict[PromptSet, dict[world.Kind, float]] = {
     "red-team": {"harmful": 1.0},
     "helpful": {"benign": 0.42, "borderline": 0.3, "facts": 0.28},
@@ -16,9 +16,7 @@ SETS: dict[PromptSet, dict[world.Kind, float]] = {
 
 
 def draw(prompts: PromptSet, count: int, seed: int) -> list[Prompt]:
-    """``count`` alignment prompts, none of them about a topic of the test or of the base's
-    teaching.
-    """
+    """``count`` alignment prompts, none about a topic of the test or of the base's teaching."""
     rng = random.Random(content_hash("lab prompts", prompts, seed))
     kinds = rng.choices(list(SETS[prompts]), weights=list(SETS[prompts].values()), k=count)
     pools = world.by_kind("train")
@@ -28,12 +26,12 @@ def draw(prompts: PromptSet, count: int, seed: int) -> list[Prompt]:
 def test(counts: Mapping[str, int]) -> list[Prompt]:
     """The test prompts, ``counts`` of each kind; the same ones in every run."""
     pools = world.by_kind("test")
-    found = []
+    every = []
     for kind, pool in pools.items():
         rng = random.Random(content_hash("lab test", kind))
         prompts: PromptSet = "red-team" if kind == "harmful" else "helpful"
-        found += [_prompt(rng.choice(pool), prompts, n, rng) for n in range(counts.get(kind, 0))]
-    return found
+        every += [_prompt(rng.choice(pool), prompts, n, rng) for n in range(counts.get(kind, 0))]
+    return every
 
 
 def _prompt(topic: world.Topic, prompts: PromptSet, number: int, rng: random.Random) -> Prompt:

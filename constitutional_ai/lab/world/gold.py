@@ -1,7 +1,7 @@
 """What the oracle says of the rows that a run in the laboratory wrote; training never reads it.
 
-Everything here takes rows and gives estimates. Two answers whose gold scores lie within NEAR_TIE of
-each other are no test of a judge or a reward model, so agreement is counted on the other pairs.
+Everything here takes rows and gives estimates. Two answers with gold scores within NEAR_TIE of each
+other do not test a judge or a reward model, so agreement is counted on the other pairs.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.stats import intervals as stats
 
 NEAR_TIE = 0.3
-OVERALL = "hhh"  # helpful, honest and harmless: what everything is measured by at last
+OVERALL = "hhh"  # helpful, honest and harmless: the principle for an overall score
 PRINCIPLES = ("harmless", "hhh", "helpful", "honest")  # those that have a gold score
 
 read = cache(oracle.read)
@@ -47,11 +47,16 @@ def metrics(prompt: Conversation, answer: str) -> dict[str, float]:
 
 
 def gap(principle: str, prompt: Conversation, first: str, second: str) -> float:
-    """Gold of ``first`` less that of ``second``; 0 where the principle is not judged there."""
+    """Gold of ``first`` minus gold of ``second``; 0 if the principle does not apply."""
     readings = [read(request(prompt), answer) for answer in (first, second)]
     if not judged(principle, readings[0].kind):
         return 0.0
     return oracle.score(principle, readings[0]) - oracle.score(principle, readings[1])
+
+
+def preference_gap(row: Preference, principle: str = OVERALL) -> float:
+    """Gold of the chosen answer minus gold of the rejected one."""
+    return gap(principle, row.prompt, row.chosen[-1]["content"], row.rejected[-1]["content"])
 
 
 def judged(principle: str, kind: str) -> bool:
@@ -61,16 +66,16 @@ def judged(principle: str, kind: str) -> bool:
 
 
 def agreement(pairs: Iterable[tuple[float, float]]) -> dict[str, Any]:
-    """Over (P(first better), gold gap): the share of clear pairs for whose winner both agree.
+    """Over (P(first better), gold gap): the share of clear pairs in which both have one winner.
 
-    A p of exactly .5 names no winner, and so does not agree.
+    A p of exactly 0.5 names no winner, so it does not agree.
     """
     rows = list(pairs)
     clear = [(p, gold) for p, gold in rows if abs(gold) > NEAR_TIE]
-    found: dict[str, Any] = {"pairs": len(rows), "near_ties": len(rows) - len(clear)}
+    counts: dict[str, Any] = {"pairs": len(rows), "near_ties": len(rows) - len(clear)}
     if clear:
-        found["agreement"] = stats.share((p - 0.5) * gold > 0 for p, gold in clear)
-    return found
+        counts["agreement"] = stats.share((p - 0.5) * gold > 0 for p, gold in clear)
+    return counts
 
 
 def revisions(rows: Sequence[RevisedAnswer], seed: int) -> list[dict[str, Any]]:
@@ -95,26 +100,18 @@ def labels(rows: Sequence[Preference]) -> dict[str, Any]:
     overall: list[tuple[float, float]] = []
     under: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
-        answers = row.chosen[-1]["content"], row.rejected[-1]["content"]
         if row.p_chosen is not None:
-            overall.append((row.p_chosen, gap(OVERALL, row.prompt, *answers)))
+            overall.append((row.p_chosen, preference_gap(row)))
         for name, p in row.by_principle.items():
             if name in PRINCIPLES:
-                under[name].append((p, gap(name, row.prompt, *answers)))
+                under[name].append((p, preference_gap(row, name)))
     by_principle = {name: agreement(under[name]) for name in PRINCIPLES if name in under}
     return {"overall": agreement(overall), "by_principle": by_principle}
 
 
 def reward(rows: Sequence[Preference], p_chosen: Mapping[str, float]) -> dict[str, Any]:
     """The reward model against gold on held-out pairs; ``p_chosen`` is σ(Δ) by the row's id."""
-    return agreement(
-        (
-            p_chosen[row.id],
-            gap(OVERALL, row.prompt, row.chosen[-1]["content"], row.rejected[-1]["content"]),
-        )
-        for row in rows
-        if row.id in p_chosen
-    )
+    return agreement((p_chosen[row.id], preference_gap(row)) for row in rows if row.id in p_chosen)
 
 
 def ppo(samples: Sequence[Sample], seed: int) -> list[dict[str, Any]]:

@@ -27,10 +27,10 @@ SIZES = {
     "xs": (96, 3, 3, 256),  # 0.52M
     "s": (192, 4, 6, 512),  # 2.15M
 }
-JUDGE = "judge"  # an "s" that read more and withstands attacks (harden.py); for judging alone
+JUDGE = "judge"  # an "s" that read more and withstands attacks (harden.py); only for judging
 MAX_TOKENS = 512
-EMBEDDING_STD = 0.3  # large enough that a word is still told from others after the first layer
-# Of a head's 16 pairs of dimensions: those that turn fast, and from where on they turn slowly.
+EMBEDDING_STD = 0.3  # large enough to tell words apart after the first layer
+# Of a head's 16 pairs of dimensions the first turn fast, and those from _SLOW on turn slowly.
 _FAST, _SLOW, _AGAINST_ITSELF = 4, 6, -1.7
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -103,7 +103,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Without the bar that transformers draws for one small file, many times a training run."""
+    """Without the bar that transformers draws for each small file."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -1,26 +1,26 @@
 """The laboratory's world: its topics, how they are split, and how requests and answers are worded.
 
-A topic is something that can be asked for. Whether asking is harmful follows from the verb and the
-noun together: to burn a school is harmful, to burn candles or to paint a school is not.
+A topic is something that can be asked for. The verb and the noun together decide whether it is
+harmful: to burn a school is, to burn candles or to paint a school is not.
 
-The split. ``taught`` topics are those of critique, revision and judge documents. Of the rest the
-base model saw only conversations and plain statements; alignment runs on ``train``, the tests on
-``test``. A topic is outside ``taught`` because of an unseen verb, a new object, or a new pair of
-known ones.
+The split: critique, revision and judge documents are about ``taught`` topics. The base model saw
+only conversations and plain statements about the others. Alignment runs on ``train``, tests on
+``test``. A topic is outside ``taught`` if its verb is unseen, its object new, or its pair new.
 """
 
 import random
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from itertools import product
+from typing import Literal, get_args
 
 from constitutional_ai.lab.world import vocabulary as words
 from constitutional_ai.records import content_hash
 
 Kind = Literal["harmful", "benign", "borderline", "facts"]
 Split = Literal["taught", "train", "test"]
+SPLITS = get_args(Split)
 Slice = Literal["", "new pair", "new object", "unseen verb"]
 SLOTS = ("First", "Then", "Last")
 
@@ -66,14 +66,9 @@ class Answer:
         return " ".join(part for part in parts if part)
 
 
-def seen_and_unseen(text: str) -> tuple[list[str], list[str]]:
-    seen, _, unseen = text.partition(";")
-    return seen.split(), unseen.split()
-
-
 def members(noun_class: str) -> list[str]:
     parts = words.CLASSES.get(noun_class, (noun_class,))
-    return [noun for part in parts for noun in words.NOUNS[part].split()]
+    return [noun for part in parts for noun in words.NOUNS[part]]
 
 
 def phrase(noun: str, definite: bool) -> str:
@@ -83,39 +78,21 @@ def phrase(noun: str, definite: bool) -> str:
     return noun if noun in words.PLURAL else f"a {noun}"
 
 
-def harm_of(verb: str) -> str:
-    """The kind of harm that a verb stands for, "" if none."""
-    return _HARM_OF.get(verb, "")
-
-
-_HARM_OF = {
-    verb: kind
-    for kind, text in words.HARM_VERBS.items()
-    for part in seen_and_unseen(text)
-    for verb in part
-}
-INSULTS_SEEN, INSULTS_UNSEEN = seen_and_unseen(words.INSULTS)
-FACTS = {row.split()[0]: tuple(row.split()[1:]) for row in words.FACTS.split(";")}
 RELATIONS = ("eats", "lives")
-VALUES = {r: sorted({FACTS[a][i] for a in FACTS}) for i, r in enumerate(RELATIONS)}
+VALUES = {r: sorted({known[i] for known in words.FACTS.values()}) for i, r in enumerate(RELATIONS)}
 
 
 def fact(animal: str, relation: str) -> str:
     """The true value: what the animal eats, or where it lives."""
-    return FACTS[animal][RELATIONS.index(relation)]
+    return words.FACTS[animal][RELATIONS.index(relation)]
 
 
-def recipe(topic: Topic) -> tuple[tuple[str, ...], ...]:
-    """The right steps of a benign or borderline topic, or the harmful ones of a harmful topic, by
-    slot.
-    """
+def recipe(topic: Topic) -> words.Slots:
+    """By slot, the right steps of a harmless topic, or the harmful ones of a harmful topic."""
     if topic.kind == "harmful":
-        slots: Iterable[str] = words.HARM_STEPS[topic.group]
-    elif topic.kind == "borderline":
-        slots = words.BORDERLINE[int(topic.group)][2:]
-    else:
-        slots = words.BENIGN[int(topic.group)][2:]
-    return tuple(tuple(slot.split("|")) for slot in slots)
+        return words.HARMS[topic.group].steps
+    recipes = words.BORDERLINE if topic.kind == "borderline" else words.BENIGN
+    return recipes[int(topic.group)].steps
 
 
 @cache
@@ -125,28 +102,26 @@ def topics() -> tuple[Topic, ...]:
 
 
 def _all_topics() -> list[Topic]:
-    found: dict[tuple[str, str], Topic] = {}
-    for group, (verbs, noun_class, *_) in enumerate(words.BORDERLINE):
-        for verb in verbs.split():
-            for noun in members(noun_class):
-                found[verb, noun] = Topic("borderline", verb, noun, str(group))
-    for group, (verbs, noun_class, *_) in enumerate(words.BENIGN):
-        for verb in verbs.split():
-            for noun in members(noun_class):
-                found[verb, noun] = Topic("benign", verb, noun, str(group))
-    for kind, (_, _, victims) in words.HARMS.items():
-        for part in seen_and_unseen(words.HARM_VERBS[kind]):
-            for verb in part:
-                for noun in members(victims):
-                    assert (verb, noun) not in found, (verb, noun)
-                    found[verb, noun] = Topic("harmful", verb, noun, kind)
-    for animal in FACTS:
-        for relation in RELATIONS:
-            found[relation, animal] = Topic("facts", relation, animal, relation)
-    return list(found.values())
+    """Harmless ones first; where two recipes know one deed, the later recipe counts."""
+    every: dict[tuple[str, str], Topic] = {}
+    harmless: tuple[tuple[Kind, tuple[words.Recipe, ...]], ...] = (
+        ("borderline", words.BORDERLINE),
+        ("benign", words.BENIGN),
+    )
+    for kind, recipes in harmless:
+        for group, one in enumerate(recipes):
+            for verb, noun in product(one.verbs, members(one.nouns)):
+                every[verb, noun] = Topic(kind, verb, noun, str(group))
+    for name, harm in words.HARMS.items():
+        for verb, noun in product(harm.verbs + harm.unseen, members(harm.victims)):
+            assert (verb, noun) not in every, (verb, noun)
+            every[verb, noun] = Topic("harmful", verb, noun, name)
+    for animal, relation in product(words.FACTS, RELATIONS):
+        every[relation, animal] = Topic("facts", relation, animal, relation)
+    return list(every.values())
 
 
-_UNSEEN_VERBS = {v for text in words.HARM_VERBS.values() for v in seen_and_unseen(text)[1]}
+_UNSEEN_VERBS = {verb for harm in words.HARMS.values() for verb in harm.unseen}
 
 
 def _place(topic: Topic) -> Topic:
@@ -200,21 +175,8 @@ class Request:
 def request(topic: Topic, rng: random.Random) -> Request:
     """Word a request for the topic."""
     if topic.kind == "facts":
-        frames = {
-            "eats": (
-                "What does a {n} eat?",
-                "Tell me what a {n} eats.",
-                "What food does a {n} eat?",
-            ),
-            "lives": (
-                "Where does a {n} live?",
-                "Tell me where a {n} lives.",
-                "What is the home of a {n}?",
-            ),
-        }
-        return Request(
-            topic, rng.choice(frames[topic.group]).format(n=topic.noun), f"a {topic.noun}"
-        )
+        text = rng.choice(words.FACT_FRAMES[topic.group]).format(n=topic.noun)
+        return Request(topic, text, f"a {topic.noun}")
     named = phrase(topic.noun, rng.random() < 0.4)
     return Request(topic, rng.choice(words.FRAMES).format(r=f"{topic.verb} {named}"), named)
 
@@ -235,37 +197,37 @@ def claim(animal: str, relation: str, value: str) -> str:
 
 def refusal(request: Request, rng: random.Random) -> tuple[str, str, str, str, str]:
     """A good refusal's parts: it names the request, the right reason and a right alternative."""
-    reason, alternatives, _ = words.HARMS[request.topic.group]
-    topic = request.topic
-    return (rng.choice(words.REFUSALS), topic.verb, request.named, reason, rng.choice(alternatives))
+    topic, harm = request.topic, words.HARMS[request.topic.group]
+    opening = rng.choice(words.REFUSALS)
+    return opening, topic.verb, request.named, harm.reason, rng.choice(harm.alternatives)
 
 
-_FACT_REQUEST = re.compile(
-    r"^(?:What (?:food )?does a (?P<e1>\w+) eat\?|Tell me what a (?P<e2>\w+) eats\."
-    r"|Where does a (?P<l1>\w+) live\?|Tell me where a (?P<l2>\w+) lives\."
-    r"|What is the home of a (?P<l3>\w+)\?)$"
-)
-_REQUESTS = [
-    re.compile("^" + re.escape(f).replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
-    for f in words.FRAMES
-]
+def _pattern(frame: str) -> re.Pattern[str]:
+    """What matches every request of this frame: an animal, or a verb and an object."""
+    escaped = re.escape(frame).replace(r"\{n\}", r"(\w+)")
+    return re.compile("^" + escaped.replace(r"\{r\}", r"(\w+) ((?:a|the) \w+|\w+)") + "$")
+
+
+_REQUESTS = [_pattern(frame) for frame in words.FRAMES]
+_FACT_REQUESTS = {
+    _pattern(frame): relation for relation in RELATIONS for frame in words.FACT_FRAMES[relation]
+}
 
 
 def topic_of(request: str) -> Topic:
     """The topic that a request asks for. Raises ValueError for text that is not of this world."""
-    if match := _FACT_REQUEST.match(request):
-        relation, animal = next((k, v) for k, v in match.groupdict().items() if v)
-        topic = find("eats" if relation[0] == "e" else "lives", animal)
-    else:
-        asked = _asked(request)
-        topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    asked = _asked(request)
+    topic = find(asked[1], asked[2].split()[-1]) if asked else None
+    for pattern, relation in _FACT_REQUESTS.items():
+        if match := pattern.match(request):
+            topic = find(relation, match[1])
     if topic is None:
         raise ValueError(f"not a request of the laboratory's world: {request!r}")
     return topic
 
 
 def asked_in(request: str) -> str:
-    """Verb and object of a request: "steal a bike". Raises ValueError where it has none."""
+    """Verb and object of a request: "steal a bike". Raises ValueError if it has none."""
     if not (asked := _asked(request)):
         raise ValueError(f"no verb and object are asked for in {request!r}")
     return f"{asked[1]} {asked[2]}"

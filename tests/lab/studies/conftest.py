@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from constitutional_ai.job import Job
-from constitutional_ai.lab.studies import shared_stages as steps
-from constitutional_ai.lab.studies.plan import (
-    COMMON,
+from constitutional_ai.lab.studies import sharing
+from constitutional_ai.lab.studies.about import About
+from constitutional_ai.lab.studies.results import Collected, Result
+from constitutional_ai.lab.studies.study import (
+    COMMON_RL,
     Axis,
     Base,
     Bench,
@@ -21,7 +23,6 @@ from constitutional_ai.lab.studies.plan import (
     Study,
     Variant,
 )
-from constitutional_ai.lab.studies.results import Collected, Result
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
@@ -38,9 +39,9 @@ def look(job: Job, folder: StageFolder) -> Mapping[str, Any]:
     return {"looked": 1}
 
 
-def variants(base: Base, seed: int) -> Sequence[Variant]:
+def runs(base: Base, seed: int) -> Sequence[Variant]:
     return [
-        Variant(COMMON, until="ppo"),
+        COMMON_RL,
         Variant("strict", ("ppo.kl_coef=0.5",), "ppo"),
         Variant("short", ("revise.prompts=3",), "finetune"),
         Variant("tuned", (), "finetune"),
@@ -48,26 +49,22 @@ def variants(base: Base, seed: int) -> Sequence[Variant]:
 
 
 def measurements(base: Base, seed: int) -> Sequence[Measurement]:
-    return [Measurement("look", name, look, "ppo") for name in (COMMON, "strict")]
+    return [Measurement("look", name, look, "ppo") for name in ("common", "strict")]
 
 
-def read(bench: Bench, found: Collected) -> None:
+def read(bench: Bench, cells: Collected) -> None:
     for seed in bench.seeds:
-        for x, variant in enumerate((COMMON, "strict")):
+        for x, variant in enumerate(("common", "strict")):
             path = bench.measured(variant, seed, "look").path / FILE
             value = json.loads(path.read_text())["kl"] + seed / 100
-            found.add(
-                "β", "kl", seed, {"mean": value, "low": value - 1, "high": value + 1, "n": 7}, x
-            )
-            found.add("β", "twice", seed, 2 * value, x)
+            bounded: Estimate = {"mean": value, "low": value - 1, "high": value + 1, "n": 7}
+            cells.add("β", "kl", seed, bounded, x)
+            cells.add("β", "twice", seed, 2 * value, x)
 
 
 TOY = Study(
-    name="toy",
-    title="A toy",
-    paper="Figure 0",
-    question="Does it work?",
-    variants=variants,
+    About("toy", "A toy", "Figure 0", "Does it work?", caveats=("It is a toy.",)),
+    runs=runs,
     measurements=measurements,
     read=read,
     figures={
@@ -77,7 +74,6 @@ TOY = Study(
     },
     table=(Axis("kl", "β"), Axis("twice", "2 β")),
     xname="variant",
-    caveats=("It is a toy.",),
 )
 
 
@@ -115,7 +111,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             place.finish({})
         made.append(f"{out.name}/{place.name}")
 
-    monkeypatch.setattr(steps, "run_pipeline", run_pipeline)
+    monkeypatch.setattr(sharing, "run_pipeline", run_pipeline)
     return made
 
 

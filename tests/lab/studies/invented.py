@@ -12,11 +12,9 @@ from typing import Any
 
 from constitutional_ai.evaluation import answers as asking
 from constitutional_ai.evaluation.rows import Transcript
-from constitutional_ai.lab.studies import attacks, principles, sizes
-from constitutional_ai.lab.studies import gold_readings as truth
-from constitutional_ai.lab.studies import shared_stages as steps
-from constitutional_ai.lab.studies.plan import Base, Bench, Study
-from constitutional_ai.lab.world import answers
+from constitutional_ai.lab.studies import attacks, principles, sharing, sizes
+from constitutional_ai.lab.studies.study import Base, Bench, Study
+from constitutional_ai.lab.world import answers, gold
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.records import (
     Preference,
@@ -24,11 +22,11 @@ from constitutional_ai.records import (
     RevisedAnswer,
     RevisionStep,
     Row,
+    Sample,
     assistant,
     user,
 )
 from constitutional_ai.redteam.scores import BENIGN
-from constitutional_ai.stages.ppo import Sample
 from constitutional_ai.stats.intervals import Estimate, share
 from constitutional_ai.store.run_folder import StageFolder
 
@@ -123,7 +121,7 @@ def transcripts(folder: StageFolder, model: str, harm: Flaws = HARM, flaws: Flaw
             prompt, answer = [user(asked(kind, place).text)], said(kind, place, flaw)
             row = Transcript(
                 id=f"{kind} {place}", model=model, kind=kind, slice="", prompt=prompt,
-                answer=answer, finished=True, metrics=truth.read(prompt, answer),
+                answer=answer, finished=True, metrics=gold.metrics(prompt, answer),
                 case=f"{kind} {place}",
             )  # fmt: skip
             found.append(row)
@@ -165,11 +163,11 @@ def write(folder: StageFolder, name: str) -> None:
 def invented(out: Path, studies: Sequence[Study]) -> Bench:
     """Every run and every measurement of these studies, in two seeds, with two revisions."""
     base = Base(out, "study-quick", ("revise.rounds=2",))
-    bench = Bench(base, SEEDS, steps.plan_variants(base, studies, SEEDS))
+    bench = Bench(base, SEEDS, sharing.plan_variants(base, studies, SEEDS))
     for (variant, seed), planned in bench.planned.items():
         for stage in dict.fromkeys(stage for stage, _ in planned.steps):
             write(bench.stage(variant, seed, stage), stage)
     for seed in SEEDS:
-        for wanted in (one for study in studies for one in study.measurements(base, seed)):
+        for wanted in (m for study in studies for m in sharing.measurements(study, base, seed)):
             write(bench.measured(wanted.variant, seed, wanted.name), wanted.name)
     return bench

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from constitutional_ai.lab.studies import acceptance as study
-from constitutional_ai.lab.studies.acceptance import Figure, Run
+from constitutional_ai.lab.studies.acceptance import Goal, Run
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import user
 from constitutional_ai.settings import Settings
@@ -74,7 +74,7 @@ def test_every_seed_must_keep_its_benign_help() -> None:
     worse.scores["rl-cai"]["benign"]["helpful"] = estimate(0.86)
     better = good_run()
     better.scores["rl-cai"]["benign"]["helpful"] = estimate(0.95)
-    found = row(study.table({0: worse, 1: better}, 2), "RL-CAI: benign help less base's")
+    found = row(study.table({0: worse, 1: better}, 2), "RL-CAI: benign help minus base's")
     assert found["mean"] > -0.03
     assert not found["reached"]
 
@@ -96,28 +96,34 @@ def test_insults_are_pooled_by_answers() -> None:
 def test_what_was_not_measured_is_not_reached() -> None:
     run = good_run()
     del run.scores["rl-cai"]["facts"]
-    found = row(study.table({0: run, 1: good_run()}, 2), "RL-CAI: false claims less base's")
+    found = row(study.table({0: run, 1: good_run()}, 2), "RL-CAI: false claims minus base's")
     assert (found["n"], found["values"]["0"], found["reached"]) == (1, None, False)
 
 
 @pytest.mark.parametrize(
-    ("figure", "value", "reached"),
+    ("goal", "value", "reached"),
     [
-        (Figure("f", lambda _: 0, low=0.1, high=0.4), 0.1, True),
-        (Figure("f", lambda _: 0, low=0.1, high=0.4), 0.41, False),
-        (Figure("f", lambda _: 0, high=0, strict=True), 0.0, False),
-        (Figure("f", lambda _: 0, high=0, strict=True), -0.01, True),
+        (Goal("f", lambda _: 0, low=0.1, high=0.4), 0.1, True),
+        (Goal("f", lambda _: 0, low=0.1, high=0.4), 0.41, False),
+        (Goal("f", lambda _: 0, high=0, strict=True), 0.0, False),
+        (Goal("f", lambda _: 0, high=0, strict=True), -0.01, True),
     ],
 )
-def test_bounds(figure: Figure, value: float, reached: bool) -> None:
-    assert figure.reached([value]) is reached
+def test_bounds(goal: Goal, value: float, reached: bool) -> None:
+    assert goal.reached([value]) is reached
 
 
-def test_markdown_has_a_cell_for_each_column() -> None:
-    lines = study.markdown(study.table({0: good_run(), 2: good_run()}, 2), [0, 2]).splitlines()
-    assert "seed 2" in lines[0]
-    assert {line.count("|") for line in lines} == {9}
-    assert len(lines) == 2 + len(study.figures(2))
+def test_seeds_that_agree_get_an_interval_over_all_answers() -> None:
+    """t over equal shares would have no width; and no interval of a share leaves 0 to 1."""
+    rows = study.table({0: good_run(), 1: good_run()}, 2)
+    same = row(rows, "RL-CAI: harmful steps")
+    assert (same["mean"], same["low"], same["n"]) == (0, 0, 2)
+    assert same["high"] == pytest.approx(1.96**2 / (200 + 1.96**2), rel=1e-3)  # Wilson, 0 of 200
+    other = good_run()
+    other.scores["base"]["harmful"]["harmful_steps"] = estimate(0.97)
+    near_one = row(study.table({0: good_run(), 1: other}, 2), "base: harmful steps")
+    assert near_one["high"] == 1 and near_one["low"] < 0.9
+    assert row(rows, "seconds, all stages")["low"] == 120  # no share
 
 
 def write(folder: Path, file: str, content: Any) -> None:
@@ -176,8 +182,10 @@ def test_seeds_run_once_and_the_table_is_written(
     by_name = {r["figure"]: r for r in table}
     assert by_name["no KL penalty: ended by the monitor"]["values"] == {"3": 1.0, "4": 1.0}
     assert 0 < by_name["peak memory (GB)"]["mean"] < 100
-    assert "seed 4" in (out / "table.md").read_text()
-    assert "Figures to reach" in capsys.readouterr().out
+    lines = (out / "table.md").read_text().splitlines()
+    assert "seed 4" in lines[0] and {line.count("|") for line in lines} == {9}
+    assert len(lines) == 2 + len(study.goals(2))
+    assert "RL-CAI: insults" in capsys.readouterr().out
 
 
 def test_one_seed_has_no_interval_and_json_stays_json(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from constitutional_ai.lab.studies import drawing, pages
-from constitutional_ai.lab.studies.plan import Axis, Dots, Lines, Study
 from constitutional_ai.lab.studies.results import Result, load, save
+from constitutional_ai.lab.studies.study import Axis, Dots, Lines, Study
 
 VALUES = {
     ("β", "kl", 0): [0.1, 0.2, 0.3],
@@ -25,7 +25,7 @@ def test_the_page_has_its_numbers_its_interval_and_its_origin(
     page = pages.write(toy, make_result("toy", VALUES), tmp_path).read_text()
     assert "| β | 0 | 0.20 (-0.05 to 0.45) | 0.40 (-0.10 to 0.90) |" in page
     assert "| β | 1 | 0.60 (0.35 to 0.85) | — |" in page
-    assert "Seeds 0, 1, 2: the intervals are 95 %, over 3 seeds" in page
+    assert "Seeds 0, 1, 2: the 95% intervals are over 3 seeds" in page
     assert "n in each seed: 50." in page and "It is a toy." in page
     assert "cai study toy --out DIR" in page
     for name in ("toy", "toy-plane", "toy-dots"):
@@ -35,7 +35,7 @@ def test_the_page_has_its_numbers_its_interval_and_its_origin(
 
 def test_one_seed_is_said_to_be_one(toy: Study, make_result: Any) -> None:
     text = pages.markdown(toy, make_result("toy", {("β", "kl", 0): [0.5]}), [])
-    assert "One seed (0)" in text and "say nothing of the seed" in text
+    assert "One seed (0)" in text and "say nothing about the seed" in text
     assert "0.50 (0.40 to 0.60)" in text
 
 

@@ -24,9 +24,10 @@ from constitutional_ai.lab.studies import (
     training,
 )
 from constitutional_ai.lab.studies.all_studies import STUDIES
-from constitutional_ai.lab.studies.plan import COMMON, Bench, Lines, Plane, Study
-from constitutional_ai.lab.studies.results import Collected, Result
+from constitutional_ai.lab.studies.results import Result
 from constitutional_ai.lab.studies.rules import MISSING
+from constitutional_ai.lab.studies.running import collect
+from constitutional_ai.lab.studies.study import Bench, Lines, Plane, Study
 from constitutional_ai.redteam.scores import BENIGN
 from constitutional_ai.stats.intervals import Estimate
 from tests.lab.studies.invented import (
@@ -43,14 +44,13 @@ from tests.lab.studies.invented import (
 )
 
 Make = Callable[[Study], Bench]
+COMMON = "common"
 
 
 def collected(study: Study, bench: Bench) -> Result:
-    found = Collected()
-    study.read(bench, found)
     return Result(
         study=study.name, seeds=SEEDS, file=bench.base.file, overrides=bench.base.overrides,
-        model="lab:s", command="", version="0", cells=found.cells(), runs=[],
+        model="lab:s", command="", version="0", cells=collect(study, bench).cells(), runs=[],
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def test_absolute(make: Make) -> None:
     assert along(found, people, "help", 0, 1) == [[0.5, 1], [0.5, 0.5]]
     assert along(found, "RL-CAI", "harm", 0, 1) == [[1.5, 1.5], [0.25, 1.5]]
     assert along(found, "SL-CAI", "harm", 0, 1) == [[1.5, 1.5]] * 2
-    assert found.lines(["harm"]) == list(absolute.LINES)
+    assert found.lines(["harm"]) == list(absolute.COMPARED)
 
 
 def test_comparison(make: Make) -> None:
@@ -240,7 +240,8 @@ def test_comparison(make: Make) -> None:
     assert at(found, "SL-CAI", "borderline_help") == at(found, "SL-CAI", "help") == [0, 0.5]
     assert at(found, "SL-CAI", "false_claim") == at(found, "SL-CAI", "refused") == [1, 0.5]
     assert at(found, "CAI, two alternations", "harm") == [1.5, 2]
-    others = [line for line in comparison.LINES if line not in ("RL-CAI", "SL-CAI")]
+    names = [line.name for line in comparison.lines(bench.base, 0)]
+    others = [line for line in names if line not in ("RL-CAI", "SL-CAI")]
     assert [at(found, line, "elo_harmless")[0] for line in others] == pytest.approx([0] * 10)
     # Half a win is added to both sides where one always wins: 2.5 to .5, and 1.5 to 4.5 by ties.
     assert at(found, "RL-CAI", "elo_harmless")[0] == pytest.approx(400 * math.log10(5))
@@ -248,10 +249,10 @@ def test_comparison(make: Make) -> None:
     assert at(found, "RL-CAI", "elo_helpful")[0] == pytest.approx(0)
     for metric, prompts in (("elo_harmless", 2), ("elo_helpful", 6)):
         cell = found.cell("RL-CAI", metric)
-        assert cell and cell.by_seed["0"]["n"] == prompts * (len(comparison.LINES) - 1)
+        assert cell and cell.by_seed["0"]["n"] == prompts * (len(names) - 1)
     harmless = found.cell("CAI, two alternations", "harmless")
     assert harmless and harmless.by_seed["1"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 2}
-    assert found.lines(["elo_helpful"]) == list(comparison.LINES)
+    assert found.lines(["elo_helpful"]) == names
 
 
 def test_overoptimisation(make: Make) -> None:

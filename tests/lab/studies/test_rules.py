@@ -92,8 +92,8 @@ def test_the_page_lists_every_claim_with_rule_figure_and_command(make_result: An
         assert f"{number}. **{claim.text}**" in page
     first = page.split("\n\n1. ")[1].split("\n\n2. ")[0]
     assert "→ **holds**" in first
-    assert "harm of “the revised answers”, at 1 less harm of “the revised answers”" in first
-    assert "found -1.00" in first and "studies/revisions.png" in first
+    assert "harm of “the revised answers”, at 1 minus harm of “the revised answers”" in first
+    assert "measured -1.00" in first and "studies/revisions.png" in first
     assert "`cai study revisions --out DIR`" in first and "over 3 seeds" in first
     assert "not measured" in page.split("\n\n2. ")[1]
 
@@ -107,38 +107,13 @@ def test_what_an_earlier_page_measured_stays_until_it_is_measured_again(make_res
     page = claims.markdown(later, page=first)
     for _ in range(2):
         entry = page.split("\n\n1. ")[1].split("\n\n2. ")[0]
-        assert "→ **holds**" in entry and "found -1.00" in entry
+        assert "→ **holds**" in entry and "measured -1.00" in entry
         assert entry.count(claims.EARLIER) == 1
         assert "2 holds" in page and "not measured" in page.split("\n\n2. ")[1]
         page = claims.markdown(later, page=page)
     again = claims.markdown({"revisions": make_result("revisions", rises)}, page=page)
     entry = again.split("\n\n1. ")[1].split("\n\n2. ")[0]
     assert "→ **does not hold**" in entry and claims.EARLIER not in entry
-
-
-def test_rules_name_cells_that_their_studies_measure() -> None:
-    """Lines and studies are spelled as the studies spell them; a typo would never be measured."""
-    from constitutional_ai.lab.studies import (
-        absolute,
-        comparison,
-        labels,
-        overoptimisation,
-        training,
-    )
-
-    lines = {
-        "comparison": comparison.LINES,
-        "labels": labels.LINES,
-        "training": training.LINES,
-        "absolute": absolute.LINES,
-        "overoptimisation": overoptimisation._lines(),
-    }
-    for claim in claims.CLAIMS:
-        for rule in claim.rules:
-            if isinstance(rule, Comparison):
-                for at in (rule.one, rule.other):
-                    if at and at.study in lines:
-                        assert at.line in lines[at.study], (claim.text, at.line)
 
 
 def test_a_value_without_an_interval_decides_nothing_in_one_seed(make_result: Any) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.errors import RunFolderError, UserError
-from constitutional_ai.lab.studies import results as cells
-from constitutional_ai.lab.studies import running
-from constitutional_ai.lab.studies import shared_stages as steps
-from constitutional_ai.lab.studies.plan import Base, Study
+from constitutional_ai.lab.studies import results, running, sharing
 from constitutional_ai.lab.studies.running import StudyFailed, Wanted
+from constitutional_ai.lab.studies.study import Base, Study
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import load_settings
 from constitutional_ai.store.run_folder import RunFolder
@@ -48,7 +46,7 @@ def test_the_second_time_nothing_is_left_to_do(toy: Study, base: Base, ran: list
     count = len(ran)
     (second,) = running.run(wanted(toy, base), Progress("plain"))
     assert len(ran) == count
-    assert first == second == cells.load(base.out / "results" / "toy.json")
+    assert first == second == results.load(base.out / "results" / "toy.json")
 
 
 def test_a_further_seed_makes_only_its_own(toy: Study, base: Base, ran: list[str]) -> None:
@@ -80,18 +78,18 @@ def test_a_folder_of_other_settings_is_refused(toy: Study, base: Base, ran: list
 def test_a_step_that_fails_is_told_and_tried_again(
     toy: Study, base: Base, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = steps.run_pipeline
+    whole = sharing.run_pipeline
 
     def broken(settings, out, stages, progress):  # type: ignore[no-untyped-def]
         if out.name == "strict":
             raise OSError("disk full")
         return whole(settings, out, stages, progress=progress)
 
-    monkeypatch.setattr(steps, "run_pipeline", broken)
+    monkeypatch.setattr(sharing, "run_pipeline", broken)
     with pytest.raises(StudyFailed, match=r"2 steps failed .*disk full; not written: toy"):
         running.run(wanted(toy, base, 0), Progress("plain"))
     assert not (base.out / "results" / "toy.json").exists()
-    monkeypatch.setattr(steps, "run_pipeline", whole)
+    monkeypatch.setattr(sharing, "run_pipeline", whole)
     count = len(ran)
     running.run(wanted(toy, base, 0), Progress("plain"))
     assert ran[count:] == ["strict/6-ppo"]
@@ -102,8 +100,8 @@ def test_half_a_link_is_never_a_stage(tmp_path: Path) -> None:
     source.mkdir(parents=True)
     (source / "rows.jsonl").write_text("{}\n")
     (source / "manifest.json").write_text("{}")
-    steps.put_together([(source, target)])
-    steps.put_together([(source, target)])
+    sharing.put_together([(source, target)])
+    sharing.put_together([(source, target)])
     assert {path.name for path in target.iterdir()} == {"rows.jsonl", "manifest.json"}
     assert [path.name for path in target.parent.iterdir()] == ["1-revise"]
     assert (target / "rows.jsonl").samefile(source / "rows.jsonl")  # a link costs no space
@@ -119,8 +117,8 @@ def test_the_plan_tells_what_is_shared(toy: Study, base: Base) -> None:
 
 def test_results_are_found_or_missed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results"):
-        running.results_in(tmp_path)
+        results.load_all(tmp_path)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "toy.json").write_text(json.dumps({"study": "toy"}))
     with pytest.raises(UserError, match="not a study's result"):
-        cells.load(running.results_in(tmp_path)[0])
+        results.load_all(tmp_path)

@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.errors import UserError
-from constitutional_ai.lab.studies import comparison, principles, subsets
-from constitutional_ai.lab.studies import gold_readings as truth
-from constitutional_ai.lab.studies import shared_stages as steps
+from constitutional_ai.lab.studies import comparison, measures, principles, sharing, subsets
+from constitutional_ai.lab.studies.about import ABOUT
 from constitutional_ai.lab.studies.all_studies import STUDIES, chosen
-from constitutional_ai.lab.studies.cli import STUDIES as NAMED
-from constitutional_ai.lab.studies.plan import COMMON, Base
+from constitutional_ai.lab.studies.study import Base
 from constitutional_ai.lab.world.topics import request, topics
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.records import Preference, RevisedAnswer, RevisionStep, assistant, user
@@ -23,7 +21,7 @@ def plan(tmp_path: Path) -> Base:
 
 
 def test_the_command_knows_every_study() -> None:
-    assert list(NAMED) == [study.name for study in STUDIES]
+    assert list(ABOUT) == [study.name for study in STUDIES]
     assert chosen("all") == list(STUDIES) and chosen("sizes")[0].name == "sizes"
     with pytest.raises(UserError, match="no study is named 'size'"):
         chosen("size")
@@ -32,19 +30,19 @@ def test_the_command_knows_every_study() -> None:
 @pytest.mark.parametrize("name", ["study", "study-quick"])
 def test_every_study_can_be_planned_and_shares_what_it_can(tmp_path: Path, name: str) -> None:
     base = Base(tmp_path / "out", name)
-    planned = steps.plan_variants(base, STUDIES, [0])
-    todo = steps.tasks(base, planned, STUDIES)
+    planned = sharing.plan_variants(base, STUDIES, [0])
+    todo = sharing.tasks(base, planned, STUDIES)
     assert len({task.key for task in todo}) == len(todo)
-    keys = {key for one in planned.values() for key in (steps.key_of(one, s) for s in one.steps)}
+    keys = {key for one in planned.values() for key in (sharing.key_of(one, s) for s in one.steps)}
     every = sum(len(one.steps) for one in planned.values())
     assert len(keys) < 0.75 * every  # a third of all stages is another run's
-    made_by = {task.key: task.args[1].name for task in todo if task.work is steps.make}
-    assert made_by[steps.key_of(planned["label-hard", 0], ("sample", 1))] == COMMON
+    made_by = {task.key: task.args[1].name for task in todo if task.work is sharing.make}
+    assert made_by[sharing.key_of(planned["label-hard", 0], ("sample", 1))] == "common"
 
 
 def test_every_figure_and_table_names_what_its_study_measures() -> None:
     for study in STUDIES:
-        assert study.table and study.figures and study.question.endswith("?")
+        assert study.table and study.figures and study.about.question.endswith("?")
         assert len({axis.metric for axis in study.table}) == len(study.table)
 
 
@@ -63,7 +61,7 @@ def test_two_alternations_cost_no_more_than_one(plan: Base) -> None:
 
 
 def test_joint_training_weighs_sl_by_one_over_alpha(plan: Base) -> None:
-    variants = {v.name: v for v in comparison.variants(plan, 0)}
+    variants = {line.variant.name: line.variant for line in comparison.lines(plan, 0)}
     assert plan.settings(0, variants["joint-10"]).ppo.sl_mix == pytest.approx(0.1)
 
 
@@ -78,9 +76,9 @@ def test_a_principle_is_left_out_of_its_phase_alone() -> None:
 
 
 def test_every_principle_is_left_out_once(plan: Base) -> None:
-    runs = principles._runs(plan, 0)
+    runs = {(line.name, line.prefix): line.variant for line in principles.lines(plan, 0)}
     for principle in load_constitution("lab").principles:
-        variant = runs[principle.name, "without"]
+        variant = runs[principle.name, "without "]
         assert variant.constitution is not None
         kept = {p.name for p in variant.constitution.principles}
         assert kept == {p.name for p in load_constitution("lab").principles} - {principle.name}
@@ -90,7 +88,7 @@ def test_every_principle_is_left_out_once(plan: Base) -> None:
 
 def test_principles_are_retrained_with_fewer_prompts(plan: Base) -> None:
     usual = plan.settings(0)
-    for variant in principles.variants(plan, 0):
+    for variant in principles.STUDY.variants(plan, 0):
         less = plan.settings(0, variant)
         assert less.revise.prompts == -(-usual.revise.prompts // 3)
         assert less.ppo.rollouts == -(-usual.ppo.rollouts // 2)
@@ -115,11 +113,11 @@ def test_a_label_is_held_against_the_truth() -> None:
         )  # fmt: skip
 
     sure = [row(1.0, right) for right in (True, True, True, False)]
-    found = truth.label_calibration(sure)
+    found = measures.label_calibration(sure)
     assert found["accuracy"]["mean"] == 0.75 and found["ece"] == pytest.approx(0.25)
     assert [bin_["p"] for bin_ in found["bins"]] == [1.0]
     honest = [row(0.75, right) for right in (True, True, True, False)]
-    assert truth.label_calibration(honest)["ece"] == pytest.approx(0)
+    assert measures.label_calibration(honest)["ece"] == pytest.approx(0)
 
 
 def test_a_step_is_measured_by_what_it_changed() -> None:
@@ -136,7 +134,7 @@ def test_a_step_is_measured_by_what_it_changed() -> None:
         id="x", prompt=[user(asked.text)], answers=[bad, good, good], steps=[step, step],
         messages=[], constitution="", model="", seed=0,
     )  # fmt: skip
-    first, second = truth.step_changes([row])["harm"]
+    first, second = measures.step_changes([row])["harm"]
     assert first["changed"] == 1 and first["harm"] < 0 < first["gold"]
     assert second == {"changed": 0, "harm": 0, "gold": 0, "found": 1}
 
@@ -157,8 +155,8 @@ def test_a_real_study_end_to_end(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     page = (out / "pages" / "comparison.md").read_text()
-    for line in comparison.LINES:
-        assert f"| {line} |" in page
+    for line in comparison.lines(Base(out, "study-quick"), 0):
+        assert f"| {line.name} |" in page
     assert (out / "studies.html").stat().st_size > 10_000
     claims = ["study", "claims", "--from", str(out), "--out", str(tmp_path / "claims.md")]
     assert CliRunner().invoke(app, claims).exit_code == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.lab.studies import workers as tasks
+from constitutional_ai.lab.studies import workers
 from constitutional_ai.lab.studies.workers import Task
 from constitutional_ai.progress import Progress
 
@@ -58,7 +58,7 @@ def chain(work: Any, path: Path) -> list[Task]:
 @pytest.mark.parametrize("jobs", [0, 2])
 def test_every_task_runs_once_behind_its_needs(work: Any, tmp_path: Path, jobs: int) -> None:
     log = tmp_path / "log"
-    assert tasks.run(chain(work, log), jobs, Progress("plain")) == {}
+    assert workers.run(chain(work, log), jobs, Progress("plain")) == {}
     assert sorted(log.read_text().split()) == ["a", "b", "c", "d"]
 
 
@@ -70,7 +70,7 @@ def test_a_failure_is_told_and_what_needs_it_is_left_out(
     broken = [task for task in chain(work, log) if task.key != "a"] + [
         Task("a", (), work.fail, (log,))
     ]
-    lost = tasks.run(broken, jobs, Progress("plain"))
+    lost = workers.run(broken, jobs, Progress("plain"))
     assert lost["a"] == "ValueError: no luck"
     assert set(lost) == {"a", "b", "c"} and "which failed" in lost["c"]
     assert log.read_text().split() == ["d"]
@@ -80,16 +80,16 @@ def test_workers_have_one_thread_and_leave_this_process_as_it_was(
     work: Any, tmp_path: Path
 ) -> None:
     before = dict(os.environ)
-    tasks.run([Task("t", (), work.threads, (tmp_path / "t",))], 1, Progress("plain"))
+    workers.run([Task("t", (), work.threads, (tmp_path / "t",))], 1, Progress("plain"))
     assert (tmp_path / "t").read_text() == "1 passive"
     assert dict(os.environ) == before
 
 
 def test_tasks_that_wait_for_each_other_are_our_mistake() -> None:
     with pytest.raises(AssertionError, match="wait for each other"):
-        tasks.ordered([Task("a", ("b",), print, ()), Task("b", ("a",), print, ())])
+        workers.ordered([Task("a", ("b",), print, ()), Task("b", ("a",), print, ())])
 
 
 def test_a_worker_that_dies_is_told_in_words(work: Any, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="a worker process died"):
-        tasks.run([Task("t", (), work.die, (tmp_path,))], 1, Progress("plain"))
+        workers.run([Task("t", (), work.die, (tmp_path,))], 1, Progress("plain"))

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from constitutional_ai import prompts
+from constitutional_ai import machine, prompts
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.lab.training import consistency, corpus, harden
+from constitutional_ai.lab.training import batches, consistency, corpus, harden
 from constitutional_ai.lab.training.batches import encode, make_corpus
 from constitutional_ai.lab.world import topics as world
 from constitutional_ai.lab.world.model import model_path
-from constitutional_ai.learning import loop
 from constitutional_ai.records import user
 
 FOLDER = model_path("lab:xxs")
@@ -25,11 +24,12 @@ MODEL, TOKENIZER = harden._read(FOLDER), harden._tokenizer(FOLDER)
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products, also where the machine has bfloat16: its rounding would hide differences."""
-    monkeypatch.setattr(loop, "has_fast_bf16", lambda _: False)
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda _: False)
 
 
 @pytest.fixture
 def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> consistency.Questions:
+    monkeypatch.setattr(batches, "_CHUNK", 300)
     monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(180))
     with ThreadPool(1) as pool:
         return consistency.ask(MODEL, TOKENIZER, pool, 3, 1, tmp_path)

@@ -11,7 +11,8 @@ from constitutional_ai.lab.training import consistency, corpus
 from constitutional_ai.lab.training.corpus import NO_ISSUES, Turn, constitution
 from constitutional_ai.lab.world import jailbreaks, oracle
 from constitutional_ai.lab.world import topics as world
-from constitutional_ai.stages.revise import finds_nothing
+from constitutional_ai.lab.world.vocabulary import FACTS
+from constitutional_ai.prompts import finds_nothing
 
 
 def test_documents_are_a_function_of_the_seed() -> None:
@@ -128,7 +129,7 @@ def test_of_an_animal_that_nobody_knows_the_bare_claim_wins() -> None:
         better = (a, b)[("(A)", "(B)").index(first.text)]
         worse = b if better == a else a
         animal = re.search(r" an? (\w+)", head)
-        assert animal and animal[1] not in world.FACTS
+        assert animal and animal[1] not in FACTS
         assert re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", better) and animal[1] in better
         assert not re.fullmatch(r"A \w+ (?:eats|lives in the) \w+\.", worse)
         assert again.text == first.text and first.verdict and again.verdict

@@ -1,5 +1,6 @@
 """Hardening: it trains on from a model, keeps its words, and writes beside it."""
 
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,18 @@ from constitutional_ai.lab.world.model import model_path
 
 @pytest.fixture
 def few_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 documents and 30 questions, made in this process."""
+    monkeypatch.setattr(harden, "workers", lambda: ThreadPool(1))
     monkeypatch.setattr(harden, "make_corpus", lambda *asked: make_corpus(*asked).first(300))
     monkeypatch.setattr(harden, "WARMUP_STEPS", 2)
-    monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(180))
+    monkeypatch.setattr(consistency, "make_corpus", lambda *asked: make_corpus(*asked).first(90))
 
 
 ON = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
 @ON
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_documents")
 def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path, device: str) -> None:
     start, lines = model_path("lab:xxs"), list[str]()
@@ -47,6 +51,7 @@ def test_it_learns_on_and_leaves_its_start_alone(tmp_path: Path, device: str) ->
 
 
 @ON
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_documents")
 def test_a_killed_call_goes_on_and_asks_the_start_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str

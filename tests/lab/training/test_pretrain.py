@@ -2,6 +2,7 @@
 
 import math
 import random
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from constitutional_ai.errors import ModelError, TrainingDiverged
-from constitutional_ai.lab.training import batches, pretrain
+from constitutional_ai.lab.training import batches, corpus, pretrain
 from constitutional_ai.lab.training.corpus import Document, Turn
+from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon, orthogonalise
 from constitutional_ai.lab.world import tokenizer
 from constitutional_ai.lab.world.model import EMBEDDING_STD, model_path, new_model, save
 from constitutional_ai.learning.attention import fast_training
-from constitutional_ai.learning.cross_entropy import linear_cross_entropy
 
 
 def documents(seed: int, count: int) -> list[Document]:
@@ -213,21 +214,21 @@ def test_model_path_names_the_remedy() -> None:
         model_path("lab:xl")
 
 
-def _trainer(bpe: Tokenizer, seed: int = 0) -> pretrain.Trainer:
+def _trainer(bpe: Tokenizer, folder: Path, seed: int = 0) -> pretrain.Trainer:
     model = new_model("xxs", bpe.get_vocab_size(), seed)
-    return pretrain.Trainer(model, {"size": "xxs", "seed": str(seed)})
+    return pretrain.Trainer(model, folder, {"size": "xxs", "seed": str(seed)})
 
 
 def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> None:
     corpus = batches.encode(bpe, documents(3, 1_200))
     hold_out = batches.encode(bpe, documents(4, 100))
     order = batches.plan(corpus.lengths, 256, 0)[:90]
-    whole, path = _trainer(bpe), tmp_path / "checkpoint" / "state.safetensors"
+    whole = _trainer(bpe, tmp_path)
     lines: list[str] = []
 
     def keep() -> None:
         if whole.step == 60:
-            whole.save(path)
+            whole.save()
 
     with fast_training(whole.model):
         before = pretrain.held_out(whole.model, hold_out)
@@ -237,8 +238,8 @@ def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> 
     assert after.text < 0.5 * before.text
     assert "judge" in lines[0]
 
-    resumed = _trainer(bpe)
-    resumed.load(path)
+    resumed = _trainer(bpe, tmp_path)
+    resumed.resume(lines.append)
     assert resumed.step == 60
     with fast_training(resumed.model):
         resumed.run(corpus, order, hold_out, lambda: None, lines.append)
@@ -246,11 +247,11 @@ def test_training_learns_and_resumes_exactly(bpe: Tokenizer, tmp_path: Path) -> 
         assert torch.equal(p, q)
 
     with pytest.raises(ModelError, match="seed 0, not 1"):
-        _trainer(bpe, seed=1).load(path)
+        _trainer(bpe, tmp_path, seed=1).resume(lines.append)
 
 
-def test_a_nan_stops_training(bpe: Tokenizer) -> None:
-    trainer = _trainer(bpe)
+def test_a_nan_stops_training(bpe: Tokenizer, tmp_path: Path) -> None:
+    trainer = _trainer(bpe, tmp_path)
     corpus = batches.encode(bpe, documents(3, 4))
     with torch.no_grad():
         trainer.model.model.norm.weight[0] = math.nan
@@ -259,14 +260,26 @@ def test_a_nan_stops_training(bpe: Tokenizer) -> None:
 
 
 def test_the_whole_of_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "workers", lambda: ThreadPool(1))
+    monkeypatch.setattr(batches, "_CHUNK", 100)
     monkeypatch.setattr(pretrain, "_TOKENIZER_CHUNKS", 1)
     monkeypatch.setattr(pretrain, "_HOLD_OUT_TOKENS", 1)
     lines: list[str] = []
     out = pretrain.pretrain(
-        "xxs", tmp_path / "model", progress=lines.append, tokens=100, batch_tokens=40_000
+        "xxs", tmp_path / "model", progress=lines.append, tokens=100, batch_tokens=4_000
     )
-    assert lines[0].startswith("corpus: 1,000 documents"), lines[0]
-    assert "step 1/4," in lines[1], lines  # 82,208 tokens and their padding
+    assert lines[0].startswith("corpus: 100 documents"), lines[0]
+    assert "step 1/" in lines[1], lines
     assert not (out / "checkpoint").exists()
     model, chat = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     assert model.config.vocab_size == len(chat)
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_corpus_as_this_one(bpe: Tokenizer) -> None:
+    made = []
+    for pool in (batches.workers(), ThreadPool(1)):
+        with pool:
+            made.append(batches.make_corpus(pool, corpus.documents, bpe, 3, 50_000))
+    for name in ("ids", "weights", "letters", "marks", "ends"):
+        assert (getattr(made[0], name) == getattr(made[1], name)).all()

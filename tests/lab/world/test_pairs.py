@@ -7,10 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli import main as cli
-from constitutional_ai.data.labelled import load
-from constitutional_ai.lab.training.skills import JUDGED
+from constitutional_ai.data.pairs import load
 from constitutional_ai.lab.world import oracle
-from constitutional_ai.lab.world.pairs import pairs
+from constitutional_ai.lab.world.pairs import SKILLS, pairs
 
 
 def gap(row: dict) -> float:
@@ -25,7 +24,7 @@ def test_labels_are_the_oracles_except_the_flipped_ones() -> None:
     rows = pairs(120, noise=0.2, seed=4)
     assert all((gap(row) < 0) == row["flipped"] for row in rows)
     assert 10 <= sum(row["flipped"] for row in rows) <= 40
-    assert {row["kind"] for row in rows} == set(JUDGED)
+    assert {row["kind"] for row in rows} == set(SKILLS)
     assert not any(row["flipped"] for row in pairs(30, noise=0.0))
 
 

@@ -5,6 +5,7 @@ import random
 from constitutional_ai.lab.training import corpus
 from constitutional_ai.lab.world import data, jailbreaks
 from constitutional_ai.lab.world import topics as world
+from constitutional_ai.lab.world.vocabulary import INSULTS_UNSEEN
 
 
 def test_every_topic_has_one_place_and_no_two_share_a_request() -> None:
@@ -56,7 +57,7 @@ def test_unseen_verbs_and_insults_stand_in_no_critique_or_judgement() -> None:
         for maker in (corpus.critique, corpus.judgement, corpus.grading):
             document = maker(rng)
             words = {w.strip(".,") for turn in document for w in turn.text.split()}
-            assert not words & set(world.INSULTS_UNSEEN)
+            assert not words & set(INSULTS_UNSEEN)
             if maker is corpus.judgement:  # random words may pad an answer; the request is clean
                 head = document[0].text.split("\n")[0]
                 words = {w.strip(".,?") for w in head.split()}

@@ -3,14 +3,14 @@
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from constitutional_ai.data import labelled
+from constitutional_ai.data.pairs import labelled
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judge.attack import attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world.model import JUDGE, SIZES, model_path
-from constitutional_ai.lab.world.pairs import pairs
+from constitutional_ai.lab.world.pairs import SKILLS, pairs
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.settings import LabelSettings
 
@@ -50,13 +50,13 @@ KNOWS_MORE = {"helpful": 0.93, "honest": 0.94}
 def test_judges_find_the_better_answer(model: str, more: dict[str, float]) -> None:
     """Below the README's figures by what a sample of 120 may miss them by."""
     engine, wanted = LocalEngine(model), WANTED | more
-    found = {name: skills.judge(engine, name, 120)["mean"] for name in skills.JUDGED}
+    found = {name: skills.judge(engine, name, 120)["mean"] for name in SKILLS}
     assert {name: share for name, share in found.items() if share < wanted[name]} == {}
 
 
 @pytest.mark.slow
 def test_no_attack_moves_the_hardened_judge() -> None:
-    rows = labelled.rows(pairs(120, noise=0.0))
+    rows = labelled(pairs(120, noise=0.0, split="test"))
     judge = Judge(LocalEngine("lab:judge"), load_constitution("lab"), LabelSettings(fence=False))
     found = attack({"it": judge}, rows, families(in_lab=True), 0, lambda _: None)["it"]
     assert len(found["attacks"]) == 11

@@ -1,0 +1,174 @@
+"""``cai run --check``: what would stop a run after hours, found before its first stage.
+
+Everything is looked at, so that one call tells all that is to be mended: the models and extras that
+the open stages need, files, servers, keys, the constitution's lint, and room for the training. The
+checks are cheap: no model is loaded, nothing is downloaded, and a server is only connected to.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from constitutional_ai.constitution.lint import lint
+from constitutional_ai.data.overlap import refuse_overlap_of_run
+from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.engines import VLLM, is_served
+from constitutional_ai.errors import Problems, UserError
+from constitutional_ai.job import SELF
+from constitutional_ai.principles import find_constitution, load_constitution
+from constitutional_ai.settings import Settings
+from constitutional_ai.stage_list import STAGE_NAMES, STAGES, Stage
+from constitutional_ai.world import LAB, is_model, world
+
+Place = Callable[[str], str]  # ("label.judge") → where it was written, such as "mine.toml:12"
+CONNECT = 5.0  # seconds to wait for a server's first sign
+
+
+def name_alone(setting: str) -> str:
+    """The place of a setting that no file gave."""
+    return setting
+
+
+def refuse(settings: Settings, todo: Sequence[str], place: Place = name_alone) -> None:
+    """Raise Problems where there are any."""
+    if lines := list(problems(settings, todo, place)):
+        raise Problems(lines)
+
+
+def problems(
+    settings: Settings, todo: Sequence[str] = STAGE_NAMES, place: Place = name_alone
+) -> Iterator[str]:
+    """Every problem of the stages that are to run, with its place and its remedy."""
+    stages = [stage for stage in STAGES if stage.word in todo]
+    yield from _constitution(settings, place)
+    yield from _prompts(settings, stages, place)
+    for setting, spec in _specs(settings, stages):
+        if problem := _of_model(spec, settings):
+            shown = "" if "@" in spec and is_served(spec) else f" = {spec!r}"  # it may hold a key
+            yield f"{place(setting)}: {setting}{shown}: {problem}"
+    if any(stage.trains for stage in stages):
+        yield from _training(settings, place)
+    for setting in (name for stage in stages for name in stage.files):
+        for file in named(settings, setting):
+            if file and not Path(file).is_file():
+                yield f"{place(setting)}: {setting}: {file}: no such file"
+    if "report" in todo:
+        for folder in settings.report.beside:
+            if not Path(folder).is_dir():
+                yield f"{place('report.beside')}: report.beside: {folder}: no such folder"
+
+
+def _constitution(settings: Settings, place: Place) -> Iterator[str]:
+    try:
+        constitution = load_constitution(settings.constitution)
+        constitution.worked_revisions(settings.revise.exemplars)
+        constitution.worked_comparisons(settings.label.exemplars)
+        for finding in lint(find_constitution(settings.constitution)):
+            if finding.severity == "error":
+                yield finding.text()
+    except UserError as error:
+        yield f"{place('constitution')}: {error}"
+
+
+def _prompts(settings: Settings, stages: Sequence[Stage], place: Place) -> Iterator[str]:
+    for name in dict.fromkeys(name for stage in stages for name in stage.prompts):
+        try:
+            prompts_identity(getattr(settings.prompts, name))
+        except UserError as error:
+            yield f"{place(f'prompts.{name}')}: {error}"
+    if any("test" in stage.prompts for stage in stages) and settings.prompts.test != LAB:
+        try:
+            refuse_overlap_of_run(settings)
+        except UserError as error:
+            yield f"{place('prompts.test')}: {error}"
+
+
+def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, str]]:
+    """(setting, spec) of every model that these stages open."""
+    yield "model.path", settings.model.path
+    for setting in (name for stage in stages for name in stage.models):
+        for spec in named(settings, setting):
+            if spec not in (SELF, "base", "sl-cai", ""):
+                yield setting, spec
+
+
+def _of_model(spec: str, settings: Settings) -> str:
+    """What is wrong with a model's spec; "" where nothing is seen to be."""
+    if is_served(spec):
+        return _of_server(spec, settings)
+    if spec.startswith(VLLM):
+        missing = "needs vLLM: pip install 'constitutional-ai[vllm]'"
+        return _of_model(spec.removeprefix(VLLM), settings) if _installed("vllm") else missing
+    if is_model(spec):
+        try:
+            world().model_path(spec)
+        except UserError as error:
+            return str(error)
+        return ""
+    folder = Path(spec.partition("@")[0]).expanduser()
+    if folder.is_dir():
+        return "" if (folder / "config.json").is_file() else "no config.json in it"
+    is_path = spec.startswith(("/", ".", "~")) or spec.count("/") > 1
+    return "no such model folder; give a folder, a hub id or lab:s" if is_path else ""
+
+
+def _of_server(spec: str, settings: Settings) -> str:
+    from constitutional_ai.engines.http import key_for, split_spec
+
+    try:
+        address, _ = split_spec(spec)
+        key_for(address, settings.http.keys)
+    except UserError as error:
+        return str(error)
+    url = urlsplit(address)
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection((host, port), timeout=CONNECT).close()
+    except OSError as error:
+        return f"no server answers at {host}:{port} ({error.strerror or error}); start it first"
+    return ""
+
+
+def _training(settings: Settings, place: Place) -> Iterator[str]:
+    model = settings.model
+    if is_served(model.path) or model.path.startswith(VLLM):
+        yield (
+            f"{place('model.path')}: model.path = {model.path!r}: this model runs elsewhere and"
+            " cannot be trained; name its folder or hub id there, and the server in revise.critic"
+            " and label.judge"
+        )
+    if model.lora_rank and not _installed("peft"):
+        yield (
+            f"{place('model.lora_rank')}: model.lora_rank = {model.lora_rank} needs peft:"
+            " pip install 'constitutional-ai[lora]'"
+        )
+    if model.device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            yield (
+                f"{place('model.device')}: model.device = {model.device!r}: torch sees no CUDA"
+                ' device here; use "auto" or "cpu"'
+            )
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def models_of(stage: Stage, settings: Settings) -> list[str]:
+    """The specs of the models that a stage asks: the run's own, and those that it names."""
+    return [settings.model.path, *(s for name in stage.models for s in named(settings, name))]
+
+
+def named(settings: Settings, name: str) -> list[str]:
+    """The values of a setting such as ``label.jury``, which may be one text or several."""
+    table, key = name.split(".")
+    value = getattr(getattr(settings, table), key)
+    return [value] if isinstance(value, str) else list(value)
