@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai.cli import main as cli
+from constitutional_ai.cli.main import app
 from constitutional_ai.data.pairs import load
 from constitutional_ai.lab.world import oracle
 from constitutional_ai.lab.world.pairs import SKILLS, pairs
@@ -38,7 +38,7 @@ def test_where_the_better_answer_is_ideal_an_empty_one_is_worse() -> None:
 def test_the_file_is_one_that_the_judge_can_be_measured_on(tmp_path: Path) -> None:
     out = tmp_path / "pairs.jsonl"
     done = CliRunner().invoke(
-        cli.app, ["lab", "pairs", "--count", "24", "--noise", "0.3", "--out", str(out)]
+        app, ["lab", "pairs", "--count", "24", "--noise", "0.3", "--out", str(out)]
     )
     assert done.exit_code == 0, done.output
     written = [json.loads(line) for line in out.read_text().splitlines()]
