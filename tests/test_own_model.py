@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -229,18 +228,24 @@ PAGE = Path(__file__).parent.parent / "docs" / "your-own-model.md"
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_readmes_section_works_as_typed() -> None:
-    """Its dry runs need neither weights nor network; the last line is for a reader's own file."""
+def test_the_readmes_section_works_as_typed(tmp_path: Path) -> None:
+    """Its run file, with a model that is here and no server: the checks and the preview pass."""
     section = README.read_text().split("## Your own model")[1].split("\n## ")[0]
-    typed = re.findall(r"^\$ cai (run .*?--dry-run)", section, re.M)
-    assert typed == ["run qwen-0.5b --dry-run", "run llama-8b-lora --dry-run"]
-    for line in typed:
-        result = CliRunner().invoke(app, line.split())
+    (block,) = re.findall(r"```toml\n(.*?)```", section, re.S)
+    typed = re.findall(r"^\$ cai (run mine.toml --[a-z-]+)", section, re.M)
+    assert typed == ["run mine.toml --check", "run mine.toml --dry-run", "run mine.toml --out"]
+    for name in ("red", "helpful", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": f"A {name} request?"}))
+        block = block.replace(f'"{name}.jsonl"', json.dumps(str(tmp_path / f"{name}.jsonl")))
+    (tmp_path / "mine.toml").write_text(block)
+    here = ["--set", "model.path=lab:xxs", "--set", "label.judge=base"]
+    for line in typed[:2]:
+        words = line.replace("mine.toml", str(tmp_path / "mine.toml")).split()
+        result = CliRunner().invoke(app, [*words, *here])
         assert result.exit_code == 0, result.output
-        assert "revise" in result.output
-    (overrides,) = re.findall(r"^\$ cai run mine.toml (--set .*)$", section, re.M)
-    values = [word for word in shlex.split(overrides) if word != "--set"]
-    assert load_settings("lab", values).label.judge == "http://127.0.0.1:8000/v1#big"
+    assert "revise" in result.output
+    missing = CliRunner().invoke(app, ["run", str(tmp_path / "mine.toml"), "--check"])
+    assert missing.exit_code == 2 and "mine.toml:3: model.path" in missing.output
 
 
 def test_the_settings_on_the_page_are_settings() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from constitutional_ai.cli import constitution, data, evaluate, export, judge, monitor, redteam
 from constitutional_ai.cli.options import Commands, Json, Out, RunFile, Set, progress
-from constitutional_ai.errors import Problems, SettingsError
+from constitutional_ai.errors import Problems, SettingsError, UserError
 from constitutional_ai.stage_list import STAGES
 from constitutional_ai.version import __version__
 from constitutional_ai.world import part
@@ -82,10 +82,14 @@ def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
 
     settings, place = load_run_file(file, overrides or [])
     complaints = list(problems(settings, place=place))
-    if dry_run and not complaints:
+    if dry_run:
         from constitutional_ai.stages import preview
 
-        print(preview.dry_run(settings, *preview.engine_or_reason(settings)))
+        try:
+            print(preview.dry_run(settings, *preview.engine_or_reason(settings)))
+        except UserError:
+            if not complaints:
+                raise
     if complaints:
         raise Problems(complaints)
     if not dry_run:
