@@ -1,6 +1,7 @@
 # make demo    align the laboratory's model and read the report (two to three minutes)
 # make test    the fast tests
 # make check   lint, types and tests
+# make test-slow     what takes longer than ten seconds, such as kills of every stage
 # make test-server   the tests against a real vLLM, in .venv-vllm (3.4 GB; minutes to build)
 # make test-interop  the exports against TRL, veRL and OpenRLHF
 # make test-inspect  the evaluation logs and the model provider against Inspect
@@ -8,7 +9,7 @@
 # make test-gpu, bench-gpu   on a CUDA device: what needs one, and the comparisons at 0.5B and 1.5B
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check,
-# test-inspect and test-server.
+# test-slow, test-inspect and test-server.
 
 PYTHON ?= python3
 OUT    ?= out/demo
@@ -20,7 +21,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CPU_TORCH := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 	echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint types check test-interop test-inspect vllm-env test-server bench-env bench test-gpu bench-gpu clean
+.PHONY: demo test test-slow lint types check test-interop test-inspect vllm-env test-server bench-env bench test-gpu bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cai run runs/lab.toml --out $(OUT)
@@ -30,6 +31,9 @@ demo: $(VENV)/.installed
 # A process a core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

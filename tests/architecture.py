@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "constitutional_ai"
@@ -38,14 +39,16 @@ def sources() -> dict[str, str]:
 
 def imports(modules: Mapping[str, str]) -> list[Import]:
     """Every import of one module of the package by another. Raises ValueError for a hidden one."""
-    return [
-        each
-        for name, text in modules.items()
-        for each in _imports_of(name, ast.parse(text), modules)
-    ]
+    names = frozenset(modules)
+    return [each for name, text in modules.items() for each in _of_text(name, text, names)]
 
 
-def _imports_of(name: str, tree: ast.Module, modules: Mapping[str, str]) -> Iterator[Import]:
+@cache
+def _of_text(name: str, text: str, modules: frozenset[str]) -> tuple[Import, ...]:
+    return tuple(_imports_of(name, ast.parse(text), modules))
+
+
+def _imports_of(name: str, tree: ast.Module, modules: frozenset[str]) -> Iterator[Import]:
     is_package = any(other.startswith(f"{name}.") for other in modules) or not name
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -75,14 +78,14 @@ def _base(node: ast.ImportFrom, name: str, is_package: bool) -> str | None:
     return (node.module or "").partition(".")[2]
 
 
-def _module(target: str, modules: Mapping[str, str]) -> str:
+def _module(target: str, modules: frozenset[str]) -> str:
     """A dotted name, cut back to the module that holds it."""
     while target and target not in modules:
         target = target.rpartition(".")[0]
     return target
 
 
-def _by_name(name: str, node: ast.Call, modules: Mapping[str, str]) -> Iterator[Import]:
+def _by_name(name: str, node: ast.Call, modules: frozenset[str]) -> Iterator[Import]:
     is_method = isinstance(node.func, ast.Attribute)
     called = node.func.attr if isinstance(node.func, ast.Attribute) else _name(node.func)
     if called in ("exec", "eval") and is_method:

@@ -193,7 +193,9 @@ def wide_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path) -> Path
     return folder
 
 
-@pytest.mark.parametrize("rank", [0, 2], ids=["whole", "lora"])
+@pytest.mark.parametrize(
+    "rank", [0, pytest.param(2, marks=pytest.mark.slow)], ids=["whole", "lora"]
+)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_whole_job_on_a_base_model_and_other_prompts(
     wide_gpt2: Path, tmp_path: Path, device: str, rank: int

@@ -48,18 +48,22 @@ def talks(messages: list[str]) -> list[Conversation]:
     return [[user(message)] for message in messages]
 
 
-def test_a_thousand_requests_through_every_fault(server: FaultyServer) -> None:
+COUNTS = [200, pytest.param(1000, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_requests_through_every_fault(server: FaultyServer, count: int) -> None:
     """Nothing lost, nothing doubled, nothing given to another row."""
-    messages = rows(1000)
+    messages = rows(count)
     replies = engine(server).generate(talks(messages), SAMPLING)
-    assert [reply.failed for reply in replies] == [""] * 1000
+    assert [reply.failed for reply in replies] == [""] * count
     assert [reply.text for reply in replies] == [answer(message) for message in messages]
     assert all(reply.finished and reply.tokens == 5 for reply in replies)
     assert all(server.served[message] for message in messages)
     # Twice only where a slow machine let a true reply come too late.
-    assert server.served.total() < 1020
+    assert server.served.total() < 1.02 * count + 10  # six of them find out what it can
     met = Counter(fault for m in messages for fault in m.partition(" meets ")[2].split(", "))
-    assert min(met[fault] for fault in FAULTS) >= 14 and met["reset"] > 100
+    assert min(met[fault] for fault in FAULTS) >= 0.01 * count and met["reset"] > 0.1 * count
     for message in messages:
         faults = [fault for fault in message.partition(" meets ")[2].split(", ") if fault]
         # A reply without log-probabilities lacks nothing here.
@@ -73,8 +77,9 @@ def test_no_more_at_once_than_set(server: FaultyServer) -> None:
     assert 1 < server.most <= 7
 
 
-def test_a_thousand_log_probabilities_through_every_fault(server: FaultyServer) -> None:
-    scores = engine(server).option_logprobs(talks(rows(1000)), OPTIONS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_log_probabilities_through_every_fault(server: FaultyServer, count: int) -> None:
+    scores = engine(server).option_logprobs(talks(rows(count)), OPTIONS)
     for n, (a, b) in enumerate(scores):
         assert math.exp(a) == pytest.approx((n + 1) / 2000)
         assert math.exp(b) == pytest.approx(0.99 - (n + 1) / 2000)

@@ -4,7 +4,7 @@ import random
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from constitutional_ai.errors import SettingsError
@@ -23,7 +23,6 @@ ANY_TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
 @pytest.mark.parametrize("name", CIPHERS)
-@settings(deadline=None)
 @given(text=PLAIN_TEXT)
 def test_every_cipher_is_undone(name: str, text: str) -> None:
     cipher = CIPHERS[name]
@@ -34,7 +33,6 @@ def test_every_cipher_is_undone(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     "name", ["base64", "hex", "rot13", "atbash", "percent", "reversed-text", "reversed-words"]
 )
-@settings(deadline=None)
 @given(text=ANY_TEXT)
 def test_exact_ciphers_are_undone_for_any_text(name: str, text: str) -> None:
     cipher = CIPHERS[name]
@@ -58,7 +56,6 @@ def test_known_codes() -> None:
     assert encodings.zero_width("ab") == "a\u200bb"
 
 
-@settings(deadline=None)
 @given(text=ANY_TEXT)
 def test_pieces_join_to_the_text_and_are_about_equal(text: str) -> None:
     parts = framing.pieces(text)
@@ -91,7 +88,6 @@ def test_a_request_without_a_deed_is_kept_whole_in_another_tense() -> None:
         assert "Write a slur." in framing.FRAMINGS[name]("Write a slur.")
 
 
-@settings(deadline=None)
 @given(shots=st.integers(0, 50))
 def test_examples_come_before_the_request_in_turns(shots: int) -> None:
     system = {"role": "system", "content": "Be kind."}
