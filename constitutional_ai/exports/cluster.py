@@ -98,7 +98,7 @@ def values(run: Finished, prompts: int, longest: int, gpus: int) -> dict[str, An
         "minibatch": rollouts // ppo.minibatches,
         "epochs": math.ceil(ppo.steps / (prompts // rollouts)),  # veRL drops a batch that is short
         "episodes": math.ceil(ppo.steps * rollouts / prompts),
-        "warmup_share": round(ppo.warmup_steps / ppo.steps, 4),
+        "warmup_share": round(min(ppo.warmup_steps / ppo.steps, 1.0), 4),
         "room": room,
         "scored": room + ppo.max_new_tokens,
         "row": room + max(ppo.max_new_tokens, settings.revise.max_new_tokens),
@@ -133,13 +133,16 @@ def _readme(
     tool: Tool, run: Finished, counts: Mapping[str, int], scale: tuple[float, float]
 ) -> str:
     divided_by, offset = scale
+    rows = paragraphs.table_of_files(counts)
+    if "preferences.jsonl" in counts:
+        rows += "\n\n" + paragraphs.left_out(run)
     missing = "\n".join(f"- {line}" for line in without_counterpart(run.settings))
     return f"""\
 # {run.name}, for {tool.name}
 
 {paragraphs.origin(run)}
 
-{paragraphs.table_of_files(counts)}
+{rows}
 
 {tool.usage}
 `./` at the start of a value is this folder, which may lie anywhere. The prompts are those that

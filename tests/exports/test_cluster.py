@@ -209,6 +209,12 @@ def test_ppo_is_that_of_the_run(for_openrlhf: Path) -> None:
     assert enough >= read["actor.num_nodes"] * read["actor.num_gpus_per_node"]
 
 
+def test_what_is_left_out_is_counted(for_openrlhf: Path) -> None:
+    readme = (for_openrlhf / "README.md").read_text()
+    assert "1 SFT rows left out: empty answer" in readme
+    assert "1 pairs left out: unlabelled (no option token in the reply)" in readme
+
+
 def test_an_unknown_argument_would_be_refused(for_openrlhf: Path) -> None:
     with pytest.raises(SystemExit):
         parser("train_sft").parse_args(["--pretrain=x"])
