@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai import job as module
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines import pool as module
+from constitutional_ai.engines.pool import HELD
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.job import ENGINES_HELD, Job
+from constitutional_ai.engines.spec import model_identity
+from constitutional_ai.job import Job
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
@@ -31,7 +32,7 @@ def test_the_engine_unused_for_longest_is_closed(
 ) -> None:
     monkeypatch.setattr(module, "open_engine", lambda spec, settings: Closing(spec))
     job = Job(Settings(), load_constitution("lab"), RunFolder(tmp_path), 1, Progress("plain"))
-    made = [job.engine(str(n)) for n in range(ENGINES_HELD)]
+    made = [job.engine(str(n)) for n in range(HELD)]
     assert job.engine("0") is made[0]
     job.engine("another")
     assert [engine.closed for engine in made] == [False, True]  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 
 if TYPE_CHECKING:
     from constitutional_ai.settings import Settings
@@ -19,24 +20,16 @@ def open_engine(spec: str | Path, settings: "Settings") -> Engine:
     ``http://HOST:PORT/v1#MODEL`` is a server's, ``vllm:PATH`` runs in vLLM; a folder, a hub id or
     ``lab:s`` in transformers. Raises ModelError, SettingsError.
     """
-    name = str(spec)
-    if is_served(name):
+    parsed = ModelSpec.parse(spec)
+    if parsed.kind == "server":
         from constitutional_ai.engines.http import HttpEngine
 
-        return HttpEngine(name, settings.http)
-    if name.startswith(VLLM):
+        return HttpEngine(parsed.text, settings.http)
+    if parsed.kind == "vllm":
         from constitutional_ai.engines.vllm import VllmEngine
 
-        return VllmEngine(name.removeprefix(VLLM), settings.model.dtype, settings.vllm)
+        return VllmEngine(parsed.name, settings.model.dtype, settings.vllm)
     from constitutional_ai.engines.local import LocalEngine
 
     model = settings.model
-    return LocalEngine(name, dtype=model.dtype, device=model.device, threads=settings.threads)
-
-
-VLLM = "vllm:"
-
-
-def is_served(spec: str) -> bool:
-    """Whether a model spec names a server."""
-    return spec.startswith(("http://", "https://"))
+    return LocalEngine(spec, dtype=model.dtype, device=model.device, threads=settings.threads)

@@ -186,12 +186,13 @@ class Llama:
         return self.read(prompts)[0]
 
     def step(self, token_B: Tensor, cache: Cache) -> Tensor:
-        """Logits after one more token of each row, (B, V)."""
+        """Logits after one more token of each row, (B, V); nonsense for a row past its context."""
         if cache.filled == cache.mask_B11C.shape[-1]:
             cache.grow()
         cache.mask_B11C[..., cache.filled] = 0
         x_B1d = F.embedding(token_B[:, None], self.embedding)
-        rotary_B12D = self.rotary_P2D[cache.positions_B][:, None]
+        positions_B = cache.positions_B.clamp(max=len(self.rotary_P2D) - 1)
+        rotary_B12D = self.rotary_P2D[positions_B][:, None]
         here = slice(cache.filled, cache.filled + 1)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             query, key, value = self._projected(layer, x_B1d, rotary_B12D)

@@ -7,7 +7,7 @@ be pinned to a branch, a tag or a commit: ``hub/id@revision``.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 import transformers
@@ -23,11 +23,11 @@ from constitutional_ai.engines.decode import (
     sample_tokens,
 )
 from constitutional_ai.engines.llama import Kept
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.machine import device_of, has_fast_bf16
 from constitutional_ai.records import Conversation
-from constitutional_ai.world import is_model, world
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -152,28 +152,28 @@ def load(
     """The model, with dropout off, and its tokenizer. Raises ModelError in one line."""
     if dtype != "auto" and dtype not in _DTYPES:
         raise SettingsError(f"unknown dtype {dtype!r}; use auto, float32 or bfloat16")
-    source = _locate(path)
+    source, revision = ModelSpec.parse(path).checkpoint()
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
-    if source.revision:
-        where["revision"] = source.revision
+    if revision:
+        where["revision"] = revision
     where_to = device_of(device)
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source.name, **where)
+        config = AutoConfig.from_pretrained(source, **where)
         _check_kind(path, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.name,
+            source,
             config=config,
             dtype=resolve(dtype, config, where_to),
             use_safetensors=True,
             output_loading_info=True,
             **where,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.name, **where)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises it bare for a broken file
-        if offline and isinstance(error, OSError) and not Path(source.name).is_dir():
+        if offline and isinstance(error, OSError) and not Path(source).is_dir():
             raise ModelError(f"{path} is not on this machine yet; a run downloads it") from None
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelError(f"{path}: cannot load it as a causal language model: {reason}") from error
@@ -186,31 +186,6 @@ def load(
         # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
     return model.to(where_to).eval(), tokenizer
-
-
-class Source(NamedTuple):
-    """A folder, or a hub id and which of its revisions; "" is the one of the day."""
-
-    name: str
-    revision: str = ""
-
-
-def _locate(path: str | Path) -> Source:
-    """What transformers is to load. A folder without a model, and a path to nothing, end here."""
-    name = str(path)
-    if is_model(name):
-        return Source(str(world().model_path(name)))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{name}: no config.json in it; name a model folder")
-        return Source(str(folder))
-    hub, _, revision = name.partition("@")
-    if Path(hub).expanduser().is_dir():
-        raise ModelError(f"{name}: a folder has no revisions; name it without {'@' + revision!r}")
-    if isinstance(path, Path) or name.startswith(("/", ".", "~")) or hub.count("/") > 1:
-        raise ModelError(f"{name}: no such model folder; give a folder, a hub id or lab:s")
-    return Source(hub, revision)
 
 
 def _check_kind(path: str | Path, config: Any) -> None:

@@ -14,7 +14,7 @@ from constitutional_ai.data.answers import AnswersFile, load_answers
 from constitutional_ai.data.cases import Case, load_cases
 from constitutional_ai.data.overlap import refuse_overlap, run_of
 from constitutional_ai.data.prompts import prompts_identity
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import model_identity, named_specs
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
 from constitutional_ai.evaluation.measure import (
     FILES,
@@ -52,7 +52,7 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
 
     Raises UserError for bad input.
     """
-    models = named(wanted.models)
+    models = named_specs(wanted.models)
     settings = adjusted(settings, wanted, models)
     plan = _plan(wanted, settings, models, progress)
     test = wanted.prompts or str(wanted.answers[0])
@@ -73,24 +73,6 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
             write(folder.path / SCORES, content)
             folder.finish(counts)
         return show_scores(folder.path)
-
-
-def named(specs: Sequence[str]) -> dict[str, str | Path]:
-    """``rl=out/6-ppo/model`` → {"rl": "out/6-ppo/model"}; without a name the spec is one.
-
-    A ``=`` behind a slash or a colon belongs to the spec. Raises SettingsError for a name twice.
-    """
-    by_name: dict[str, str | Path] = {}
-    for text in specs:
-        name, equals, spec = text.partition("=")
-        if not equals or any(mark in name for mark in "/:#"):
-            name = spec = text
-        if not name or not spec:
-            raise SettingsError(f"--model {text}: expected SPEC or NAME=SPEC")
-        if name in by_name:
-            raise SettingsError(f"--model {text}: {name!r} is named twice; call one of them NAME=…")
-        by_name[name] = spec
-    return by_name
 
 
 def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path]) -> Settings:

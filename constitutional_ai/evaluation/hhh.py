@@ -18,7 +18,7 @@ from constitutional_ai.data.rows import Columns
 from constitutional_ai.data.sources import rows_of
 from constitutional_ai.drawing.tables import p_value, shown, signed, table
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import model_identity
 from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation import scores
 from constitutional_ai.evaluation.measure import write

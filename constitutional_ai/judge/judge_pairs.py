@@ -14,7 +14,7 @@ from statistics import fmean
 from pydantic import Field
 
 from constitutional_ai.data.pairs import Labelled
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import model_identity
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, mean_orders
 from constitutional_ai.judge.methods import Order, said
 from constitutional_ai.principles import Principle

@@ -11,7 +11,7 @@ from pydantic import Field
 from constitutional_ai.data import requests
 from constitutional_ai.data.requests import SPLITS, Request
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import model_identity
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.redteam import families

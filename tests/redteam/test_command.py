@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from constitutional_ai.cli.main import app
-from constitutional_ai.cli.redteam import _listed, _named
+from constitutional_ai.cli.redteam import _listed
+from constitutional_ai.engines.spec import named_specs
 from constitutional_ai.errors import UserError
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.redteam import round as loop
@@ -48,7 +49,7 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
         (["--test-steps", "2"], "go with --retrain"),
         (["--retrain", "lab"], "use it with --amend"),
         (["--retrain", "lab", "--amend", "--prompts", "x.jsonl"], "give the held-out requests"),
-        (["--model", "a=x", "--model", "a=y"], "two named a"),
+        (["--model", "a=x", "--model", "a=y"], "named twice"),
         (["--prompts", "nowhere.jsonl"], "cannot be read"),
     ],
 )
@@ -92,7 +93,7 @@ def test_a_round_trains_on_pairs_of_seen_families_and_tests_on_single_ones(
 
 
 def test_names_of_models() -> None:
-    found = _named(["lab:s", "mine=http://localhost:8000/v1#m=1", "org/model@main"])
+    found = named_specs(["lab:s", "mine=http://localhost:8000/v1#m=1", "org/model@main"])
     assert found == {
         "lab:s": "lab:s",
         "mine": "http://localhost:8000/v1#m=1",

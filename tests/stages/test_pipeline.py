@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import model_identity
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
