@@ -25,7 +25,7 @@ from constitutional_ai.judge.judge import nonce
 from constitutional_ai.principles import Principle
 from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.world import is_model
 
 Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
