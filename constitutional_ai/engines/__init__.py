@@ -1,42 +1,35 @@
 """Ways to ask a model: one protocol (base), and an engine for each place where a model can run.
 
 local: transformers in this process. http: any OpenAI-compatible server. vllm: vLLM in this process.
-scripted: for tests. What a model is called tells which one it takes; see ``open_engine``.
+scripted: for tests. What a model's string means: spec. Which engines are open: pool.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 
 if TYPE_CHECKING:
     from constitutional_ai.settings import Settings
 
 
-def open_engine(spec: str | Path, settings: "Settings") -> Engine:
-    """The engine of a model spec, loaded or connected.
+def open_engine(model: str | Path, settings: "Settings") -> Engine:
+    """The engine of a model, loaded or connected. Raises ModelError, SettingsError."""
+    spec = ModelSpec.parse(model)
+    match spec.kind:
+        case "server":
+            from constitutional_ai.engines.http import HttpEngine
 
-    ``http://HOST:PORT/v1#MODEL`` is a server's, ``vllm:PATH`` runs in vLLM; a folder, a hub id or
-    ``lab:s`` in transformers. Raises ModelError, SettingsError.
-    """
-    name = str(spec)
-    if is_served(name):
-        from constitutional_ai.engines.http import HttpEngine
+            return HttpEngine(spec, settings.http)
+        case "vllm":
+            from constitutional_ai.engines.vllm import VllmEngine
 
-        return HttpEngine(name, settings.http)
-    if name.startswith(VLLM):
-        from constitutional_ai.engines.vllm import VllmEngine
+            return VllmEngine(spec.name, settings.model.dtype, settings.vllm)
+        case _:
+            from constitutional_ai.engines.local import LocalEngine
 
-        return VllmEngine(name.removeprefix(VLLM), settings.model.dtype, settings.vllm)
-    from constitutional_ai.engines.local import LocalEngine
-
-    model = settings.model
-    return LocalEngine(name, dtype=model.dtype, device=model.device, threads=settings.threads)
-
-
-VLLM = "vllm:"
-
-
-def is_served(spec: str) -> bool:
-    """Whether a model spec names a server."""
-    return spec.startswith(("http://", "https://"))
+            table = settings.model
+            return LocalEngine.load(
+                spec.text, table.dtype, table.device, threads=settings.threads
+            )
