@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai import job as module
-from constitutional_ai.engines.identity import model_identity
 from constitutional_ai.engines.scripted import ScriptedEngine
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.job import ENGINES_HELD, Job
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
@@ -39,8 +39,12 @@ def test_the_engine_unused_for_longest_is_closed(
 
 
 def test_the_identity_of_models_that_run_elsewhere() -> None:
-    assert model_identity(SERVER) == SERVER
-    assert model_identity("vllm:lab:xs") == model_identity("lab:xs") != "lab:xs"
+    assert ModelSpec.parse(SERVER).identity() == SERVER
+    assert (
+        ModelSpec.parse("vllm:lab:xs").identity()
+        == ModelSpec.parse("lab:xs").identity()
+        != "lab:xs"
+    )
 
 
 def test_what_is_joined_to_requests_is_part_of_what_rows_depend_on(tmp_path: Path) -> None:
@@ -62,4 +66,4 @@ def test_the_files_of_every_other_model_are_part_of_what_rows_depend_on(tmp_path
     for stage, name in others.items():
         settings = Settings.model_validate({stage: {name: "lab:xs"}})
         print_ = fingerprints(settings, lab, plan)[stage, 1]
-        assert model_identity("lab:xs") in print_.values()
+        assert ModelSpec.parse("lab:xs").identity() in print_.values()

@@ -9,25 +9,10 @@ from constitutional_ai.cli.options import Json, Set, progress
 from constitutional_ai.errors import UserError
 
 if TYPE_CHECKING:
-    from constitutional_ai.engines.base import Engine
     from constitutional_ai.progress import Progress
     from constitutional_ai.redteam.attack import Open
     from constitutional_ai.redteam.plan import Plan
     from constitutional_ai.settings import Settings
-
-
-def _named(models: list[str] | None) -> dict[str, str] | None:
-    """``NAME=SPEC`` or ``SPEC``, which is its own name. Raises UserError for two of one name."""
-    import re
-
-    specs: dict[str, str] = {}
-    for text in models or ():
-        match = re.fullmatch(r"([\w.-]+)=(.+)", text)
-        name, spec = (match[1], match[2]) if match else (text, text)
-        if name in specs:
-            raise UserError(f"--model {text}: there are two named {name}; write NAME=SPEC")
-        specs[name] = spec
-    return specs or None
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
@@ -120,11 +105,12 @@ def redteam(
     json: Json = False,
 ) -> None:
     """Attack models; show what gets through, and which principle catches it."""
+    from constitutional_ai.engines.spec import named_specs
     from constitutional_ai.settings import RedteamSettings, load_settings
 
     options = context.params | {"families": _listed(families)}
     given = {name: options[name] for name in RedteamSettings.model_fields if name in options}
-    given |= {"models": _named(models), "seed": seed}
+    given |= {"models": named_specs(models or ()) or None, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     if retrain is None:
         if test or test_families or test_steps or control:
@@ -195,22 +181,9 @@ def _round(
 
 
 def _engines(plan: "Plan", settings: "Settings") -> "Open":
-    """Opens models, and holds the few that were used last: two, or three where a search goes on."""
-    from constitutional_ai.engines import open_engine
+    """Opens models, and holds the last two that were used, or three if the plan searches."""
+    from constitutional_ai.engines.pool import EnginePool
     from constitutional_ai.redteam.families import SEARCHES
 
-    held: dict[str, Engine] = {}
-    most = 3 if set(plan.families) & set(SEARCHES) else 2
-
-    def open_(spec: str) -> "Engine":
-        engine = held.pop(spec, None)
-        if engine is None:
-            while len(held) >= most:
-                close = getattr(held.pop(next(iter(held))), "close", None)
-                if close is not None:  # an engine with a process of its own
-                    close()
-            engine = open_engine(spec, settings)
-        held[spec] = engine
-        return engine
-
-    return open_
+    pool = EnginePool(3 if set(plan.families) & set(SEARCHES) else 2)
+    return lambda spec: pool.open(spec, settings)

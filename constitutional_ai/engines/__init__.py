@@ -30,6 +30,4 @@ def open_engine(model: str | Path, settings: "Settings") -> Engine:
             from constitutional_ai.engines.local import LocalEngine
 
             table = settings.model
-            return LocalEngine.load(
-                spec.text, table.dtype, table.device, threads=settings.threads
-            )
+            return LocalEngine.load(spec.text, table.dtype, table.device, threads=settings.threads)

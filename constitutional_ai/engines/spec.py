@@ -9,7 +9,6 @@
 Rows and fingerprints hold the string as it was written.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.store.run_folder import folder_hash
 from constitutional_ai.world import LAB, world
 
 Kind = Literal["lab", "server", "vllm", "folder", "hub"]
@@ -62,7 +62,9 @@ class ModelSpec:
         is_path = text.startswith(("/", ".", "~")) or hub_id.count("/") > 1
         if folder.exists() or is_path or isinstance(spec, Path):
             if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
-                raise ModelError(f"{text}: a folder has no revisions; name it without '@{revision}'")
+                raise ModelError(
+                    f"{text}: a folder has no revisions; name it without '@{revision}'"
+                )
             return cls(text, "folder", str(folder))
         return cls(text, "hub", hub_id, revision)
 
@@ -72,24 +74,19 @@ class ModelSpec:
         return self.kind != "hub" or bool(self.detail)
 
     def identity(self) -> str:
-        """What fingerprints hold of a model.
+        """What fingerprints hold of a model: a folder's hash, or the text of a model elsewhere.
 
-        A folder is known by a hash: names and sizes of its files, and each one's first 64 KiB. The
-        first bytes of a safetensors file are its layout and some weights, which is enough to tell a
-        model that was trained again. A hub id or a server's model is known by its own text.
         ``vllm:`` before a model makes it no other model. Raises ModelError for an unknown ``lab:``.
         """
-        if self.kind == "vllm":
-            return ModelSpec.parse(self.name).identity()
-        folder = world().model_path(self.name) if self.kind == "lab" else Path(self.name)
-        if self.kind not in ("lab", "folder") or not folder.is_dir():
-            return self.text
-        digest = hashlib.sha256()
-        for file in sorted(file for file in folder.iterdir() if file.is_file()):
-            digest.update(f"{file.name} {file.stat().st_size} ".encode())
-            with file.open("rb") as opened:
-                digest.update(opened.read(1 << 16))
-        return digest.hexdigest()[:16]
+        match self.kind:
+            case "vllm":
+                return ModelSpec.parse(self.name).identity()
+            case "lab":
+                return folder_hash(world().model_path(self.name)) or self.text
+            case "folder":
+                return folder_hash(Path(self.name)) or self.text
+            case _:
+                return self.text
 
     def checkpoint(self) -> tuple[str, str | None]:
         """What ``from_pretrained`` takes: a folder or a hub id, and its revision.

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 from constitutional_ai.constitution.lint import lint
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
-from constitutional_ai.engines import VLLM, is_served
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
 from constitutional_ai.job import SELF
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import STAGE_NAMES, STAGES, Stage
-from constitutional_ai.world import LAB, is_model, world
+from constitutional_ai.world import LAB
 
 Place = Callable[[str], str]  # ("label.judge") → where it was written, such as "mine.toml:12"
 CONNECT = 5.0  # seconds to wait for a server's first sign
@@ -46,8 +46,7 @@ def problems(
     yield from _prompts(settings, stages, place)
     for setting, spec in _specs(settings, stages):
         if problem := _of_model(spec, settings):
-            shown = "" if "@" in spec and is_served(spec) else f" = {spec!r}"  # it may hold a key
-            yield f"{place(setting)}: {setting}{shown}: {problem}"
+            yield f"{place(setting)}: {setting}: {problem}"
     if any(stage.trains for stage in stages):
         yield from _training(settings, place)
     for setting in (name for stage in stages for name in stage.files):
@@ -94,35 +93,27 @@ def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, s
                 yield setting, spec
 
 
-def _of_model(spec: str, settings: Settings) -> str:
+def _of_model(text: str, settings: Settings) -> str:
     """What is wrong with a model's spec; "" where nothing is seen to be."""
-    if is_served(spec):
-        return _of_server(spec, settings)
-    if spec.startswith(VLLM):
-        missing = "needs vLLM: pip install 'constitutional-ai[vllm]'"
-        return _of_model(spec.removeprefix(VLLM), settings) if _installed("vllm") else missing
-    if is_model(spec):
-        try:
-            world().model_path(spec)
-        except UserError as error:
-            return str(error)
-        return ""
-    folder = Path(spec.partition("@")[0]).expanduser()
-    if folder.is_dir():
-        return "" if (folder / "config.json").is_file() else "no config.json in it"
-    is_path = spec.startswith(("/", ".", "~")) or spec.count("/") > 1
-    return "no such model folder; give a folder, a hub id or lab:s" if is_path else ""
-
-
-def _of_server(spec: str, settings: Settings) -> str:
-    from constitutional_ai.engines.http import key_for, split_spec
-
     try:
-        address, _ = split_spec(spec)
-        key_for(address, settings.http.keys)
+        spec = ModelSpec.parse(text)
+        if spec.kind == "server":
+            return _of_server(spec, settings)
+        if spec.kind == "vllm" and not _installed("vllm"):
+            return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
+        if spec.kind == "vllm":
+            return _of_model(spec.name, settings)
+        spec.checkpoint()
     except UserError as error:
         return str(error)
-    url = urlsplit(address)
+    return ""
+
+
+def _of_server(spec: ModelSpec, settings: Settings) -> str:
+    from constitutional_ai.engines.http import key_for
+
+    key_for(spec.name, settings.http.keys)
+    url = urlsplit(spec.name)
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     try:
         socket.create_connection((host, port), timeout=CONNECT).close()
@@ -133,7 +124,7 @@ def _of_server(spec: str, settings: Settings) -> str:
 
 def _training(settings: Settings, place: Place) -> Iterator[str]:
     model = settings.model
-    if is_served(model.path) or model.path.startswith(VLLM):
+    if ModelSpec.parse(model.path).kind in ("server", "vllm"):
         yield (
             f"{place('model.path')}: model.path = {model.path!r}: this model runs elsewhere and"
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"

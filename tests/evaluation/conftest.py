@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai import job
+from constitutional_ai.engines import pool
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.settings import Settings
 from constitutional_ai.stats import elo
@@ -27,6 +27,6 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
         def open_engine(spec: str | Path, settings: Settings) -> Engine:
             return engines[str(spec)]
 
-        monkeypatch.setattr(job, "open_engine", open_engine)
+        monkeypatch.setattr(pool, "open_engine", open_engine)
 
     return install

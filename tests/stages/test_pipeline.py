@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.engines.identity import model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.progress import Progress
@@ -254,11 +254,11 @@ def test_a_stage_made_from_another_is_refused(tmp_path: Path, stages: Stages) ->
 def test_a_model_folder_is_known_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
-    before = model_identity(str(tmp_path))
-    assert model_identity(str(tmp_path)) == before
+    before = ModelSpec.parse(str(tmp_path)).identity()
+    assert ModelSpec.parse(str(tmp_path)).identity() == before
     (tmp_path / "model.safetensors").write_bytes(b"\1" * 100)
-    assert model_identity(str(tmp_path)) != before
-    assert model_identity("org/name") == "org/name"
+    assert ModelSpec.parse(str(tmp_path)).identity() != before
+    assert ModelSpec.parse("org/name").identity() == "org/name"
 
 
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
