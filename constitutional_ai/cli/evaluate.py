@@ -120,14 +120,14 @@ def hhh(
     json: Json = False,
 ) -> None:
     """Multiple choice by log-probabilities: the paper's helpful, honest, harmless comparisons."""
+    from constitutional_ai.engines.spec import named_specs
     from constitutional_ai.evaluation import hhh as choices
-    from constitutional_ai.evaluation.command import named
 
     if not model:
         raise SettingsError("name a model to ask: --model SPEC")
     settings = _settings(None, None, seed, "harmless", {})
     folder = out or Path("out") / "hhh"
-    result = choices.evaluate(named(model), data, settings, folder, progress(json), limit)
+    result = choices.evaluate(named_specs(model), data, settings, folder, progress(json), limit)
     if not json:
         print(f"{choices.as_text(result)}\n\n{folder}")
 
@@ -178,8 +178,9 @@ def _settings(
 
 def _constitution_for(file: str | None, judge: str | None) -> str | None:
     """The laboratory's for its own judges, the general one for others; a run file names its own."""
-    from constitutional_ai.world import is_model
+    from constitutional_ai.engines.spec import ModelSpec
 
     if file:
         return None
-    return "lab" if is_model(judge) else "harmless"
+    in_lab = judge and ModelSpec.parse(judge).kind == "lab"
+    return "lab" if in_lab else "harmless"

@@ -21,7 +21,7 @@ def open_engine(model: str | Path, settings: "Settings") -> Engine:
         case "server":
             from constitutional_ai.engines.http import HttpEngine
 
-            return HttpEngine(spec, settings.http)
+            return HttpEngine(spec.text, settings.http)
         case "vllm":
             from constitutional_ai.engines.vllm import VllmEngine
 

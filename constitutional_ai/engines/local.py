@@ -158,7 +158,7 @@ def load(
     try:
         config = AutoConfig.from_pretrained(name, **source)
         _check_kind(path, config)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             config=config,
             dtype=resolve(dtype, config, chosen_device),
@@ -176,6 +176,7 @@ def load(
             raise ModelError(f"{path} is not on this machine yet; a run downloads it") from None
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelError(f"{path}: cannot load it as a causal language model: {reason}") from error
+    model, info = loaded
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")

@@ -59,12 +59,10 @@ class ModelSpec:
             raise SettingsError("a model without a name; give a folder, a hub id or lab:s")
         folder = Path(text).expanduser()
         hub_id, at, revision = text.partition("@")
-        is_path = text.startswith(("/", ".", "~")) or hub_id.count("/") > 1
-        if folder.exists() or is_path or isinstance(spec, Path):
-            if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
-                raise ModelError(
-                    f"{text}: a folder has no revisions; name it without '@{revision}'"
-                )
+        if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
+            raise ModelError(f"{text}: a folder has no revisions; name it without '@{revision}'")
+        is_path = isinstance(spec, Path) or text.startswith(("/", ".", "~"))
+        if folder.exists() or is_path or hub_id.count("/") > 1:
             return cls(text, "folder", str(folder))
         return cls(text, "hub", hub_id, revision)
 

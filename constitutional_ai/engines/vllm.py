@@ -16,7 +16,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from constitutional_ai.engines.base import Completion, Sampling
-from constitutional_ai.engines.local import _locate, resolve
+from constitutional_ai.engines.local import resolve
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.machine import device_of
@@ -119,18 +120,15 @@ def _load(path: str, dtype: str, settings: VllmSettings) -> tuple[Any, Any]:
             f"vllm:{path}: vLLM cannot be imported ({error}); pip install"
             " 'constitutional-ai[vllm]', or serve the model and name it http://HOST:PORT/v1#MODEL"
         ) from None
-    source = _locate(path)
-    revision = source.revision or None
+    name, revision = ModelSpec.parse(path).checkpoint()
     more: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory} if on_gpu else {}
     if settings.max_model_len:
         more["max_model_len"] = settings.max_model_len
     try:
-        config = AutoConfig.from_pretrained(source.name, revision=revision, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.name, revision=revision, trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
         llm = LLM(
-            model=source.name,
+            model=name,
             revision=revision,
             tokenizer_revision=revision,
             dtype=resolve(dtype, config, device_of("auto")),

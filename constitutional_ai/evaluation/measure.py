@@ -18,11 +18,12 @@ from typing import Any
 from constitutional_ai.data.answers import AnswersFile
 from constitutional_ai.data.cases import Case
 from constitutional_ai.drawing import tables
+from constitutional_ai.engines.pool import HELD
 from constitutional_ai.evaluation import answers, judged, scores
 from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import Observation, Scores
-from constitutional_ai.job import ENGINES_HELD, Job
+from constitutional_ai.job import Job
 from constitutional_ai.judge import questions as asking
 from constitutional_ai.judge.open import judge_model
 from constitutional_ai.stats.paired import least_difference, prompts_needed
@@ -103,7 +104,7 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
 def _open_models(job: Job, folder: StageFolder, plan: Plan) -> None:
     """So that a model that cannot be opened is an error before anything else is said."""
     if not (folder.path / TRANSCRIPTS).exists():
-        for model in list(plan.models.values())[:ENGINES_HELD]:
+        for model in list(plan.models.values())[:HELD]:
             job.engine(model)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from constitutional_ai import job
 from constitutional_ai.cli.main import app
+from constitutional_ai.engines import pool
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError
@@ -157,7 +157,7 @@ def test_a_bad_model_is_the_first_thing_that_is_said(
     def open_engine(spec: str, settings: Settings) -> Engine:
         raise ModelError(f"{spec}: no such model")
 
-    monkeypatch.setattr(job, "open_engine", open_engine)
+    monkeypatch.setattr(pool, "open_engine", open_engine)
     result = cai("--model", "/nope", "--prompts", prompts, "--out", tmp_path / "e", code=2)
     assert result.stderr == "cai: /nope: no such model\n"
 
