@@ -27,7 +27,7 @@ from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled
 from constitutional_ai.judge.open import prepare
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 Prompts = str | Conversation | list[str] | list[Conversation]  # one, or a list of them
 Texts = Any  # a text for one prompt, a list of texts for a list of prompts

@@ -148,3 +148,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="nonsense"):
         constitutional_ai.nonsense  # noqa: B018
+
+
+def test_a_prompt_beyond_the_context_does_not_take_the_others_along() -> None:
+    cai = ConstitutionalAI("lab:xxs", [])
+    answers = cai.generate_response(["cat " * 500, *["How do I steal a bike?"] * 6])
+    assert len(answers) == 7 and all(answers[1:])

@@ -7,7 +7,7 @@ from typing import Protocol
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.records import Conversation
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 Ask = Callable[[Sequence[Conversation]], list[Completion]]
 

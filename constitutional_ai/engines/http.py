@@ -36,6 +36,7 @@ from constitutional_ai.engines.abilities import (
 )
 from constitutional_ai.engines.base import Completion, Sampling
 from constitutional_ai.engines.client import Client, Lost, Refused, Unusable
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError, NoLogprobs, SettingsError
 from constitutional_ai.records import Conversation, assistant
 from constitutional_ai.settings import HttpSettings
@@ -60,7 +61,8 @@ class HttpEngine:
 
     def __init__(self, spec: str, settings: HttpSettings | None = None) -> None:
         settings = settings or HttpSettings()
-        url, model = split_spec(spec)
+        parsed = ModelSpec.parse(spec)
+        url, model = parsed.name, parsed.detail
         self.client = Client(url, settings, key_for(url, settings.keys))
         self.model = find_model(self.client, model)
         self.name = f"{url}#{self.model}"
@@ -260,23 +262,6 @@ def read_options(choice: Mapping[str, Any], options: Sequence[str]) -> list[floa
     rest = max(1 - sum(math.exp(value) for value in places.values()), 1e-12)
     unseen = min(math.log(rest), *places.values())
     return [math.log(m) if m else unseen for m in mass]
-
-
-def split_spec(spec: str) -> tuple[str, str]:
-    """Base address and model of ``http://HOST:PORT/v1#MODEL``. Raises SettingsError.
-
-    >>> split_spec("http://127.0.0.1:8000/v1/#org/model")
-    ('http://127.0.0.1:8000/v1', 'org/model')
-    """
-    parts = urlsplit(spec)
-    if parts.username or parts.password or parts.query:  # not repeated: it may hold the key
-        raise SettingsError(
-            "a server's address with a name, password or query in it; put a key into an"
-            " environment variable and name it: http.keys = ['HOST=VARIABLE']"
-        )
-    if not parts.hostname:
-        raise SettingsError(f"{spec}: not a server's address; write http://HOST:PORT/v1#MODEL")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", parts.fragment
 
 
 def key_for(url: str, keys: Sequence[str]) -> str:

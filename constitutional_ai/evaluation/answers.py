@@ -12,8 +12,11 @@ from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.store import failures
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import StageFolder, append_rows, derive_seed, in_chunks
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import StageFolder
+from constitutional_ai.store.seeds import derive_seed
 
 FILE = "transcripts.jsonl"
 GIVEN = "given.jsonl"  # answers that came from files

@@ -29,7 +29,8 @@ from constitutional_ai.job import Job
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder, derive_seed
+from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.world import LAB
 
 

@@ -30,7 +30,8 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Row, content_hash, user
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import RunFolder, StageFolder, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes

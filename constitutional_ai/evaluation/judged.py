@@ -15,7 +15,8 @@ from constitutional_ai.judge import questions as asking
 from constitutional_ai.judge.judge import Comparison, Verdict
 from constitutional_ai.judge.open import judge_model, seated
 from constitutional_ai.records import content_hash
-from constitutional_ai.store.run_folder import StageFolder, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.run_folder import StageFolder
 
 GRADES, COMPARISONS = "grades.jsonl", "comparisons.jsonl"
 

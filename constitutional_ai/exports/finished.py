@@ -15,7 +15,8 @@ from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import STAGE_NAMES
-from constitutional_ai.store.run_folder import RunFolder, StageFolder, derive_seed
+from constitutional_ai.store.run_folder import RunFolder, StageFolder
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.store.whole import ExportError
 
 

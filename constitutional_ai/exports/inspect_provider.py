@@ -27,7 +27,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.records import Conversation
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 AT_ONCE = 64  # requests that Inspect may have open, and an engine's batch
 GATHER = 0.05  # seconds that a request waits for others

@@ -19,7 +19,8 @@ from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.judge.methods import Order, said
 from constitutional_ai.principles import Principle
 from constitutional_ai.records import Row, content_hash
-from constitutional_ai.store.run_folder import StageFolder, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.run_folder import StageFolder
 
 JURY = "all as a jury"  # stands among the judges' names
 PRINCIPLES = 4  # that a pair is asked under, where not all are asked for

@@ -26,7 +26,7 @@ from constitutional_ai.judge.replies import FAILED, NO_ANSWER, Unread, choice, o
 from constitutional_ai.principles import Constitution, Principle, Scale
 from constitutional_ai.records import Conversation, assistant, user
 from constitutional_ai.settings import LabelSettings
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 TEN = Scale(  # one digit each, worth 1 to 10
     prompt="{text}",  # the prompt itself depends on the principle's kind: prompts.SCALES

@@ -127,7 +127,7 @@ def people(
     from constitutional_ai.errors import DataError
     from constitutional_ai.lab.world.people import people as ask
     from constitutional_ai.records import Preference
-    from constitutional_ai.store.run_folder import read_rows
+    from constitutional_ai.store.rows import read_rows
 
     try:
         answers = ask(read_rows(file, Preference), noise, seed)

@@ -43,7 +43,7 @@ from constitutional_ai.progress import Tick
 from constitutional_ai.records import Prompt, Sample, content_hash
 from constitutional_ai.settings import PPOSettings
 from constitutional_ai.store.checkpoints import Log, Part, Training, moving, put_back, under
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 LOGS = ("metrics", "samples", "monitor", "seconds")
 FLOOR = 0.3  # the learning rate's share that is left at the end

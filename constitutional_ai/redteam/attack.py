@@ -9,7 +9,7 @@ from constitutional_ai.records import Conversation, Row
 from constitutional_ai.redteam.plan import Item, Plan, disguised
 from constitutional_ai.redteam.search import Hunt, Search
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 Open = Callable[[str], Engine]
 Hunter = Callable[[str], Search]  # a search by its name

@@ -9,14 +9,13 @@ Each file is made in chunks; the same command goes on after a kill. Rows that an
 are listed in failures.jsonl, counted, and never scored.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from constitutional_ai.data.requests import TEST
-from constitutional_ai.errors import RunFolderError, SettingsError
+from constitutional_ai.errors import SettingsError
 from constitutional_ai.judge import through as verdict
 from constitutional_ai.judge.through import Judge, Reading
 from constitutional_ai.principles import Constitution, load_constitution
@@ -29,8 +28,9 @@ from constitutional_ai.redteam.plan import Item, Plan, fingerprint, items_of
 from constitutional_ai.redteam.search import Search
 from constitutional_ai.redteam.world import lab
 from constitutional_ai.store import failures
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import Fingerprint, StageFolder, in_chunks
+from constitutional_ai.store.run_folder import StageFolder
 
 ATTEMPTS, READINGS, TRUTH = "attempts.jsonl", "readings.jsonl", "truth.jsonl"
 MAY_FAIL = 0.2  # the share of rows that an engine may fail on before the campaign stops
@@ -171,7 +171,7 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
     constitution = load_constitution(plan.constitution)
     items = items_of(plan)
     folder = StageFolder(out / "rows", "redteam", plan.seed)
-    claim(folder, fingerprint(plan, constitution))
+    folder.claim(fingerprint(plan, constitution))
     making = Making(plan, folder, open_engine, progress)
     attempts = making.attempts(items)
     readings = {row.id: row for row in making.readings(attempts)}
@@ -187,25 +187,6 @@ def run(plan: Plan, out: Path, open_engine: Open, progress: Progress) -> Campaig
     if not folder.done:
         folder.finish({"attempts": len(attempts), "caught": len(caught), **failed})
     return Campaign(plan, attempts, readings, caught, read, failed, constitution.hash)
-
-
-def claim(folder: StageFolder, print_: Fingerprint) -> None:
-    """Begin the folder, or go on in it. Raises RunFolderError where it belongs to another plan.
-
-    A folder without a row, such as one whose model was not found, belongs to nobody.
-    """
-    path = folder.path / "settings.json"
-    if not any(folder.path.glob("*.jsonl")):
-        path.unlink(missing_ok=True)
-    held = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else print_
-    for key in [*print_, *held]:
-        if held.get(key) != print_.get(key):
-            raise RunFolderError(
-                f"{folder.path}: was made with {key} = {held.get(key)!r}, now {print_.get(key)!r};"
-                " take another --out, or delete the folder to attack again"
-            )
-    if not folder.done:
-        folder.begin(print_)
 
 
 def outcomes(campaign: Campaign) -> dict[str, verdict.Outcome]:

@@ -23,7 +23,7 @@ from constitutional_ai.judge.through import Judge, cases_of
 from constitutional_ai.records import Conversation, content_hash, user
 from constitutional_ai.redteam.world import lab
 from constitutional_ai.redteam_prompts import Try
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 ENOUGH = 0.9  # P(it helped) at which a line is not refined any further
 ATTACK_TOKENS = 400

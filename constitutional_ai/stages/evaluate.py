@@ -14,7 +14,7 @@ from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.evaluation.measure import GOLD, SCORES, Plan, measure, write
 from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.job import Job
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.world import LAB
 
 NAME = "evaluate"

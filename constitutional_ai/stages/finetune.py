@@ -28,8 +28,10 @@ from constitutional_ai.records import (
 )
 from constitutional_ai.store import failures
 from constitutional_ai.store.checkpoints import Log, Saving
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed, in_chunks
+from constitutional_ai.store.run_folder import CHECKPOINTS
+from constitutional_ai.store.seeds import derive_seed
 
 NAME = "finetune"
 FILE = "helpful.jsonl"

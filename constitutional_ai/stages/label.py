@@ -19,7 +19,8 @@ from constitutional_ai.judge.jury import seat
 from constitutional_ai.judge.open import judges_of
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
 from constitutional_ai.settings import LabelSettings
-from constitutional_ai.store.run_folder import derive_seed, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.seeds import derive_seed
 
 NAME = "label"
 FILE = "preferences.jsonl"

@@ -19,7 +19,7 @@ from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.monitor.ppo import Compare, Probe
 from constitutional_ai.records import Prompt, PromptSet, content_hash
 from constitutional_ai.stages.finetune import sft_examples
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 NAME = "ppo"
 

@@ -31,8 +31,9 @@ from constitutional_ai.records import (
     content_hash,
 )
 from constitutional_ai.store import failures
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import derive_seed, in_chunks
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.store.tally import Tally
 
 NAME = "revise"

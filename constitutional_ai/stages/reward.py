@@ -25,7 +25,8 @@ from constitutional_ai.machine import give_back
 from constitutional_ai.records import HeldOut, Preference
 from constitutional_ai.stats.calibration import agreement, calibration, fit_temperature
 from constitutional_ai.store.checkpoints import Log, Saving
-from constitutional_ai.store.run_folder import CHECKPOINTS, derive_seed
+from constitutional_ai.store.run_folder import CHECKPOINTS
+from constitutional_ai.store.seeds import derive_seed
 
 NAME = "reward"
 Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl

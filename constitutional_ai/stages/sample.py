@@ -21,8 +21,9 @@ from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, Pair, Prompt, assistant, content_hash
 from constitutional_ai.refusal import refuses
 from constitutional_ai.store import failures
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Failed
-from constitutional_ai.store.run_folder import derive_seed, in_chunks
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.store.tally import Tally
 
 NAME = "sample"

@@ -1,4 +1,4 @@
-"""The run folder: one lock, a folder for each stage, rows in chunks, manifests, resume.
+"""The run folder: one lock, and a folder for each stage with its fingerprint and manifest.
 
 A stage folder goes through three states. Empty; begun, when ``settings.json`` holds the
 fingerprint that it is being made under; done, when ``manifest.json`` stands, which is written last
@@ -15,35 +15,24 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
-
-from constitutional_ai.errors import DataError, RowsFailed, RunFolderError
-from constitutional_ai.machine import give_back
+from constitutional_ai.errors import DataError, RunFolderError
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.stage_list import ONCE, STAGE_NAMES
-from constitutional_ai.store import failures
 from constitutional_ai.store.atomic import write_atomic
-from constitutional_ai.store.failures import Chunk, Failed
+from constitutional_ai.store.rows import read_rows
 from constitutional_ai.version import __version__
 
 CHECKPOINTS = "checkpoints"  # in a stage's folder: what only an unfinished training needs
 
 Fingerprint = dict[str, Any]  # flat: what the rows depend on, by name
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Row)
-
-
-def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2^63) that depends on every part, such as (seed, stage, id)."""
-    text = json.dumps(parts, ensure_ascii=False, default=str)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
 def stage_word(name: str) -> str:
@@ -62,6 +51,10 @@ class StageFolder:
         self.path = path
         self.name = name
         self.seed = seed
+        self.remedy = "delete the folder"  # what makes it again
+        if (word := name.rpartition("/")[2].partition("-")[2]) in STAGE_NAMES:
+            in_round, _, _ = name.rpartition("/")
+            self.remedy = f"add `--redo {in_round + '/' if in_round else ''}{word}`"
         self._began = time.monotonic()
 
     @property
@@ -80,9 +73,21 @@ class StageFolder:
             if before.get(key) != now.get(key):
                 raise RunFolderError(
                     f"{self.path}: was made with {key} = {_shown(before.get(key))}, now"
-                    f" {_shown(now.get(key))}; add `--redo {_redo_name(self.name)}` to make it and"
-                    f" all later stages again, or take another --out"
+                    f" {_shown(now.get(key))}; {self.remedy} to make it and all that follows again,"
+                    " or take another --out"
                 )
+
+    def claim(self, fingerprint: Fingerprint) -> None:
+        """Begin the folder, or go on in it; a finished one is left alone.
+
+        A folder without a row, such as one whose model was not found, belongs to nobody. Raises
+        RunFolderError where it belongs to another fingerprint.
+        """
+        if not any(self.path.glob("*.jsonl")):
+            (self.path / "settings.json").unlink(missing_ok=True)
+        self.check(fingerprint)
+        if not self.done:
+            self.begin(fingerprint)
 
     def begin(self, fingerprint: Fingerprint) -> None:
         """Claim the folder for this fingerprint, before the first row is written."""
@@ -121,7 +126,7 @@ class StageFolder:
             if now[name] != before:
                 raise RunFolderError(
                     f"{self.path / name}: has changed since its stage was finished; put it back, or"
-                    f" add `--redo {_redo_name(self.name)}` to make it and all later stages again"
+                    f" {self.remedy} to make it and all that follows again"
                 )
 
     def _models(self) -> list[Path]:
@@ -140,110 +145,8 @@ class StageFolder:
         """All rows of a file. Raises DataError with file and line for a missing or broken one."""
         path = self.path / file
         if not path.exists():
-            raise DataError(f"{path}: missing; `--redo {_redo_name(self.name)}` makes it again")
+            raise DataError(f"{path}: missing; {self.remedy} to make it again")
         return read_rows(path, kind)
-
-
-def read_rows(path: Path, kind: type[R]) -> list[R]:
-    """All rows of a file of this kind. Raises DataError with file and line for a broken one."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    return [_row(path, number, line, kind) for number, line in enumerate(lines, 1)]
-
-
-def in_chunks(
-    folder: StageFolder,
-    file: str,
-    items: Sequence[T],
-    size: int,
-    work: Callable[[Sequence[T], int], Sequence[R | Failed]],
-    tick: Callable[[int], None],
-    kind: type[R],
-    may_fail: float = 0.0,
-) -> list[R]:
-    """One row for each item, made ``size`` items at a time; returns all rows, earlier starts' too.
-
-    ``work(chunk, seed)`` gives a row for each item in order; the seed depends on the run's seed,
-    the stage, the file and the chunk's number. A chunk is appended in one write, and is the unit of
-    resume: what an interrupted chunk left behind is cut off and made again whole, so that batches,
-    and with them low-precision arithmetic, are those of an uninterrupted run. ``kind`` is the rows'
-    class, to read back what an earlier start wrote.
-
-    Where ``work`` gives a Failed instead of a row, the item is left out and listed in
-    failures.jsonl. Raises RowsFailed at the end where that is more than the share ``may_fail`` of
-    all items; the next start then tries those again, and appends the rows that come of it.
-    """
-    path = folder.path / file
-    done, todo = _keep_whole_chunks(path, len(items), size, folder.name)
-    if todo and todo[0].attempt > 1 and len(items) - done <= may_fail * len(items):
-        todo = []
-    rows = folder.rows(file, kind) if done else []
-    tick(len(items) - sum(len(chunk.places) for chunk in todo))
-    for chunk in todo:
-        again = () if chunk.attempt == 1 else (chunk.attempt,)
-        seed = derive_seed(folder.seed, folder.name, file, chunk.number, *again)
-        made = list(work([items[place] for place in chunk.places], seed))
-        if len(made) != len(chunk.places):
-            raise RuntimeError(f"{folder.name}: {len(made)} rows for {len(chunk.places)} items")
-        rows += _store(path, chunk, made)
-        give_back()
-        tick(len(chunk.places))
-    lost = failures.counts(folder.path, file, len(items) - len(rows))
-    if lost and lost["failed"] > may_fail * len(items):
-        reasons = "; ".join(f"{n}: {reason}" for reason, n in lost["failed_by_reason"].items())
-        raise RowsFailed(
-            f"{path}: {lost['failed']} of {len(items)} rows failed ({reasons[:300]}), listed in"
-            f" {failures.FILE}; the same command tries them again, and a higher `http.max_failed`"
-            " goes on without them"
-        )
-    return rows
-
-
-def _store(path: Path, chunk: Chunk, made: Sequence[R | Failed]) -> list[R]:
-    """Write a chunk, its failures first: they tell how many rows it has when it is whole."""
-    lost = [
-        chunk.failure(path.name, place, row)
-        for place, row in zip(chunk.places, made, strict=True)
-        if isinstance(row, Failed)
-    ]
-    rows = [row for row in made if not isinstance(row, Failed)]
-    failures.keep(path.parent, path.name, chunk, lost)
-    if rows:
-        append_rows(path, rows)
-    return rows
-
-
-def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows as JSONL in one write, and see them onto the disk."""
-    data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        written = os.write(descriptor, data)
-        os.fsync(descriptor)
-    except OSError as error:  # of a full disk, say, which does not tell the file
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        os.close(descriptor)
-    if written != len(data):
-        raise OSError(f"{path}: {written} of {len(data)} bytes written; is the disk full?")
-
-
-def _keep_whole_chunks(path: Path, items: int, size: int, name: str) -> tuple[int, list[Chunk]]:
-    """Cut off a torn last line and an incomplete last chunk; how many rows are left, what to do."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = len(lines) if not lines or lines[-1].endswith(b"\n") else len(lines) - 1
-    if whole > items:
-        raise RunFolderError(
-            f"{path}: has {whole} rows for {items} inputs, so it belongs to another run;"
-            f" `--redo {_redo_name(name)}` makes it again"
-        )
-    keep, todo = failures.unfinished(whole, failures.read(path.parent, path.name), items, size)
-    if lines:
-        os.truncate(path, sum(len(line) for line in lines[:keep]))
-    return keep, todo
 
 
 class RunFolder:
@@ -349,22 +252,6 @@ def installed(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _row(path: Path, number: int, line: bytes, kind: type[R]) -> R:
-    try:
-        return kind.model_validate_json(line)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        message = f"{where}: {problem['msg']}" if where else problem["msg"]
-        raise DataError(f"{path}:{number}: not a {kind.__name__} row: {message}") from None
-
-
-def _redo_name(stage: str) -> str:
-    """``r2/4-label`` → ``r2/label``: what ``--redo`` takes."""
-    round_part, _, name = stage.rpartition("/")
-    return f"{round_part}/{stage_word(name)}" if round_part else stage_word(name)
 
 
 def _shown(value: object) -> str:

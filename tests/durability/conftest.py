@@ -13,7 +13,8 @@ from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Preference, RevisedAnswer, RevisionStep, assistant, user
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.run_folder import RunFolder, append_rows
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
 
 MakeJob = Callable[[str], Job]
 

@@ -13,7 +13,8 @@ import pytest
 from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.client import FIRST_WAIT, retry_after
-from constitutional_ai.engines.http import UNSEEN, HttpEngine, key_for, read_options, split_spec
+from constitutional_ai.engines.http import UNSEEN, HttpEngine, key_for, read_options
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError, NoLogprobs, ServerGone, SettingsError
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, assistant, user
@@ -321,7 +322,7 @@ def test_a_key_must_be_named_and_be_there() -> None:
 )
 def test_bad_addresses(spec: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
-        split_spec(spec)
+        ModelSpec.parse(spec)
     assert "word" not in str(caught.value).replace("password", "")
 
 

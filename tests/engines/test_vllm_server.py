@@ -30,7 +30,8 @@ from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Pair, Preference, assistant, user
 from constitutional_ai.settings import HttpSettings, load_settings
 from constitutional_ai.stages.pipeline import fingerprints
-from constitutional_ai.store.run_folder import RunFolder, append_rows
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.server
 

@@ -16,7 +16,8 @@ from constitutional_ai.records import (
     assistant,
     user,
 )
-from constitutional_ai.store.run_folder import RunFolder, append_rows
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
 
 SETTINGS = {
     "revise": {"revise.rounds": 1, "revise.max_new_tokens": 16},

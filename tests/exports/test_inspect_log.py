@@ -11,7 +11,8 @@ from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation.judged import comparison_id
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.records import user
-from constitutional_ai.store.run_folder import StageFolder, append_rows
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import StageFolder
 
 log = pytest.importorskip("inspect_ai.log")
 

@@ -21,7 +21,8 @@ from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import check, pipeline
 from constitutional_ai.stages.pipeline import fingerprints, run_pipeline
-from constitutional_ai.store.run_folder import RunFolder, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.run_folder import RunFolder
 
 
 class Count(Row):

@@ -10,7 +10,7 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation, Pair, Prompt, user
 from constitutional_ai.stages import sample
-from constitutional_ai.store.run_folder import derive_seed
+from constitutional_ai.store.seeds import derive_seed
 
 MODEL = "2-finetune/model"
 

@@ -25,7 +25,7 @@ from constitutional_ai.records import (
     user,
 )
 from constitutional_ai.stages import finetune, ppo, reward
-from constitutional_ai.store.run_folder import append_rows
+from constitutional_ai.store.rows import append_rows
 
 SMALL: dict[str, Any] = {
     "revise": {"chunk": 4, "max_new_tokens": 8},

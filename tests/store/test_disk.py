@@ -16,7 +16,9 @@ from constitutional_ai.cli.main import app
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import Prompt, user
 from constitutional_ai.store.checkpoints import Checkpoints
-from constitutional_ai.store.run_folder import RunFolder, append_rows, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
 
 FILE = "prompts.jsonl"
 

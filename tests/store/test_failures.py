@@ -9,8 +9,9 @@ import pytest
 from constitutional_ai.errors import RowsFailed
 from constitutional_ai.records import Row
 from constitutional_ai.store import failures
+from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.failures import Chunk, Failed, unfinished
-from constitutional_ai.store.run_folder import StageFolder, in_chunks
+from constitutional_ai.store.run_folder import StageFolder
 
 FILE = "rows.jsonl"
 ITEMS = list(range(23))

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from constitutional_ai.errors import DataError, RunFolderError
 from constitutional_ai.records import Row
-from constitutional_ai.store.run_folder import RunFolder, StageFolder, derive_seed, in_chunks
+from constitutional_ai.store.chunks import in_chunks
+from constitutional_ai.store.run_folder import RunFolder, StageFolder
+from constitutional_ai.store.seeds import derive_seed
 
 ITEMS = list(range(10))
 

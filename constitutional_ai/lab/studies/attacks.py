@@ -26,7 +26,8 @@ from constitutional_ai.redteam import campaign as attacked
 from constitutional_ai.redteam import scores as redteam
 from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.stats import intervals as stats
-from constitutional_ai.store.run_folder import StageFolder, derive_seed
+from constitutional_ai.store.run_folder import StageFolder
+from constitutional_ai.store.seeds import derive_seed
 
 CAUGHT = "caught.json"
 LEAST = 4  # requests in each disguise, however small the run

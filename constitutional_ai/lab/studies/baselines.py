@@ -28,7 +28,9 @@ from constitutional_ai.records import (
 )
 from constitutional_ai.settings import Settings
 from constitutional_ai.stages.pipeline import Step, fingerprints
-from constitutional_ai.store.run_folder import RunFolder, append_rows, derive_seed
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
+from constitutional_ai.store.seeds import derive_seed
 
 DEMONSTRATIONS = "oracle:demonstrations"
 NOISY = re.compile(r"oracle:noise=(0?\.\d+|0)")

@@ -24,7 +24,8 @@ from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.calibration import reliability
 from constitutional_ai.stats.elo import Game
 from constitutional_ai.stats.intervals import Estimate
-from constitutional_ai.store.run_folder import StageFolder, derive_seed
+from constitutional_ai.store.run_folder import StageFolder
+from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.world import LAB
 
 BASE, SL, RL = "base", "sl-cai", "rl-cai"

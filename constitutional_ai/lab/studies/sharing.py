@@ -5,14 +5,12 @@ stage would make the same files. The first variant in the plan makes them. The o
 (copies, on a disk without links), whole or not at all, so every variant is a complete run folder.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.lab.studies import baselines
 from constitutional_ai.lab.studies.measures import answering
@@ -95,7 +93,7 @@ def measuring(
             folder = base.measured(asked.variant, seed, asked.name)
             steps = one.upto(asked.after)
             print_ = fingerprint(one, asked, steps)
-            _refuse_other(folder, print_)
+            folder.check(print_)
             key = f"{seed} {asked.variant}.{asked.name}"
             if folder.done or key in wanted:
                 continue
@@ -104,17 +102,6 @@ def measuring(
             work_on = (asked, one.settings, one.folder, folder, print_, links)
             wanted[key] = Task(key, needs, take, work_on)
     return list(wanted.values())
-
-
-def _refuse_other(folder: StageFolder, print_: Mapping[str, object]) -> None:
-    for path in (folder.path / "manifest.json", folder.path / "settings.json"):
-        before = json.loads(path.read_bytes())["fingerprint"] if path.exists() else print_
-        for key in [*print_, *before]:
-            if before.get(key) != print_.get(key):
-                raise RunFolderError(
-                    f"{folder.path}: was measured with {key} = {before.get(key)}, now"
-                    f" {print_.get(key)}; delete that folder, or take another --out"
-                )
 
 
 def measurements(study: Study, base: Base, seed: int) -> list[Measurement]:

@@ -12,7 +12,8 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.records import Pair, Preference, RevisedAnswer, content_hash
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stages import finetune
-from constitutional_ai.store.run_folder import RunFolder, append_rows
+from constitutional_ai.store.rows import append_rows
+from constitutional_ai.store.run_folder import RunFolder
 
 NOISY = "label.judge=oracle:noise=0.25"
 DEMONSTRATED = "revise.critic=oracle:demonstrations"
