@@ -48,7 +48,7 @@ def test_attack_then_amend_from_the_finished_folder(tmp_path: Path) -> None:
         (["--test-steps", "2"], "go with --retrain"),
         (["--retrain", "lab"], "use it with --amend"),
         (["--retrain", "lab", "--amend", "--prompts", "x.jsonl"], "give the held-out requests"),
-        (["--model", "a=x", "--model", "a=y"], "two named a"),
+        (["--model", "a=x", "--model", "a=y"], "named twice"),
         (["--prompts", "nowhere.jsonl"], "cannot be read"),
     ],
 )
