@@ -67,7 +67,7 @@ def main() -> None:
 def measured(spec: str, made: Path, options: argparse.Namespace) -> list[compare.Row]:
     folder = models.folder_of(spec, made)
     fenced = not spec.startswith("lab:")  # the laboratory's judges were taught without a fence
-    engine = LocalEngine(folder, device=options.device)
+    engine = LocalEngine.load(folder, device=options.device)
     most = max(options.pairs, options.their_pairs, options.their_batch_pairs)
     pairs = answered_twice(engine, most)
     judge = Judge(engine, load_constitution("lab"), LabelSettings(principles=1, fence=fenced))

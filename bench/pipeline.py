@@ -88,7 +88,7 @@ def print_stages(run: Path) -> None:
 
 
 def print_rates(model: str) -> None:
-    engine = LocalEngine(model, dtype="float32")
+    engine = LocalEngine.load(model, dtype="float32")
     prompts = [
         prompt.prompt
         for set_ in ("red-team", "helpful")

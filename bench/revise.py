@@ -26,6 +26,7 @@ from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.ask import asker
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.engines.local import LocalEngine, use_threads
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import UserError
 from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.prompts import finds_nothing
@@ -108,7 +109,7 @@ class Stage(Counted):
 
     def __init__(self, folder: str, constitution: Constitution, options: argparse.Namespace):
         super().__init__()
-        self.engine = LocalEngine(folder, device=options.device)
+        self.engine = LocalEngine.load(folder, device=options.device)
         self.constitution = constitution
         self.settings = ReviseSettings(
             rounds=options.revisions,
@@ -118,10 +119,10 @@ class Stage(Counted):
         )
 
     def rows(self, prompts: Sequence[Prompt], turn: int) -> None:
-        ask = asker(self.engine, self.settings, turn, Counter())
+        ask = asker(self.engine, self.settings, turn, Counter(), PrefixCache())
 
-        def counted(talks: Sequence[Conversation], goes_on: bool = False) -> list[Completion]:
-            found = ask(talks, goes_on)
+        def counted(talks: Sequence[Conversation]) -> list[Completion]:
+            found = ask(talks)
             self.tokens["said"] += sum(one.tokens for one in found)
             return found
 

@@ -38,7 +38,7 @@ def prepare(folder: str, made: Path, spec: str, options: argparse.Namespace) -> 
     rows = training.rows_of(spec, options)
     size = options.batch_pairs or (4 if options.quick else 8 if random_ else 32)
     prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]
-    engine = LocalEngine(folder, device=options.device)
+    engine = LocalEngine.load(folder, device=options.device)
     said = [engine.generate(prompts, Sampling(max_new_tokens=64, seed=seed)) for seed in (0, 1)]
     pairs = [(p, a.text, b.text) for p, a, b in zip(prompts, *said, strict=True)]
     spell = engine.tokens

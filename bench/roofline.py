@@ -188,7 +188,7 @@ class Speaker:
     def __init__(
         self, folder: str, prompts: list[Conversation], options: argparse.Namespace
     ) -> None:
-        self.engine = LocalEngine(folder, device=options.device)
+        self.engine = LocalEngine.load(folder, device=options.device)
         self.prompts = prompts
         self.dtype: torch.dtype = self.engine.model.dtype
         self.new_tokens = 8 if options.quick else NEW_TOKENS

@@ -35,7 +35,7 @@ def prepare(folder: str, _: Path, spec: str, options: argparse.Namespace) -> tra
 
     rows = training.rows_of(spec, options)
     prompts = [prompt.prompt for prompt in load_prompts("lab", "red-team", rows, seed=0)]
-    engine = LocalEngine(folder, device=options.device)
+    engine = LocalEngine.load(folder, device=options.device)
     said = engine.generate(prompts, Sampling(max_new_tokens=64, seed=0))
     examples = [(prompt, answer.text) for prompt, answer in zip(prompts, said, strict=True)]
     ids = [(engine.tokens.prompt(p), engine.tokens.answer(a)) for p, a in examples]

@@ -29,7 +29,7 @@ class Job:
         return self.folder.stage(name, self.round if round is None else round)
 
     def engine(self, model: str | Path) -> Engine:
-        """The engine of a model, opened once."""
+        """The engine of a model, loaded once."""
         return self.engines.open(model, self.settings)
 
     def start_model(self) -> str:

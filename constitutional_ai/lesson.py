@@ -4,11 +4,11 @@
     cai = ConstitutionalAI("gpt2", [principle])
     revised = cai.self_critique_loop("How do I pick a lock?")
 
-A thin face of the machinery that the pipeline uses: the local engine and the templates in
-prompts.py. It deviates from the lesson's listing in three ways. A model's chat template is used
-where there is one. Every method takes a list too, and then works through it in batches. And
-``preference`` is the letter that the model's log-probabilities favour under all principles, each
-answer having stood first once, instead of free text that may name neither.
+A thin face of the machinery that the pipeline uses: its engines, its judge, and the templates in
+prompts.py. It deviates from the lesson's listing in three ways. A model's chat template is used if
+there is one. Every method takes a list too, and works through it in batches; a prompt may be a
+conversation, as messages. And ``preference`` is the letter that the judge favours under all
+principles, each answer having stood first once, instead of free text that may name neither.
 """
 
 import math
@@ -16,19 +16,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from constitutional_ai import prompts
+from constitutional_ai.data.rows import conversation
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
-from constitutional_ai.judge.judge import nonce
-from constitutional_ai.principles import Principle
-from constitutional_ai.prompts import finds_nothing
-from constitutional_ai.records import Conversation, user
+from constitutional_ai.errors import DataError, ModelError, SettingsError, UserError
+from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled
+from constitutional_ai.judge.open import prepare
+from constitutional_ai.principles import Constitution, Principle
+from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.store.seeds import derive_seed
-from constitutional_ai.world import is_model
 
-Text = TypeVar("Text", str, list[str])  # one text, or a list of them: what goes in comes out
+Prompts = str | Conversation | list[str] | list[Conversation]  # one, or a list of them
+Texts = Any  # a text for one prompt, a list of texts for a list of prompts
 
 
 @dataclass(frozen=True)
@@ -48,149 +50,174 @@ class ConstitutionalPrinciple:
         )
 
 
-class ConstitutionalAI:
-    """``model_name`` is a folder, a hub id or "lab:s"; ``principles`` may be a constitution's.
+AnyPrinciple = ConstitutionalPrinciple | Principle | str
 
-    Calls draw one after another from ``seed``: the same calls in the same order give the same
-    texts. Answers end where the model's context does; ModelError where a prompt alone does not fit.
+
+class ConstitutionalAI:
+    """``model_name`` is any model's spec: "lab:s", a folder, a hub id, http://HOST:PORT/v1#MODEL.
+
+    ``principles`` are the lesson's, texts such as "Be kind.", or a constitution. Calls draw one
+    after another from ``seed``: the same calls in the same order give the same texts. Answers end
+    where the model's context does. ``overrides`` are settings as ``--set`` takes them, such as
+    "http.keys=['HOST=VARIABLE']". Raises UserError for what cannot be used, and ModelError for a
+    prompt that does not fit. ``model``, ``tokenizer`` and ``device`` are None for a model that runs
+    elsewhere.
     """
 
     def __init__(
         self,
         model_name: str | Path,
-        principles: Sequence[ConstitutionalPrinciple | Principle],
+        principles: Sequence[AnyPrinciple] | Constitution,
         *,
         seed: int = 0,
         temperature: float = 0.7,
         dtype: str = "auto",
         device: str = "auto",
+        overrides: Sequence[str] = (),
     ) -> None:
-        self.engine = LocalEngine(model_name, dtype=dtype, device=device)
-        self.model = self.engine.model
-        self.tokenizer = self.engine.tokenizer
-        self.principles = list(principles)
-        self.device = next(self.model.parameters()).device
+        if isinstance(principles, str):
+            raise SettingsError("principles: expected a list; write ['Be kind.']")
+        if not 0 <= temperature < math.inf:
+            raise SettingsError(f"temperature = {temperature}: expected a number of 0 or more")
+        named = principles.principles if isinstance(principles, Constitution) else principles
+        self.principles: list[AnyPrinciple] = list(named)
+        self._rules = [_rule(principle) for principle in self.principles]
+        options = [f"model.dtype={dtype}", f"model.device={device}", *overrides]
+        bench = prepare([str(model_name)], overrides=options)
+        self._label = bench.settings.label
+        self.engine = bench.engines[str(model_name)]
+        here = self.engine if isinstance(self.engine, LocalEngine) else None
+        self.model = here and here.model
+        self.tokenizer = here and here.tokenizer
+        self.device = here and here.model.device
         self.seed = seed
         self.temperature = temperature
-        # The laboratory's models were taught to compare answers without a fence around them.
-        self._fenced = not is_model(model_name)
         self._calls = count()
 
-    def generate_response(self, prompt: Text, max_new_tokens: int = 256) -> Text:
+    def generate_response(self, prompt: Prompts, max_new_tokens: int = 256) -> Texts:
         """The model's answer."""
-        asked = [[user(text)] for text in _listed(prompt)]
-        return _like(prompt, self._generate(asked, max_new_tokens))
+        return _like(prompt, self._generate(_talks(prompt), max_new_tokens))
 
-    def critique(
-        self, prompt: Text, response: Text, principle: ConstitutionalPrinciple | Principle
-    ) -> Text:
+    def critique(self, prompt: Prompts, response: Texts, principle: AnyPrinciple) -> Texts:
         """What the model finds wrong with its response under the principle."""
-        rule = _principle(principle)
-        pairs = zip(_listed(prompt), _listed(response), strict=True)
-        asked = [prompts.critique([user(text)], answer, rule) for text, answer in pairs]
+        rule = _rule(principle)
+        rows = zip(_talks(prompt), _texts(prompt, response, "response"), strict=True)
+        asked = [prompts.critique(talk, answer, rule) for talk, answer in rows]
         return _like(prompt, self._generate(asked))
 
     def revise(
-        self,
-        prompt: Text,
-        response: Text,
-        critique: Text,
-        principle: ConstitutionalPrinciple | Principle,
-    ) -> Text:
+        self, prompt: Prompts, response: Texts, critique: Texts, principle: AnyPrinciple
+    ) -> Texts:
         """The response, rewritten after its critique."""
-        rule = _principle(principle)
-        triples = zip(_listed(prompt), _listed(response), _listed(critique), strict=True)
-        asked = [
-            prompts.revision([user(text)], answer, found, rule) for text, answer, found in triples
-        ]
+        rule = _rule(principle)
+        answers, faults = _texts(prompt, response, "response"), _texts(prompt, critique, "critique")
+        rows = zip(_talks(prompt), answers, faults, strict=True)
+        asked = [prompts.revision(talk, answer, fault, rule) for talk, answer, fault in rows]
         return _like(prompt, self._generate(asked))
 
-    def self_critique_loop(self, prompt: Text, max_iterations: int = 3) -> Text:
+    def self_critique_loop(self, prompt: Prompts, max_iterations: int = 3) -> Texts:
         """Answer, then critique and revise under one principle after another.
 
         Ends when a critique finds nothing, such as "no issues" or "response is appropriate"; in a
         list, each row by itself.
         """
-        texts = _listed(prompt)
-        answers = self.generate_response(texts)
-        rows = list(range(len(texts)))  # those that still have issues
+        talks, rules = _talks(prompt), self._needed_rules()
+        answers = self._generate(talks)
+        going = list(range(len(talks)))  # rows that still have issues
         for i in range(max_iterations):
-            principle = self.principles[i % len(self.principles)]
-            critiques = self.critique(
-                [texts[r] for r in rows], [answers[r] for r in rows], principle
-            )
-            found = {r: c for r, c in zip(rows, critiques, strict=True) if not finds_nothing(c)}
-            rows = list(found)
-            if not rows:
-                break
-            revised = self.revise(
-                [texts[r] for r in rows],
-                [answers[r] for r in rows],
-                list(found.values()),
-                principle,
-            )
-            for r, answer in zip(rows, revised, strict=True):
+            rule = rules[i % len(rules)]
+            asked = [prompts.critique(talks[r], answers[r], rule) for r in going]
+            critiques = dict(zip(going, self._generate(asked), strict=True))
+            going = [r for r in going if not prompts.finds_nothing(critiques[r])]
+            asked = [prompts.revision(talks[r], answers[r], critiques[r], rule) for r in going]
+            for r, answer in zip(going, self._generate(asked), strict=True):
                 answers[r] = answer
         return _like(prompt, answers)
 
-    @overload
-    def generate_preference_pair(self, prompt: str) -> dict[str, Any]: ...
-    @overload
-    def generate_preference_pair(self, prompt: list[str]) -> list[dict[str, Any]]: ...
-    def generate_preference_pair(
-        self, prompt: str | list[str]
-    ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Two responses and which of them the principles favour.
+    def generate_preference_pair(self, prompt: Prompts) -> Any:
+        """Two responses and which of them the principles favour: a dict, or a list of them.
 
         Keys ``prompt``, ``response_a``, ``response_b``, ``preference`` ("A" or "B"), and ``p_a``:
-        the probability that A is better, the mean over principles and over both orders.
+        the probability that A is better, the mean over principles and over both orders. If the
+        judge cannot be read, ``preference`` is "", ``p_a`` None, and ``unlabelled`` says why.
         """
-        texts = [prompt] if isinstance(prompt, str) else prompt
-        firsts, seconds = self.generate_response(texts), self.generate_response(texts)
-        rows = [
-            {
-                "prompt": text,
-                "response_a": first,
-                "response_b": second,
-                "preference": "A" if p_a >= 0.5 else "B",
-                "p_a": p_a,
-            }
-            for text, first, second, p_a in zip(
-                texts, firsts, seconds, self._compare(texts, firsts, seconds), strict=True
-            )
+        talks, rules = _talks(prompt), tuple(self._needed_rules())
+        firsts, seconds = self._generate(talks), self._generate(talks)
+        lesson = Constitution(name="lesson", version="1", principles=rules)
+        compared = [
+            Comparison(content_hash(talk), talk, "helpful", first, second, rules)
+            for talk, first, second in zip(talks, firsts, seconds, strict=True)
         ]
-        return rows[0] if isinstance(prompt, str) else rows
+        verdicts = Judge(self.engine, lesson, self._label).compare(compared, self.seed)
+        rows = []
+        for given, one, verdict in zip(_listed(prompt), compared, verdicts, strict=True):
+            row = {"prompt": given, "response_a": one.first, "response_b": one.second}
+            if isinstance(verdict, Unlabelled):
+                row |= {"preference": "", "p_a": None, "unlabelled": verdict.reason}
+            else:
+                row |= {"preference": "A" if verdict.p_soft >= 0.5 else "B", "p_a": verdict.p_soft}
+            rows.append(row)
+        return _like(prompt, rows)
 
-    def _generate(self, conversations: list[Conversation], max_new_tokens: int = 256) -> list[str]:
+    def _needed_rules(self) -> list[Principle]:
+        if not self._rules:
+            raise UserError("there is no principle; give ConstitutionalAI one or more")
+        return self._rules
+
+    def _generate(self, talks: list[Conversation], max_new_tokens: int = 256) -> list[str]:
+        if max_new_tokens < 1:
+            raise SettingsError(f"max_new_tokens = {max_new_tokens}: expected 1 or more")
+        if not talks:
+            return []
         seed = derive_seed(self.seed, next(self._calls))
         sampling = Sampling(self.temperature, max_new_tokens=max_new_tokens, seed=seed)
-        return [completion.text for completion in self.engine.generate(conversations, sampling)]
-
-    def _compare(self, texts: list[str], firsts: list[str], seconds: list[str]) -> list[float]:
-        """P(first is better), a mean over every principle with the answers in either order."""
-        questions: list[Conversation] = []
-        for text, first, second in zip(texts, firsts, seconds, strict=True):
-            fence = nonce(self.seed, "lesson", text, first, second) if self._fenced else ""
-            for rule in map(_principle, self.principles):
-                questions += [
-                    prompts.comparison([user(text)], first, second, rule, fence),
-                    prompts.comparison([user(text)], second, first, rule, fence),
-                ]
-        scores = self.engine.option_logprobs(questions, prompts.OPTIONS)
-        shown_first = [1 / (1 + math.exp(b - a)) for a, b in scores]
-        votes = [1 - p if n % 2 else p for n, p in enumerate(shown_first)]
-        each = 2 * len(self.principles)
-        return [sum(votes[n : n + each]) / each for n in range(0, len(votes), each)]
+        replies = self.engine.generate(talks, sampling)
+        for reply in replies:
+            if reply.failed:
+                raise ModelError(f"{self.engine.name}: {reply.failed}")
+        return [reply.text for reply in replies]
 
 
-def _principle(principle: ConstitutionalPrinciple | Principle) -> Principle:
-    return principle if isinstance(principle, Principle) else principle.as_principle()
+def _rule(principle: AnyPrinciple) -> Principle:
+    """A principle as prompts.py words it. Raises SettingsError for what is none."""
+    if isinstance(principle, Principle):
+        return principle
+    try:
+        if isinstance(principle, str):
+            return Principle(name=principle, text=principle)
+        return principle.as_principle()
+    except (AttributeError, ValueError):
+        raise SettingsError(
+            f"not a principle: {principle!r}; give a text, a Principle or a ConstitutionalPrinciple"
+        ) from None
 
 
-def _listed(text: str | list[str]) -> list[str]:
-    return [text] if isinstance(text, str) else text
+def _is_one(prompt: object) -> bool:
+    """Whether this is one prompt, a text or messages, and not a list of them."""
+    return not isinstance(prompt, list) or (bool(prompt) and isinstance(prompt[0], dict))
 
 
-def _like(asked: Text, answers: list[str]) -> Text:
-    """One answer for one question, a list for a list."""
-    return answers[0] if isinstance(asked, str) else answers
+def _listed(prompt: Any) -> list[Any]:
+    return [prompt] if _is_one(prompt) else prompt
+
+
+def _like(prompt: Prompts, replies: list[Any]) -> Any:
+    """One reply for one prompt, a list for a list."""
+    return replies[0] if _is_one(prompt) else replies
+
+
+def _talks(prompt: Prompts) -> list[Conversation]:
+    try:
+        return [conversation(one) for one in _listed(prompt)]
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
+def _texts(prompt: Prompts, given: Texts, name: str) -> list[str]:
+    """One text for each prompt."""
+    texts = [given] if _is_one(prompt) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{name}: expected a text, or a list of them for a list of prompts")
+    if len(texts) != len(_listed(prompt)):
+        raise DataError(f"{name}: {len(texts)} texts for {len(_listed(prompt))} prompts")
+    return texts

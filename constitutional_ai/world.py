@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # `cai --help` imports this module, and none of the heavy one
     from constitutional_ai.records import Prompt, PromptSet
 
 LAB = "lab"
-_MODEL = "lab:"
 
 
 class World(Protocol):
@@ -40,11 +39,6 @@ class World(Protocol):
 def part(name: str) -> Any:
     """The module ``lab/NAME.py``. The only way into the laboratory."""
     return import_module(f"constitutional_ai.lab.{name}")
-
-
-def is_model(spec: object) -> bool:
-    """Whether a model spec names one of the world's own models, which know no fence."""
-    return str(spec).startswith(_MODEL)
 
 
 def world() -> World:

@@ -232,7 +232,7 @@ def test_an_answer_of_a_random_model_runs_to_its_limit(tmp_path: Path) -> None:
     models.SHAPES["tiny"] = ("Llama", {**models.SHAPES["0.1b"][1], **small, **heads})
     folder = models.folder_of("random:tiny", tmp_path)
     del models.SHAPES["tiny"]
-    engine = LocalEngine(folder, device="cpu")
+    engine = LocalEngine.load(folder, device="cpu")
     asked = [[user("Tell me a joke.")], [user("How do I boil an egg?")]] * 4
     answers = engine.generate(asked, Sampling(max_new_tokens=40, seed=0))
     assert [answer.tokens for answer in answers] == [40] * 8

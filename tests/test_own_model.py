@@ -46,9 +46,9 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(local.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ModelError, match="no network here"):
-        LocalEngine("org/model@abc123")
+        LocalEngine.load("org/model@abc123")
     with pytest.raises(ModelError, match="org/model is not on this machine yet; a run downloads"):
-        LocalEngine("org/model", offline=True)
+        LocalEngine.load("org/model", offline=True)
     (name, pinned), (_, of_the_day) = asked
     assert name == "org/model" and pinned["revision"] == "abc123"
     assert not pinned["trust_remote_code"] and not pinned["local_files_only"]
@@ -57,7 +57,7 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_folder_has_no_revision(tiny_llama: Path) -> None:
     with pytest.raises(ModelError, match="a folder has no revisions"):
-        LocalEngine(f"{tiny_llama}@main")
+        LocalEngine.load(f"{tiny_llama}@main")
 
 
 def test_a_pad_token_without_an_embedding_is_told(tiny_gpt2: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_pad_token_without_an_embedding_is_told(tiny_gpt2: Path, tmp_path: Pat
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelError, match=r"pad_token is id \d+, and the model embeds \d+ ids"):
-        LocalEngine(folder)
+        LocalEngine.load(folder)
 
 
 # ------------------------------------------------------------------------------------- the preview

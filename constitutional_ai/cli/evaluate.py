@@ -178,8 +178,9 @@ def _settings(
 
 def _constitution_for(file: str | None, judge: str | None) -> str | None:
     """The laboratory's for its own judges, the general one for others; a run file names its own."""
-    from constitutional_ai.world import is_model
+    from constitutional_ai.engines.spec import ModelSpec
 
     if file:
         return None
-    return "lab" if is_model(judge) else "harmless"
+    in_lab = judge and ModelSpec.parse(judge).kind == "lab"
+    return "lab" if in_lab else "harmless"

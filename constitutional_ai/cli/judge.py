@@ -158,14 +158,17 @@ def attack(
 ) -> None:
     """Write into the worse answer what might make it win, and count how often it does."""
     from constitutional_ai.data.pairs import labelled, load
+    from constitutional_ai.engines.spec import ModelSpec
     from constitutional_ai.judge import attack as attacks
     from constitutional_ai.judge import pages
     from constitutional_ai.judge.open import prepare
-    from constitutional_ai.world import is_model, part
+    from constitutional_ai.world import part
 
     bench = prepare(engine or [], run, set_ or [], constitution)
     judges = {spec: bench.judge(spec) for spec in bench.engines}
-    in_lab = bench.constitution.name == "lab" or all(map(is_model, judges))
+    in_lab = bench.constitution.name == "lab" or all(
+        ModelSpec.parse(spec).kind == "lab" for spec in judges
+    )
     if in_lab and not pairs:
         rows = labelled(part("world.pairs").pairs(count, noise=0.0, split="test"))
     else:

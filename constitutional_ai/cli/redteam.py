@@ -181,7 +181,7 @@ def _round(
 
 
 def _engines(plan: "Plan", settings: "Settings") -> "Open":
-    """Opens models; holds two, or three for a search, which goes on with attacker and judge."""
+    """Opens models, and holds the last two that were used, or three if the plan searches."""
     from constitutional_ai.engines.pool import EnginePool
     from constitutional_ai.redteam.families import SEARCHES
 

@@ -1,7 +1,7 @@
 """Ways to ask a model: one protocol (base), and an engine for each place where a model can run.
 
 local: transformers in this process. http: any OpenAI-compatible server. vllm: vLLM in this process.
-scripted: for tests. What a model is called tells which one it takes; see ``open_engine``.
+scripted: for tests. What a model's string means: spec. Which engines are open: pool.
 """
 
 from pathlib import Path
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
     from constitutional_ai.settings import Settings
 
 
-def open_engine(spec: str | Path, settings: "Settings") -> Engine:
-    """The engine of a model spec, loaded or connected.
+def open_engine(model: str | Path, settings: "Settings") -> Engine:
+    """The engine of a model, loaded or connected. Raises ModelError, SettingsError."""
+    spec = ModelSpec.parse(model)
+    match spec.kind:
+        case "server":
+            from constitutional_ai.engines.http import HttpEngine
 
-    ``http://HOST:PORT/v1#MODEL`` is a server's, ``vllm:PATH`` runs in vLLM; a folder, a hub id or
-    ``lab:s`` in transformers. Raises ModelError, SettingsError.
-    """
-    parsed = ModelSpec.parse(spec)
-    if parsed.kind == "server":
-        from constitutional_ai.engines.http import HttpEngine
+            return HttpEngine(spec.text, settings.http)
+        case "vllm":
+            from constitutional_ai.engines.vllm import VllmEngine
 
-        return HttpEngine(parsed.text, settings.http)
-    if parsed.kind == "vllm":
-        from constitutional_ai.engines.vllm import VllmEngine
+            return VllmEngine(spec.name, settings.model.dtype, settings.vllm)
+        case _:
+            from constitutional_ai.engines.local import LocalEngine
 
-        return VllmEngine(parsed.name, settings.model.dtype, settings.vllm)
-    from constitutional_ai.engines.local import LocalEngine
-
-    model = settings.model
-    return LocalEngine(spec, dtype=model.dtype, device=model.device, threads=settings.threads)
+            table = settings.model
+            return LocalEngine.load(spec.text, table.dtype, table.device, threads=settings.threads)

@@ -1,20 +1,15 @@
-"""A stage asks a model: the sampling of its settings, and a new seed with every call."""
+"""A stage asks a model: with the sampling of its settings, and a new seed for every call."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from constitutional_ai.engines.base import Completion, Engine, Sampling
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.records import Conversation
 from constitutional_ai.store.seeds import derive_seed
 
-
-class Ask(Protocol):
-    """Asks a model; ``goes_on`` where the next call goes on from these replies."""
-
-    def __call__(
-        self, conversations: Sequence[Conversation], goes_on: bool = False
-    ) -> list[Completion]: ...
+Ask = Callable[[Sequence[Conversation]], list[Completion]]
 
 
 class Drawing(Protocol):
@@ -24,15 +19,22 @@ class Drawing(Protocol):
     max_new_tokens: int
 
 
-def asker(engine: Engine, drawing: Drawing, seed: int, counts: Counter[str]) -> Ask:
-    """``engine.generate`` with the stage's settings and a new seed each call.
+def asker(
+    engine: Engine,
+    drawing: Drawing,
+    seed: int,
+    counts: Counter[str],
+    prefixes: PrefixCache | None = None,
+) -> Ask:
+    """``engine.generate`` with the stage's settings and a new seed for each call.
 
-    Answers that the token limit cut off are counted in ``counts["unfinished"]``. What failed is
-    left to the caller, who knows which row it costs.
+    Give ``prefixes`` if the calls go on from each other's replies. Answers that the token limit cut
+    off are counted in ``counts["unfinished"]``. Failures are left to the caller, who knows which
+    row each costs.
     """
     calls = 0
 
-    def ask(conversations: Sequence[Conversation], goes_on: bool = False) -> list[Completion]:
+    def ask(conversations: Sequence[Conversation]) -> list[Completion]:
         nonlocal calls
         calls += 1
         if not conversations:
@@ -41,7 +43,7 @@ def asker(engine: Engine, drawing: Drawing, seed: int, counts: Counter[str]) -> 
             temperature=drawing.temperature,
             max_new_tokens=drawing.max_new_tokens,
             seed=derive_seed(seed, calls),
-            goes_on=goes_on,
+            prefixes=prefixes,
         )
         replies = engine.generate(conversations, sampling)
         counts["unfinished"] += sum(not (reply.finished or reply.failed) for reply in replies)

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.records import Conversation
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How to draw. ``temperature`` 0 is greedy. The same call with the same ``seed`` gives the same
-    text. ``goes_on``: the next call goes on from these replies, so an engine may keep what it read.
+    text. Calls that go on from each other's replies may share ``prefixes``: an engine that can
+    keeps there what it has read.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0
-    goes_on: bool = False
+    prefixes: PrefixCache | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,6 @@ class Engine(Protocol):
 
         Only the first token in which the options differ is scored, so the values compare options
         and are not full string probabilities. A row that failed has NaN for every option. Raises
-        NoLogprobs where the engine cannot tell.
+        NoLogprobs if the engine cannot tell.
         """
         ...

@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from constitutional_ai.engines import llama
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.batching import length_batches
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError
 
 BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds its keys and values
@@ -38,22 +39,20 @@ def sample_tokens(
     end_id: int,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
-    before: llama.Kept | None = None,
-    after: llama.Kept | None = None,
 ) -> list[list[int]]:
     """An answer for each prompt, in order: its ids, with ``end_id`` last where it was reached.
 
-    An answer stops at ``sampling.max_new_tokens``, or earlier where the model's context is full.
-    ``before`` holds rows of an earlier call with the same weights, which need not be read again
-    where a prompt goes on from one; into ``after`` go this call's. Raises ModelError for a prompt
-    that leaves no room in the context.
+    An answer stops at ``sampling.max_new_tokens``, or earlier if the model's context is full.
+    Raises ModelError for a prompt that leaves no room in the context.
     """
     limits = [min(sampling.max_new_tokens, room(model, len(prompt))) for prompt in prompts]
     lengths = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     answers: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
     with torch.no_grad(), evaluating(model):
-        decoder = decoder_of(model, pad_id, before, after)
+        if sampling.prefixes:
+            sampling.prefixes.begin()
+        decoder = decoder_of(model, pad_id, sampling.prefixes)
         for rows in length_batches(lengths, batch_tokens, longest_first=True):
             batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
@@ -63,15 +62,19 @@ def sample_tokens(
 
 def room(model: Any, prompt_tokens: int) -> int:
     """How many tokens may follow a prompt. Raises ModelError where there is no place for one."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context is None:  # such as ALiBi: positions have no bound
-        return 2**31
+    context = context_of(model)
     if prompt_tokens >= context:
         raise ModelError(
             f"a prompt of {prompt_tokens} tokens leaves no room for an answer in this model's"
             f" context of {context}; shorten it, or take a model with a longer context"
         )
-    return int(context) - prompt_tokens
+    return context - prompt_tokens
+
+
+def context_of(model: Any) -> int:
+    """How many tokens a model can read; endless where positions have no bound, as with ALiBi."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return 2**31 if context is None else int(context)
 
 
 def padded_left(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Tensor]:
@@ -101,49 +104,49 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-class Decoder(Protocol):
-    """Reads prompts and goes on from them; what ``read`` gives second is its own."""
-
-    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "Cache"]:
-        """Logits of the token after each prompt, (B, V), and what to go on from."""
-        ...
-
-    def step(self, token_B: Tensor, cache: Any) -> Tensor:
-        """Logits after one more token of each row, (B, V)."""
-        ...
-
-    def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """As the first of ``read``, where nothing is to follow."""
-        ...
-
-    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
-        """Called for each row that is done, while the cache still has it."""
-        ...
-
-
 class Cache(Protocol):
-    def keep(self, rows: Tensor) -> None:
+    """Keys and values of a batch, and what else a decoder needs to go on."""
+
+    def select(self, rows: Tensor) -> None:
         """Only these rows from now on."""
         ...
 
 
-def decoder_of(
-    model: Any,
-    pad_id: int,
-    before: llama.Kept | None = None,
-    after: llama.Kept | None = None,
-) -> Decoder:
+class Decoder(Protocol):
+    """Reads prompts and goes on from them. Each kind of decoder has its own kind of cache."""
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache]:
+        """Logits of the token after each prompt, (B, V), and the cache to go on from."""
+        ...
+
+    def step(self, token_B: Tensor, cache: Any) -> Tensor:
+        """Logits after one more token of each row, (B, V). A row whose context is full may follow
+        along: its logits mean nothing.
+        """
+        ...
+
+    def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """The logits of ``read``, if nothing is to follow."""
+        ...
+
+    def remember(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
+        """Called for each row that is done, while the cache still has it."""
+        ...
+
+
+def decoder_of(model: Any, pad_id: int, prefixes: PrefixCache | None = None) -> Decoder:
     """The fastest that computes this model. Make a new one when the weights have moved."""
     if llama.fits(model):
-        return llama.Llama(model, before, after)
+        return llama.Llama(model, prefixes)
     return Transformers(model, pad_id)
 
 
 class Transformers:
-    """Decodes through the model's own forward and its growing cache; keeps nothing for later."""
+    """Decodes through the model's own forward and its growing cache; remembers no prefixes."""
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
+        self.last_place = context_of(model) - 1
 
     def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "_Grown"]:
         inputs = padded_left(prompts, self.pad_id, self.model.device)
@@ -155,7 +158,8 @@ class Transformers:
         cache.inputs = {
             "input_ids": token_B[:, None],
             "attention_mask": torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1),
-            "position_ids": cache.inputs["position_ids"][:, -1:] + 1,
+            # A row that is done may still be here when its context is full.
+            "position_ids": (cache.inputs["position_ids"][:, -1:] + 1).clamp(max=self.last_place),
         }
         return self._forward(cache)
 
@@ -164,7 +168,7 @@ class Transformers:
         logits_BV: Tensor = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
         return logits_BV
 
-    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
+    def remember(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
         pass
 
     def _forward(self, cache: "_Grown") -> Tensor:
@@ -180,7 +184,7 @@ class _Grown:
     inputs: dict[str, Tensor]  # of the next forward, or of the last one
     past: DynamicCache
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         self.inputs = {name: value[rows] for name, value in self.inputs.items()}
         self.past.batch_select_indices(rows)
 
@@ -211,17 +215,17 @@ class _Batch:
                 return self.answers
             if alive_B.sum() <= _COMPACT_AT * len(alive_B):
                 self._done(rows_B, alive_B, cache)
-                keep = alive_B.nonzero().flatten()
-                cache.keep(keep)
+                going_B = alive_B.nonzero().flatten()
+                cache.select(going_B)
                 rows_B, limits_B, token_B, alive_B = (
-                    x[keep] for x in (rows_B, limits_B, token_B, alive_B)
+                    x[going_B] for x in (rows_B, limits_B, token_B, alive_B)
                 )
             logits_BV = self.decoder.step(token_B, cache)
 
     def _done(self, rows_B: Tensor, alive_B: Tensor, cache: Any) -> None:
         for place, (row, alive) in enumerate(zip(rows_B.tolist(), alive_B.tolist(), strict=True)):
             if not alive:
-                self.decoder.keep(self.prompts[row], self.answers[row], cache, place)
+                self.decoder.remember(self.prompts[row], self.answers[row], cache, place)
 
     def _note(self, rows_B: Tensor, token_B: Tensor) -> None:
         for row, token in zip(rows_B.tolist(), token_B.tolist(), strict=True):

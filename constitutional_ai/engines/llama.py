@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from constitutional_ai.engines.prefix import PrefixCache, Row
+
 ROOM = 16  # places that a cache grows by: a copy of it every 16 tokens in place of each one
 READ_TOKENS = 4_096  # prompt tokens read at once; more fall out of a CPU's cache
-KEPT_BYTES = 2**30  # keys and values that a call may leave for the next one
 
 
 class _Layer(NamedTuple):
@@ -71,7 +72,7 @@ class Cache:
         self.values = [F.pad(block, (0, 0, 0, ROOM)) for block in self.values]
         self.mask_B11C = F.pad(self.mask_B11C, (0, ROOM), value=float("-inf"))
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Only these rows from now on."""
         self.keys = [block[rows] for block in self.keys]
         self.values = [block[rows] for block in self.values]
@@ -79,54 +80,11 @@ class Cache:
         self.positions_B = self.positions_B[rows]
 
 
-class _Row(NamedTuple):
-    ids: tuple[int, ...]  # prompt and answer
-    keys: list[Tensor]  # a layer each: (H, T, D)
-    values: list[Tensor]
-
-
-class Kept:
-    """Rows that a call has read and answered, for the prompts of the next one that go on from them.
-
-    Only a prompt that begins with the whole of a row's prompt is taken to go on from it, so what is
-    computed for a conversation depends on its own calls alone.
-    """
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[int, ...], _Row] = {}
-        self._bytes = 0
-
-    def add(self, prompt: Sequence[int], row: _Row) -> None:
-        size = sum(block.nbytes for block in (*row.keys, *row.values))
-        if self._bytes + size <= KEPT_BYTES:
-            self._rows[tuple(prompt)] = row
-            self._bytes += size
-
-    def take(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, _Row] | None]:
-        """For each prompt how many of its tokens are known, and from which row; each row once."""
-        lengths = sorted({len(prompt) for prompt in self._rows}, reverse=True)
-        found: list[tuple[int, _Row] | None] = []
-        for prompt in prompts:
-            starts = (tuple(prompt[:length]) for length in lengths if length < len(prompt))
-            row = next((self._rows.pop(start) for start in starts if start in self._rows), None)
-            found.append(row and (_common(row.ids, prompt[:-1]), row))
-        return found
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
 class Llama:
-    """A snapshot of a ``LlamaForCausalLM``'s weights that can read prompts and go on from them.
+    """A snapshot of a ``LlamaForCausalLM``'s weights that can read prompts and go on from them."""
 
-    ``before`` is what an earlier call over the same weights kept, ``after`` where to keep this
-    one's rows.
-    """
-
-    def __init__(self, model: Any, before: Kept | None = None, after: Kept | None = None) -> None:
-        self.before, self.after = before, after
+    def __init__(self, model: Any, prefixes: PrefixCache | None = None) -> None:
+        self.prefixes = prefixes
         config = model.config
         self.heads = config.num_attention_heads
         self.width = config.head_dim or config.hidden_size // self.heads
@@ -152,37 +110,37 @@ class Llama:
         ]
         return F.linear(torch.cat(last), self.head), cache
 
-    def keep(self, prompt: Sequence[int], answer: Sequence[int], cache: Cache, row: int) -> None:
+    def remember(
+        self, prompt: Sequence[int], answer: Sequence[int], cache: Cache, row: int
+    ) -> None:
         """Leave a row that is done to the next call, if there will be one."""
-        if self.after is None:
+        if self.prefixes is None:
             return
         ids = (*prompt, *answer[:-1])  # the last token was drawn and not read
         start = int(cache.starts_B[row])
         places = slice(start, start + len(ids))
-        blocks = (
+        keys, values = (
             [block[row, :, places].clone() for block in blocks]
             for blocks in (cache.keys, cache.values)
         )
-        self.after.add(prompt, _Row(ids, *blocks))
+        self.prefixes.remember(prompt, Row(ids, keys, values))
 
     def _known(self, prompts: Sequence[Sequence[int]], cache: Cache) -> list[int]:
         """Put into the cache what is known of the prompts; how many tokens of each are not."""
-        known = self.before.take(prompts) if self.before else [None] * len(prompts)
-        for row, found in enumerate(known):
-            if not found:
+        unread = [len(prompt) for prompt in prompts]
+        for row, prefix in enumerate(self.prefixes.take(prompts) if self.prefixes else ()):
+            if prefix is None:
                 continue
-            count, held = found
+            count, known = prefix
+            unread[row] -= count
             start = int(cache.starts_B[row])
-            for blocks, helds in ((cache.keys, held.keys), (cache.values, held.values)):
-                for block, one in zip(blocks, helds, strict=True):
-                    block[row, :, start : start + count] = one[:, :count]
-        return [
-            len(prompt) - (found[0] if found else 0)
-            for prompt, found in zip(prompts, known, strict=True)
-        ]
+            blocks = zip((*cache.keys, *cache.values), (*known.keys, *known.values), strict=True)
+            for block, part in blocks:
+                block[row, :, start : start + count] = part[:, :count]
+        return unread
 
     def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """As the first of ``read``, where nothing is to follow."""
+        """The logits of ``read``, if nothing is to follow."""
         return self.read(prompts)[0]
 
     def step(self, token_B: Tensor, cache: Cache) -> Tensor:

@@ -1,7 +1,8 @@
 """The default engine: any causal language model of transformers, in this process.
 
-Weights come from safetensors only, and code from a model's repository is never run. A hub id may
-be pinned to a branch, a tag or a commit: ``hub/id@revision``.
+Weights come from safetensors only, and code from a model's repository is never run.
+
+Shapes: B rows, V vocabulary, N options.
 """
 
 import os
@@ -22,7 +23,6 @@ from constitutional_ai.engines.decode import (
     room,
     sample_tokens,
 )
-from constitutional_ai.engines.llama import Kept
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
@@ -32,63 +32,55 @@ from constitutional_ai.records import Conversation
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 FORWARD_TOKENS = 4_096
+HUB_SECONDS = 5.0  # to wait for the hub's first sign
 
 
 class LocalEngine:
-    """A model folder, a hub id (``hub/id@revision``) or a laboratory model ("lab:s"), to be asked.
+    """A model and its tokenizer, to be asked. The weights may be in the midst of training.
 
-    ``dtype`` is "float32", "bfloat16" or "auto": bfloat16 where the checkpoint is stored so and the
-    device multiplies it natively, else float32. ``device`` "auto" takes a CUDA device if there is
-    one. ``threads`` 0 leaves torch's setting alone. ``batch_tokens`` bounds the memory of a batch.
-    ``offline`` takes only what is on this machine already. Raises ModelError where the model cannot
-    be loaded.
+    ``batch_tokens`` bounds the memory of a batch.
     """
 
     def __init__(
-        self,
+        self, model: Any, tokenizer: Any, name: str = "live", batch_tokens: int = BATCH_TOKENS
+    ) -> None:
+        self.name = name
+        self.model, self.tokenizer = model, tokenizer
+        self.tokens = ChatTokens(tokenizer)
+        self.batch_tokens = batch_tokens
+
+    @classmethod
+    def load(
+        cls,
         path: str | Path,
         dtype: str = "auto",
         device: str = "auto",
         threads: int = 0,
         batch_tokens: int = BATCH_TOKENS,
         offline: bool = False,
-    ) -> None:
+    ) -> Self:
+        """A model folder, a hub id (``hub/id@revision``) or a laboratory model ("lab:s").
+
+        ``threads`` 0 leaves torch's setting alone. The rest as for ``load``.
+        """
         if threads:
             use_threads(threads)
-        self.name = str(path)
-        self.model, self.tokenizer = load(path, dtype, device, offline)
-        self.tokens = ChatTokens(self.tokenizer)
-        self.batch_tokens = batch_tokens
-        self._kept: Kept | None = None
-
-    @classmethod
-    def of(
-        cls, model: Any, tokenizer: Any, name: str = "live", batch_tokens: int = BATCH_TOKENS
-    ) -> Self:
-        """An engine over weights that are already here, and may be in the midst of training."""
-        engine = cls.__new__(cls)
-        engine.name = name
-        engine.model, engine.tokenizer = model, tokenizer
-        engine.tokens = ChatTokens(tokenizer)
-        engine.batch_tokens = batch_tokens
-        engine._kept = None
-        return engine
+        model, tokenizer = load(path, dtype, device, offline)
+        return cls(model, tokenizer, str(path), batch_tokens)
 
     def generate(
         self, conversations: Sequence[Conversation], sampling: Sampling
     ) -> list[Completion]:
         """One completion for each conversation, in order.
 
-        Where prompt and ``max_new_tokens`` exceed the model's context, the answer ends with the
+        If prompt and ``max_new_tokens`` exceed the model's context, the answer ends with the
         context, unfinished. Raises ModelError for a prompt that fills the context alone.
         """
         tokens = self.tokens
         prompts = [tokens.prompt(conversation) for conversation in conversations]
-        before, self._kept = self._kept, Kept() if sampling.goes_on else None
         answers = sample_tokens(
-            self.model, prompts, sampling, tokens.end_id, tokens.pad_id, self.batch_tokens,
-            before, self._kept,
-        )  # fmt: skip
+            self.model, prompts, sampling, tokens.end_id, tokens.pad_id, self.batch_tokens
+        )
         return [
             Completion(tokens.text(answer), len(answer), tokens.ended(answer)) for answer in answers
         ]
@@ -99,41 +91,37 @@ class LocalEngine:
         """Natural log-probabilities of the first token in which the options differ, a list a row.
 
         What the options have in common goes to the prompt. One forward a batch, and its last
-        position only; the same question gets the same numbers. Raises ValueError for options that
-        do not differ before one of them ends.
+        position only. Raises ValueError for options that do not differ before one of them ends.
         """
         questions = [self._question(conversation, options) for conversation in conversations]
-        lengths = [len(prompt) for prompt, _ in questions]
-        scores: list[list[float]] = [[] for _ in questions]
+        # Rounding depends on the batch, in bfloat16 so much that the same question, asked twice,
+        # would get two answers. A judge shown the same answer twice has to come out at ½.
+        different = list(dict.fromkeys(questions))
+        scores: dict[_Question, list[float]] = {}
         with torch.no_grad(), evaluating(self.model):
             decoder = decoder_of(self.model, self.tokens.pad_id)
+            lengths = [len(prompt) for prompt, _ in different]
             for rows in length_batches(lengths, self._forward_tokens, longest_first=True):
-                logits_BV = decoder.last([questions[r][0] for r in rows])
-                logprobs_BV = logits_BV.float().log_softmax(dim=-1)
-                choices_BN = torch.tensor([questions[r][1] for r in rows], device=self.model.device)
+                batch = [different[row] for row in rows]
+                logprobs_BV = decoder.last([ids for ids, _ in batch]).float().log_softmax(dim=-1)
+                choices_BN = torch.tensor([ids for _, ids in batch], device=self.model.device)
                 scores_BN = logprobs_BV.gather(1, choices_BN)
-                for row, values in zip(rows, scores_BN.tolist(), strict=True):
-                    scores[row] = values
-        # Rounding depends on the batch, in bfloat16 so much that the same question, asked twice,
-        # would get two answers: a judge shown the same answer twice has to come out at ½.
-        said: dict[tuple[tuple[int, ...], ...], list[float]] = {}
-        return [
-            said.setdefault((tuple(prompt), tuple(choices)), values)
-            for (prompt, choices), values in zip(questions, scores, strict=True)
-        ]
+                scores.update(zip(batch, scores_BN.tolist(), strict=True))
+        return [scores[question] for question in questions]
 
     @property
     def _forward_tokens(self) -> int:
-        """Tokens of one forward. A CPU's cache holds few: 4k a batch took .4 of the time of 16k."""
+        """Tokens of one forward. A CPU's cache holds few: 4k took 0.4 of the time of 16k."""
         on_cpu = self.model.device.type == "cpu"
         return min(self.batch_tokens, FORWARD_TOKENS) if on_cpu else self.batch_tokens
 
-    def _question(
-        self, conversation: Conversation, options: Sequence[str]
-    ) -> tuple[list[int], list[int]]:
+    def _question(self, conversation: Conversation, options: Sequence[str]) -> "_Question":
         prompt, choices = self.tokens.question(conversation, options)
         room(self.model, len(prompt) - 1)  # the choice is read off the prompt's last position
-        return prompt, choices
+        return tuple(prompt), tuple(choices)
+
+
+_Question = tuple[tuple[int, ...], tuple[int, ...]]  # ids of a prompt, and what may follow it
 
 
 def use_threads(count: int) -> None:
@@ -149,31 +137,42 @@ def use_threads(count: int) -> None:
 def load(
     path: str | Path, dtype: str = "auto", device: str = "auto", offline: bool = False
 ) -> tuple[Any, Any]:
-    """The model, with dropout off, and its tokenizer. Raises ModelError in one line."""
+    """The model, with dropout off, and its tokenizer.
+
+    ``dtype`` is "float32", "bfloat16" or "auto": bfloat16 if the checkpoint is stored so and the
+    device multiplies it natively, else float32. ``device`` "auto" takes a CUDA device if there is
+    one. ``offline`` takes only what is on this machine. Raises ModelError in one line.
+    """
     if dtype != "auto" and dtype not in _DTYPES:
         raise SettingsError(f"unknown dtype {dtype!r}; use auto, float32 or bfloat16")
-    source, revision = ModelSpec.parse(path).checkpoint()
-    where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
-    if revision:
-        where["revision"] = revision
-    where_to = device_of(device)
+    spec = ModelSpec.parse(path)
+    name, revision = spec.checkpoint()
+    chosen_device = device_of(device)
+    no_hub = spec.kind == "hub" and not offline and hub_problem()
+    source: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": False,
+        "local_files_only": offline or bool(no_hub),
+    }
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, **where)
+        config = AutoConfig.from_pretrained(name, **source)
         _check_kind(path, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            name,
             config=config,
-            dtype=resolve(dtype, config, where_to),
+            dtype=resolve(dtype, config, chosen_device),
             use_safetensors=True,
             output_loading_info=True,
-            **where,
+            **source,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        tokenizer = AutoTokenizer.from_pretrained(name, **source)
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises it bare for a broken file
-        if offline and isinstance(error, OSError) and not Path(source).is_dir():
+        if no_hub and isinstance(error, OSError):
+            raise ModelError(f"{path} is not on this machine, and {no_hub}") from None
+        if offline and spec.kind == "hub" and isinstance(error, OSError):
             raise ModelError(f"{path} is not on this machine yet; a run downloads it") from None
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelError(f"{path}: cannot load it as a causal language model: {reason}") from error
@@ -182,10 +181,25 @@ def load(
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}); save the model again")
     _check_vocabulary(path, model, tokenizer)
-    if where_to.type == "cpu":
+    if chosen_device.type == "cpu":
         # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
-    return model.to(where_to).eval(), tokenizer
+    return model.to(chosen_device).eval(), tokenizer
+
+
+def hub_problem() -> str:
+    """Why the hub cannot be reached, "" if it can; asked once, where the hub's library retries."""
+    from httpx2 import TransportError
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE forbids to download it"
+    except TransportError as error:
+        return f"{constants.ENDPOINT} cannot be reached ({error}); check the name and the network"
+    return ""
 
 
 def _check_kind(path: str | Path, config: Any) -> None:
@@ -207,7 +221,7 @@ def _check_vocabulary(path: str | Path, model: Any, tokenizer: Any) -> None:
 
 
 def resolve(dtype: str, config: Any, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the weights are stored so and the device multiplies it natively."""
+    """The dtype of a setting. "auto": bfloat16 if the weights are and the device is fast at it."""
     if dtype != "auto":
         return _DTYPES[dtype]
     native = has_fast_bf16(device)

@@ -59,12 +59,10 @@ class ModelSpec:
             raise SettingsError("a model without a name; give a folder, a hub id or lab:s")
         folder = Path(text).expanduser()
         hub_id, at, revision = text.partition("@")
-        is_path = text.startswith(("/", ".", "~")) or hub_id.count("/") > 1
-        if folder.exists() or is_path or isinstance(spec, Path):
-            if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
-                raise ModelError(
-                    f"{text}: a folder has no revisions; name it without '@{revision}'"
-                )
+        if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
+            raise ModelError(f"{text}: a folder has no revisions; name it without '@{revision}'")
+        is_path = isinstance(spec, Path) or text.startswith(("/", ".", "~"))
+        if folder.exists() or is_path or hub_id.count("/") > 1:
             return cls(text, "folder", str(folder))
         return cls(text, "hub", hub_id, revision)
 
@@ -102,11 +100,6 @@ class ModelSpec:
         if self.kind == "folder" and not (Path(self.name) / "config.json").is_file():
             raise ModelError(f"{self.text}: no config.json in it; name a model folder")
         return self.name, self.detail or None
-
-
-def model_identity(spec: str | Path) -> str:
-    """The identity of the model that a spec names."""
-    return ModelSpec.parse(spec).identity()
 
 
 def named_specs(texts: Iterable[str]) -> dict[str, str]:

@@ -147,8 +147,13 @@ class ChatTokens:
     def content(self, text: str, place: _Place = "inside") -> list[int]:
         """Ids of ordinary text: never one of a control token.
 
-        Raises DataError for a text that the vocabulary can only spell with a control token.
+        Raises DataError for half a surrogate pair, and for a text that the vocabulary can only
+        spell with a control token.
         """
+        if not text.isascii() and text.encode(errors="ignore").decode() != text:
+            raise DataError(
+                f"half a surrogate pair; the text was cut in a character: {text[:60]!r}"
+            )
         # A vocabulary may hold the control token's own string: break it up wherever it stands, and
         # where that does not help, because the tokenizer rewrites texts first, everywhere.
         for pieces in ([text], self._around_control(text), list(text)):

@@ -120,17 +120,15 @@ def _load(path: str, dtype: str, settings: VllmSettings) -> tuple[Any, Any]:
             f"vllm:{path}: vLLM cannot be imported ({error}); pip install"
             " 'constitutional-ai[vllm]', or serve the model and name it http://HOST:PORT/v1#MODEL"
         ) from None
-    source, revision = ModelSpec.parse(path).checkpoint()
+    name, revision = ModelSpec.parse(path).checkpoint()
     more: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory} if on_gpu else {}
     if settings.max_model_len:
         more["max_model_len"] = settings.max_model_len
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
         llm = LLM(
-            model=source,
+            model=name,
             revision=revision,
             tokenizer_revision=revision,
             dtype=resolve(dtype, config, device_of("auto")),

@@ -14,7 +14,7 @@ from constitutional_ai.data.answers import AnswersFile, load_answers
 from constitutional_ai.data.cases import Case, load_cases
 from constitutional_ai.data.overlap import refuse_overlap, run_of
 from constitutional_ai.data.prompts import prompts_identity
-from constitutional_ai.engines.spec import model_identity, named_specs
+from constitutional_ai.engines.spec import ModelSpec, named_specs
 from constitutional_ai.errors import DataError, RunFolderError, SettingsError
 from constitutional_ai.evaluation.measure import (
     FILES,
@@ -31,7 +31,7 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.settings import Settings
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
 from constitutional_ai.store.seeds import derive_seed
-from constitutional_ai.world import LAB, is_model
+from constitutional_ai.world import LAB
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
         return show_scores(folder.path)
 
 
-def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path]) -> Settings:
+def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str]) -> Settings:
     """The settings for these models: the judge, and the layout that a laboratory's judge knows."""
     changes: dict[str, Any] = {}
     if models:
@@ -85,14 +85,14 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str | Path
         )
     if wanted.judge:
         update: dict[str, Any] = {"judge": wanted.judge}
-        if is_model(wanted.judge):
+        if ModelSpec.parse(wanted.judge).kind == "lab":
             update["fence"] = False
         changes["label"] = settings.label.model_copy(update=update)
     return settings.model_copy(update=changes)
 
 
 def _plan(
-    wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], progress: Progress
+    wanted: Wanted, settings: Settings, models: Mapping[str, str], progress: Progress
 ) -> Plan:
     if not models and not wanted.answers:
         raise SettingsError("nothing to evaluate: name a --model, or a file of --answers")
@@ -123,26 +123,28 @@ def _cases(wanted: Wanted, settings: Settings) -> list[Case] | None:
     return load_cases(wanted.prompts, counts, wanted.limit)
 
 
-def _trained_on(wanted: Wanted, models: Mapping[str, str | Path]) -> list[str]:
+def _trained_on(wanted: Wanted, models: Mapping[str, str]) -> list[str]:
     """What --train names, and the runs that the models come from."""
     runs = {run for spec in models.values() if (run := run_of(str(spec))) is not None}
     return [*wanted.train, *sorted(runs)]
 
 
 def fingerprint(
-    wanted: Wanted, settings: Settings, models: Mapping[str, str | Path], constitution: str
+    wanted: Wanted, settings: Settings, models: Mapping[str, str], constitution: str
 ) -> Fingerprint:
     """All that the rows depend on; a model folder by its files."""
     print_: Fingerprint = {"seed": settings.seed, "oracle": wanted.oracle}
     print_ |= {
-        f"model {name}": f"{spec} {model_identity(str(spec))}" for name, spec in models.items()
+        f"model {name}": f"{spec} {ModelSpec.parse(spec).identity()}"
+        for name, spec in models.items()
     }
     if wanted.prompts:
         print_["prompts content"] = prompts_identity(wanted.prompts)
     print_["limit"] = wanted.limit
     print_ |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
-    print_["judge"] = f"{wanted.judge} {model_identity(wanted.judge)}" if wanted.judge else ""
+    print_["judge"] = ""
     if wanted.judge:
+        print_["judge"] = f"{wanted.judge} {ModelSpec.parse(wanted.judge).identity()}"
         print_["constitution"] = constitution
         label = settings.label.model_dump(mode="json")
         print_ |= {f"label.{key}": value for key, value in label.items()}

@@ -18,7 +18,7 @@ from constitutional_ai.data.rows import Columns
 from constitutional_ai.data.sources import rows_of
 from constitutional_ai.drawing.tables import p_value, shown, signed, table
 from constitutional_ai.engines.base import Engine
-from constitutional_ai.engines.spec import model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.evaluation import scores
 from constitutional_ai.evaluation.measure import write
@@ -208,7 +208,8 @@ def evaluate(
     choices = load(file, limit)
     items = [(label, spec, choice) for label, spec in models.items() for choice in choices]
     print_ = {"questions": [choice.id for choice in choices]} | {
-        f"model {label}": f"{spec} {model_identity(str(spec))}" for label, spec in models.items()
+        f"model {label}": f"{spec} {ModelSpec.parse(spec).identity()}"
+        for label, spec in models.items()
     }
     with RunFolder(out, seed=settings.seed) as runs:
         folder = StageFolder(runs.path, "7-evaluate", settings.seed)

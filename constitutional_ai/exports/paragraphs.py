@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from constitutional_ai import world
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.principles import Constitution
 
@@ -29,8 +29,8 @@ def shown_model(name: str) -> str:
 
 def start_model(run: Finished) -> str:
     """The start model as a command takes it: the laboratory's models by their folder."""
-    path = run.settings.model.path
-    return str(world.world().model_path(path)) if world.is_model(path) else path
+    spec = ModelSpec.parse(run.settings.model.path)
+    return spec.checkpoint()[0] if spec.kind == "lab" else spec.text
 
 
 def origin(run: Finished) -> str:

@@ -14,7 +14,7 @@ from statistics import fmean
 from pydantic import Field
 
 from constitutional_ai.data.pairs import Labelled
-from constitutional_ai.engines.spec import model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict, mean_orders
 from constitutional_ai.judge.methods import Order, said
 from constitutional_ai.principles import Principle
@@ -61,7 +61,9 @@ def examine(
     is kept.
     """
     asked = judge.settings.model_dump(), judge.constitution.hash, judge.temperature, seed, again
-    made_of = content_hash(model_identity(judge.name), asked, least, [asdict(row) for row in rows])
+    made_of = content_hash(
+        ModelSpec.parse(judge.name).identity(), asked, least, [asdict(row) for row in rows]
+    )
     place = StageFolder(folder / made_of, "label", seed)
     swapped = {row.id for row in rows[:again]}
     size = max(1, BATCH * len(rows) // max(1, questions(judge, rows, seed, 0, least)))

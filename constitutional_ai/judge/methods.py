@@ -20,6 +20,7 @@ import numpy as np
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.engines.base import Completion, Engine, Sampling
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError
 from constitutional_ai.judge.replies import FAILED, NO_ANSWER, Unread, choice, option_shares
 from constitutional_ai.principles import Constitution, Principle, Scale
@@ -274,7 +275,7 @@ def _scale_shares(
     # A server names the likeliest next tokens and cannot say what would have followed "1": "10".
     begun = any(a != b and b.startswith(a) for a in options for b in options)
     try:
-        if not (begun and engine.name.startswith("http")):
+        if not (begun and ModelSpec.parse(engine.name).kind == "server"):
             return option_shares(engine, questions, options)
     except ValueError:
         pass

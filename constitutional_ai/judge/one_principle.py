@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import PromptSet
 from constitutional_ai.settings import LabelSettings
-from constitutional_ai.world import is_model
 
 CHUNK = 256  # comparisons between two ticks
 
 
 def fenced(spec: str) -> bool:
     """Whether a judge sees the answers in a fence. The laboratory's were not taught it."""
-    return not is_model(spec)
+    return ModelSpec.parse(spec).kind != "lab"
 
 
 def under(

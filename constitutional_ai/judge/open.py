@@ -10,6 +10,7 @@ from pathlib import Path
 
 from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import UserError
 from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import temperature_of
@@ -17,7 +18,6 @@ from constitutional_ai.judge.judge import Judge, Sits
 from constitutional_ai.judge.jury import seat
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.settings import LabelSettings, Settings, load_settings
-from constitutional_ai.world import is_model
 
 
 def judge_of(
@@ -94,7 +94,7 @@ def prepare(
     if not engines:
         raise UserError("no judge is named; add --engine lab:s, or another model's spec")
     specs = list(dict.fromkeys(engines))
-    as_set = bool(run) or all(map(is_model, specs))
+    as_set = bool(run) or all(ModelSpec.parse(spec).kind == "lab" for spec in specs)
     # Without a run file, all tables that matter here have their defaults, and answers are fenced.
     settings = load_settings(run or "lab", [*([] if as_set else ["label.fence=true"]), *overrides])
     named = constitution or (settings.constitution if as_set else "harmless")

@@ -20,10 +20,10 @@ from typing import NamedTuple
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.cases import Case
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.judge.judge import nonce
 from constitutional_ai.judge.replies import Unread, option_shares
 from constitutional_ai.records import Conversation
-from constitutional_ai.world import is_model
 
 Applies = Callable[[Case], bool]
 # (prompt, answer, question, fence, truth) → what the judge reads
@@ -167,4 +167,4 @@ LAB = (
 
 def questions_for(judge: str) -> tuple[Question, ...]:
     """The laboratory's own questions where the judge is named as one of its models."""
-    return LAB if is_model(judge) else GENERAL
+    return LAB if ModelSpec.parse(judge).kind == "lab" else GENERAL

@@ -79,7 +79,7 @@ def skills(
     from constitutional_ai.engines.local import LocalEngine
     from constitutional_ai.lab.training.skills import report
 
-    print(report(LocalEngine(model), pairs, _split(split)))
+    print(report(LocalEngine.load(model), pairs, _split(split)))
 
 
 @app.command()

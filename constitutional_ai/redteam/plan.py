@@ -11,7 +11,7 @@ from pydantic import Field
 from constitutional_ai.data import requests
 from constitutional_ai.data.requests import SPLITS, Request
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.spec import model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.redteam import families
@@ -64,7 +64,9 @@ def fingerprint(plan: Plan, constitution: Constitution) -> Fingerprint:
     """What the rows depend on, by name."""
     specs = [*plan.models.values(), plan.judge, plan.critic, plan.attacker]
     depends: Fingerprint = plan.model_dump(mode="json")
-    depends |= {f"{spec} files": model_identity(spec) for spec in specs if spec != "lab"}
+    depends |= {
+        f"{spec} files": ModelSpec.parse(spec).identity() for spec in specs if spec != "lab"
+    }
     for name in ("prompts", "benign", "examples"):
         depends[f"{name} content"] = requests.identity(getattr(plan, name))
     return depends | {"constitution content": constitution.hash}

@@ -46,8 +46,7 @@ def problems(
     yield from _prompts(settings, stages, place)
     for setting, spec in _specs(settings, stages):
         if problem := _of_model(spec, settings):
-            shown = "" if "://" in spec and "@" in spec else f" = {spec!r}"  # it may hold a key
-            yield f"{place(setting)}: {setting}{shown}: {problem}"
+            yield f"{place(setting)}: {setting}: {problem}"
     if any(stage.trains for stage in stages):
         yield from _training(settings, place)
     for setting in (name for stage in stages for name in stage.files):
@@ -98,17 +97,15 @@ def _of_model(text: str, settings: Settings) -> str:
     """What is wrong with a model's spec; "" where nothing is seen to be."""
     try:
         spec = ModelSpec.parse(text)
-        match spec.kind:
-            case "server":
-                return _of_server(spec, settings)
-            case "vllm" if not _installed("vllm"):
-                return "needs vLLM: pip install 'constitutional-ai[vllm]'"
-            case "vllm":
-                return _of_model(spec.name, settings)
-            case _:
-                spec.checkpoint()
+        if spec.kind == "server":
+            return _of_server(spec, settings)
+        if spec.kind == "vllm" and not _installed("vllm"):
+            return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
+        if spec.kind == "vllm":
+            return _of_model(spec.name, settings)
+        spec.checkpoint()
     except UserError as error:
-        return str(error).removeprefix(f"{text}: ")
+        return str(error)
     return ""
 
 
@@ -127,7 +124,7 @@ def _of_server(spec: ModelSpec, settings: Settings) -> str:
 
 def _training(settings: Settings, place: Place) -> Iterator[str]:
     model = settings.model
-    if model.path.startswith(("http://", "https://", "vllm:")):
+    if ModelSpec.parse(model.path).kind in ("server", "vllm"):
         yield (
             f"{place('model.path')}: model.path = {model.path!r}: this model runs elsewhere and"
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"

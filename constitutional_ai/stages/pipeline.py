@@ -15,7 +15,7 @@ from typing import Any
 
 from constitutional_ai.constitution.writing import keep_copy
 from constitutional_ai.data.prompts import prompts_identity
-from constitutional_ai.engines.spec import ModelSpec, model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
@@ -137,7 +137,7 @@ def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
     """The settings that a stage reads, and the models and files that they name."""
     print_: Fingerprint = {"seed": settings.seed}
     print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
-    print_["model files"] = model_identity(settings.model.path)
+    print_["model files"] = ModelSpec.parse(settings.model.path).identity()
     table = getattr(settings, stage.word)
     print_ |= {
         f"{stage.word}.{key}": _plain(value) for key, value in table if key not in stage.no_rows
@@ -147,7 +147,7 @@ def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
         for spec in check.named(settings, name):
             several = f" {spec}" if stage.word == "label" else ""
             name = "label.judge" if several else name
-            print_[f"{name} files{several}"] = model_identity(spec)
+            print_[f"{name} files{several}"] = ModelSpec.parse(spec).identity()
     for name in stage.files:
         print_[f"{name} content"] = _content(check.named(settings, name)[0])
     if any(ModelSpec.parse(spec).kind == "server" for spec in specs):

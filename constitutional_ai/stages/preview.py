@@ -276,6 +276,6 @@ def engine_or_reason(settings: Settings) -> tuple[Engine | None, str]:
     if (weights_by_name(model.path) or 0) > CPU_WEIGHTS and not torch.cuda.is_available():
         return None, "not tried: too large for a machine without a GPU"
     try:
-        return LocalEngine(model.path, model.dtype, model.device, threads, offline=True), ""
+        return LocalEngine.load(model.path, model.dtype, model.device, threads, offline=True), ""
     except UserError as error:
         return None, str(error)

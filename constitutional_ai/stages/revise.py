@@ -18,6 +18,7 @@ from typing import Any
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
 from constitutional_ai.engines.ask import Ask, asker
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
 from constitutional_ai.prompts import finds_nothing
@@ -93,10 +94,14 @@ def run(job: Job) -> dict[str, Any]:
 
     def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[RevisedAnswer | Failed]:
         counts: Counter[str] = Counter()
-        answer = criticise = asker(engine, settings, chunk_seed, counts)
-        if critic != model:
+        # A critique goes on from its answer, and a revision from its critique.
+        prefixes = PrefixCache()
+        if critic == model:
+            answer = criticise = asker(engine, settings, chunk_seed, counts, prefixes)
+        else:
+            answer = asker(engine, settings, chunk_seed, counts)
             seed = derive_seed(chunk_seed, "critic")
-            criticise = asker(job.engine(critic), settings, seed, counts)
+            criticise = asker(job.engine(critic), settings, seed, counts, prefixes)
         drafts = revise(
             chunk,
             answer,
@@ -149,7 +154,7 @@ def revise(
 
     Without ``critique`` every round only rewrites.
     """
-    firsts = answer([prompt.prompt for prompt in prompts], goes_on=answer is criticise)
+    firsts = answer([prompt.prompt for prompt in prompts])
     requests = Requests(constitution, exemplars)
     drafts = [
         Draft(prompt, [first.text], failed=first.failed)
@@ -173,7 +178,7 @@ def revise(
 def _criticise(
     drafts: Sequence[Draft], ask: Ask, requests: "Requests", stop_when_clean: bool
 ) -> None:
-    replies = ask([requests.critique(draft) for draft in drafts], goes_on=True)
+    replies = ask([requests.critique(draft) for draft in drafts])
     for draft, reply in zip(drafts, replies, strict=True):
         draft.critique, draft.failed = reply.text, reply.failed
         draft.stopped = stop_when_clean and not reply.failed and finds_nothing(reply.text)

@@ -93,6 +93,14 @@ def test_an_answer_ends_with_the_context(gpt2: Any) -> None:
         sample_tokens(gpt2, [[7] * 1024], greedy, 0, PAD)
 
 
+def test_a_row_that_is_done_at_the_contexts_end_waits_for_the_others(gpt2: Any) -> None:
+    prompts = [[7] * 1022, *([row] * 3 for row in range(5, 11))]
+    greedy = Sampling(temperature=0, max_new_tokens=12)
+    together = sample_tokens(gpt2, prompts, greedy, -1, PAD)
+    assert [len(answer) for answer in together] == [2, *[12] * 6]
+    assert together[1:] == sample_tokens(gpt2, prompts[1:], greedy, -1, PAD)
+
+
 def test_nothing_asked_nothing_said(llama: Any) -> None:
     assert sample_tokens(llama, [], Sampling(), 2, PAD) == []
     assert sample_tokens(llama, [[5]], Sampling(max_new_tokens=0), 2, PAD) == [[]]

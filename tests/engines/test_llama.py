@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from constitutional_ai.engines import llama
+from constitutional_ai.engines import llama, prefix
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.decode import sample_tokens
-from constitutional_ai.engines.llama import ROOM, Kept, Llama
+from constitutional_ai.engines.llama import ROOM, Llama
+from constitutional_ai.engines.prefix import PrefixCache
 
 HEADS, VOCABULARY = 2, 50
 
@@ -63,7 +64,7 @@ def test_reading_and_going_on_is_transformers_forward(model: LlamaForCausalLM) -
     for step in range(2 * ROOM + 3):  # past two growths of the cache
         if step == 5:  # a row in the middle is done
             keep = [0, 1, 3, 4]
-            cache.keep(torch.tensor(keep))
+            cache.select(torch.tensor(keep))
             rows = [rows[place] for place in keep]
         tokens = [rng.randrange(VOCABULARY) for _ in rows]
         rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
@@ -103,6 +104,16 @@ def test_only_what_it_computes_fits(model: LlamaForCausalLM, tiny_gpt2: Path) ->
     assert not llama.fits(adapted)
 
 
+def test_a_row_that_is_done_at_the_contexts_end_waits_for_the_others(
+    model: LlamaForCausalLM,
+) -> None:
+    prompts = [[7] * 126, *([row] * 3 for row in range(5, 11))]
+    greedy = Sampling(temperature=0.0, max_new_tokens=12)
+    together = sample_tokens(model, prompts, greedy, -1, 0)
+    assert [len(answer) for answer in together] == [2, *[12] * 6]
+    assert together[1:] == sample_tokens(model, prompts[1:], greedy, -1, 0)
+
+
 # ---- what a call leaves for the next one --------------------------------------------------------
 
 
@@ -120,39 +131,36 @@ def read_tokens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-GREEDY = Sampling(temperature=0.0, max_new_tokens=9)
-
-
-def answered(model: Any, prompts: list[list[int]]) -> tuple[list[list[int]], Kept]:
-    after = Kept()
-    return sample_tokens(model, prompts, GREEDY, -1, 0, 60, after=after), after
+def answered(model: Any, prompts: list[list[int]], prefixes: PrefixCache) -> list[list[int]]:
+    greedy = Sampling(temperature=0.0, max_new_tokens=9, prefixes=prefixes)
+    return sample_tokens(model, prompts, greedy, -1, 0, 60)
 
 
 def test_a_prompt_that_goes_on_is_read_from_where_it_was_left(
     model: LlamaForCausalLM, read_tokens: list[int]
 ) -> None:
-    prompts = some_prompts()
-    answers, before = answered(model, prompts)
+    prompts, prefixes = some_prompts(), PrefixCache()
+    answers = answered(model, prompts, prefixes)
     rng = random.Random(3)
     more = [[rng.randrange(VOCABULARY) for _ in range(length)] for length in (4, 2, 5, 1, 3)]
     longer = [p + a + m for p, a, m in zip(prompts, answers, more, strict=True)]
     longer[3] = prompts[3] + answers[3][:2] + [1, 2, 3]  # goes another way in the answer
     longer.reverse()
-    wanted = sample_tokens(model, longer, GREEDY, -1, 0, 60)
+    wanted = answered(model, longer, PrefixCache())
     assert sum(read_tokens) >= sum(map(len, longer))
     read_tokens.clear()
-    found = sample_tokens(model, longer, GREEDY, -1, 0, 60, before=before)
-    assert found == wanted
+    assert answered(model, longer, prefixes) == wanted
     assert max(read_tokens) <= 1 + 5 and len(read_tokens) == 5
 
 
 @torch.no_grad()
 def test_known_and_unknown_rows_stand_in_one_batch(model: LlamaForCausalLM) -> None:
-    prompts = some_prompts()
-    answers, before = answered(model, prompts)
+    prompts, prefixes = some_prompts(), PrefixCache()
+    answers = answered(model, prompts, prefixes)
+    prefixes.begin()
     rows = [[*p, *a, 7] for p, a in zip(prompts, answers, strict=True)] + [[5] * 11, prompts[0]]
     random.Random(4).shuffle(rows)
-    logits, cache = Llama(model, before).read(rows)
+    logits, cache = Llama(model, prefixes).read(rows)
     close(logits, [expected(model, row) for row in rows])
     rows = [[*row, 3] for row in rows]
     close(
@@ -162,18 +170,24 @@ def test_known_and_unknown_rows_stand_in_one_batch(model: LlamaForCausalLM) -> N
 
 
 def test_only_a_whole_prompt_is_gone_on_from_and_only_once(model: LlamaForCausalLM) -> None:
-    (answer,), kept = answered(model, [[3, 1, 4]])
+    prefixes = PrefixCache()
+    (answer,) = answered(model, [[3, 1, 4]], prefixes)
     known = [3, 1, 4, *answer[:-1]]
-    assert kept.take([[3, 1, 9, 9], [3, 1, 4]]) == [None, None]
-    found, again = kept.take([[*known, 8, 8], [*known, 8, 8]])
-    assert found is not None and found[0] == len(known) and again is None
+    assert prefixes.take([[*known, 8]]) == [None]  # the call is still going on
+    prefixes.begin()
+    assert prefixes.take([[3, 1, 9, 9], [3, 1, 4]]) == [None, None]
+    first, again = prefixes.take([[*known, 8, 8], [*known, 8, 8]])
+    assert first is not None and first[0] == len(known) and again is None
+    prefixes.begin()
+    assert prefixes.take([[*known, 8]]) == [None]  # it was the call before the last
 
 
 def test_no_more_is_kept_than_may_be(
     model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, all_ = answered(model, some_prompts())
-    monkeypatch.setattr(llama, "KEPT_BYTES", all_._bytes // 2)
-    _, half = answered(model, some_prompts())
-    assert 0 < half._bytes <= all_._bytes // 2
-    assert 0 < len(half._rows) < len(all_._rows)
+    whole, half = PrefixCache(), PrefixCache()
+    answered(model, some_prompts(), whole)
+    monkeypatch.setattr(prefix, "LIMIT", whole.bytes // 2)
+    answered(model, some_prompts(), half)
+    assert 0 < half.bytes <= whole.bytes // 2
+    assert 0 < len(half.read) < len(whole.read)

@@ -11,9 +11,10 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from constitutional_ai import machine as processor
-from constitutional_ai.engines import local
 from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.engines.decode import Transformers
 from constitutional_ai.engines.local import LocalEngine, use_threads
+from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.records import Conversation, assistant, user
 
@@ -31,12 +32,12 @@ TALKS: list[Conversation] = [
 
 @pytest.fixture(scope="module")
 def llama(tiny_llama: Path) -> LocalEngine:
-    return LocalEngine(tiny_llama, batch_tokens=100)
+    return LocalEngine.load(tiny_llama, batch_tokens=100)
 
 
 @pytest.fixture(scope="module")
 def gpt2(tiny_gpt2: Path) -> LocalEngine:
-    return LocalEngine(tiny_gpt2)
+    return LocalEngine.load(tiny_gpt2)
 
 
 def naive(engine: LocalEngine, talk: Conversation, options: list[str]) -> list[float]:
@@ -96,14 +97,14 @@ def test_a_conversation_that_goes_on_is_answered_as_one_that_is_read_anew(
     engine: LocalEngine = request.getfixturevalue(name)
     talks = [[user(text)] for text in ("How do I rob a bank?", "Hi.", "Tell me how to bake bread.")]
     greedy = Sampling(temperature=0.0, max_new_tokens=12)
-    firsts = engine.generate(talks, replace(greedy, goes_on=True))
+    going_on = replace(greedy, prefixes=PrefixCache())
+    firsts = engine.generate(talks, going_on)
+    assert firsts == engine.generate(talks, greedy)
     longer = [
         [*talk, assistant(first.text), user("What is wrong with it?")]
         for talk, first in zip(talks, firsts, strict=True)
     ]
-    going_on = engine.generate(longer, greedy)
-    assert going_on == engine.generate(longer, greedy)
-    assert firsts == engine.generate(talks, greedy)
+    assert engine.generate(longer, going_on) == engine.generate(longer, greedy)
 
 
 def test_no_control_token_shows_in_an_answer(llama: LocalEngine) -> None:
@@ -122,7 +123,7 @@ def test_a_prompt_beyond_the_context_is_an_error(gpt2: LocalEngine) -> None:
 
 
 def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
-    live = LocalEngine.of(llama.model, llama.tokenizer)
+    live = LocalEngine(llama.model, llama.tokenizer)
     assert live.model is llama.model and live.name == "live"
     before = live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0]
     assert before == pytest.approx(naive(llama, TALKS[0], ["(A)", "(B)"]), abs=1e-4)
@@ -133,30 +134,27 @@ def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
         llama.model.lm_head.weight.mul_(2.0)
 
 
-def test_the_same_question_gets_the_same_numbers_from_another_batch(
+def test_the_same_question_is_asked_once(
     llama: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model whose numbers depend on the batch, as rounding makes them do."""
-    size, batches = llama.model.config.vocab_size, list[int]()
+    """In two batches, rounding would give it two answers."""
+    asked: list[list[int]] = []
+    last = Transformers.last
 
-    class Rounding:
-        def last(self, prompts: list[list[int]]) -> torch.Tensor:
-            batches.append(len(prompts))
-            return torch.randn(size, generator=torch.Generator().manual_seed(len(batches))).expand(
-                len(prompts), size
-            )
+    def noted(self: Transformers, prompts: list[list[int]]) -> torch.Tensor:
+        asked.extend(prompts)
+        return last(self, prompts)
 
-    monkeypatch.setattr(local, "decoder_of", lambda *_: Rounding())
-    monkeypatch.setattr(llama, "batch_tokens", 1)
+    monkeypatch.setattr(Transformers, "last", noted)
     one, other, again = llama.option_logprobs([TALKS[0], TALKS[1], TALKS[0]], ["(A)", "(B)"])
-    assert batches == [1, 1, 1]
+    assert len(asked) == 2
     assert one == again != other
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gpu_says_and_scores_what_the_cpu_does(tiny_llama: Path, dtype: str) -> None:
-    here, there = (LocalEngine(tiny_llama, dtype, device) for device in ("cpu", "cuda"))
+    here, there = (LocalEngine.load(tiny_llama, dtype, device) for device in ("cpu", "cuda"))
     scores = [engine.option_logprobs(TALKS, ["(A)", "(B)"]) for engine in (here, there)]
     # bfloat16 keeps eight bits: between 8 and 16, where these logits lie, values are 1/16 apart.
     near = 1e-4 if dtype == "float32" else 2 / 16
@@ -168,7 +166,7 @@ def test_a_gpu_says_and_scores_what_the_cpu_does(tiny_llama: Path, dtype: str) -
 
 
 def test_dtype(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = LocalEngine(tiny_llama, dtype="bfloat16")
+    engine = LocalEngine.load(tiny_llama, dtype="bfloat16")
     assert engine.model.dtype == torch.bfloat16
     assert engine.generate(TALKS, Sampling(max_new_tokens=4))
     engine.model.save_pretrained(tmp_path)
@@ -176,10 +174,10 @@ def test_dtype(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         able = {"amx_bf16": native}
         monkeypatch.setattr(processor, "capabilities", lambda able=able: able)
-        assert LocalEngine(tmp_path, device="cpu").model.dtype == dtype
-        assert LocalEngine(tiny_llama, device="cpu").model.dtype == torch.float32
+        assert LocalEngine.load(tmp_path, device="cpu").model.dtype == dtype
+        assert LocalEngine.load(tiny_llama, device="cpu").model.dtype == torch.float32
     with pytest.raises(SettingsError, match="unknown dtype 'int8'"):
-        LocalEngine(tiny_llama, dtype="int8")
+        LocalEngine.load(tiny_llama, dtype="int8")
 
 
 def test_threads() -> None:
@@ -197,18 +195,18 @@ def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
 
 def test_folders_that_are_no_models(tmp_path: Path, tiny_llama: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
-        LocalEngine(tmp_path / "nothing")
+        LocalEngine.load(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"no config\.json"):
-        LocalEngine(tmp_path)
-    with pytest.raises(ModelError, match="no-such-hub-model: cannot load") as error:
-        LocalEngine("no-such-hub-model")
+        LocalEngine.load(tmp_path)
+    with pytest.raises(ModelError, match="no-such-hub-model is not on this machine") as error:
+        LocalEngine.load("no-such-hub-model")
     assert one_line(error)
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         broken = tmp_path / f"broken-{name}"
         shutil.copytree(tiny_llama, broken)
         (broken / name).write_text("{ not this")
         with pytest.raises(ModelError, match="cannot load it as a causal language model") as error:
-            LocalEngine(broken)
+            LocalEngine.load(broken)
         assert one_line(error)
 
 
@@ -218,7 +216,7 @@ def test_pickled_weights_and_strange_code_are_refused(tmp_path: Path, tiny_llama
     (pickled / "model.safetensors").unlink()
     torch.save({}, pickled / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
-        LocalEngine(pickled)
+        LocalEngine.load(pickled)
     strange = tmp_path / "strange"
     shutil.copytree(tiny_llama, strange)
     config: dict[str, Any] = json.loads((strange / "config.json").read_text())
@@ -226,7 +224,7 @@ def test_pickled_weights_and_strange_code_are_refused(tmp_path: Path, tiny_llama
     (strange / "config.json").write_text(json.dumps(config))
     (strange / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(ModelError, match="cannot load"):
-        LocalEngine(strange)
+        LocalEngine.load(strange)
     assert not (tmp_path / "ran").exists()
 
 
@@ -236,11 +234,11 @@ def test_a_reward_model_and_missing_weights_are_refused(tmp_path: Path, tiny_lla
     config = LlamaConfig.from_pretrained(tiny_llama, num_labels=1)
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "reward")
     with pytest.raises(ModelError, match="LlamaForSequenceClassification cannot speak"):
-        LocalEngine(tmp_path / "reward")
+        LocalEngine.load(tmp_path / "reward")
     shutil.copytree(tiny_llama, tmp_path / "holed")
     file = tmp_path / "holed" / "model.safetensors"
     weights = load_file(file)
     del weights["model.norm.weight"]
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"weights are missing \(model.norm.weight\)"):
-        LocalEngine(tmp_path / "holed")
+        LocalEngine.load(tmp_path / "holed")

@@ -92,7 +92,7 @@ def served(address: str) -> HttpEngine:
 
 @pytest.fixture(scope="module")
 def local() -> Engine:
-    return LocalEngine("lab:s", dtype="float32", device="cpu")
+    return LocalEngine.load("lab:s", dtype="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,9 @@ def test_labels_agree(served: HttpEngine, local: Engine, prompts: list[Conversat
     asked = questions(prompts, local)
     expected = local.option_logprobs(asked, OPTIONS)
     apart = compare_labels("labels by ids", served.option_logprobs(asked, OPTIONS), expected)
-    coarse = LocalEngine("lab:s", dtype="bfloat16", device="cpu").option_logprobs(asked, OPTIONS)
+    coarse = LocalEngine.load("lab:s", dtype="bfloat16", device="cpu").option_logprobs(
+        asked, OPTIONS
+    )
     of_bfloat16 = most_apart(coarse, expected)
     print(f"the local engine in bfloat16: apart from float32 by {of_bfloat16:.1e} nats at most")
     assert apart < of_bfloat16

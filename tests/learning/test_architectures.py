@@ -87,7 +87,7 @@ def folder(request: pytest.FixtureRequest, build: Callable[[str], Path]) -> Path
 
 
 def test_answers_and_options_do_not_depend_on_the_company(folder: Path) -> None:
-    engine = LocalEngine(folder, dtype="float32", device="cpu")
+    engine = LocalEngine.load(folder, dtype="float32", device="cpu")
     greedy = Sampling(temperature=0, max_new_tokens=8)
     assert engine.generate(TALKS, greedy) == [engine.generate([t], greedy)[0] for t in TALKS]
     found = engine.option_logprobs(TALKS, ["(A)", "(B)"])

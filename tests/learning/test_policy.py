@@ -82,7 +82,7 @@ def test_the_saved_folder_is_a_standard_one(policy: Policy, tmp_path: Path) -> N
     for mine, theirs in zip(policy.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template
-    engine = LocalEngine(tmp_path / "model", dtype="float32", device="cpu")
+    engine = LocalEngine.load(tmp_path / "model", dtype="float32", device="cpu")
     assert engine.generate([[user("Hello")]], Sampling(max_new_tokens=3))[0].tokens <= 3
 
 

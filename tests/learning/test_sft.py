@@ -24,7 +24,7 @@ def test_it_learns_to_say_the_answers_and_to_stop(policy: Policy) -> None:
     sft.train(policy, EXAMPLES, SETTINGS, seed=1, log=rows.append, tick=ignore)
     assert len(rows) == sft.steps(policy, EXAMPLES, SETTINGS)
     assert rows[-1]["loss/sft"] < 0.1 < rows[0]["loss/sft"]
-    engine = LocalEngine.of(policy.model, policy.tokens.tokenizer)
+    engine = LocalEngine(policy.model, policy.tokens.tokenizer)
     said = engine.generate([prompt for prompt, _ in EXAMPLES[:2]], Sampling(temperature=0))
     assert [(reply.text, reply.finished) for reply in said] == [
         ("Knock knock.", True),

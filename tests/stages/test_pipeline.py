@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai.engines.spec import model_identity
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Row
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import check, pipeline
-from constitutional_ai.stages.pipeline import run_pipeline
+from constitutional_ai.stages.pipeline import fingerprints, run_pipeline
 from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.run_folder import RunFolder
 
@@ -252,16 +253,6 @@ def test_a_stage_made_from_another_is_refused(tmp_path: Path, stages: Stages) ->
         run(tmp_path / "a")
 
 
-def test_a_model_folder_is_known_by_its_content(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
-    before = model_identity(str(tmp_path))
-    assert model_identity(str(tmp_path)) == before
-    (tmp_path / "model.safetensors").write_bytes(b"\1" * 100)
-    assert model_identity(str(tmp_path)) != before
-    assert model_identity("org/name") == "org/name"
-
-
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
     folder = Path(pipeline.__file__).parent
     others = {"__init__", "pipeline", "check", "preview"}
@@ -310,3 +301,28 @@ def test_a_refused_stage_leaves_no_folder(tmp_path: Path, stages: Stages) -> Non
     with pytest.raises(RunFolderError, match="missing"):
         run(tmp_path / "new", stages=["report"])
     assert not (tmp_path / "new").exists()
+
+
+SERVER = "http://127.0.0.1:8000/v1#some/model"
+
+
+def test_what_is_joined_to_requests_is_part_of_what_rows_depend_on(tmp_path: Path) -> None:
+    lab, plan = load_constitution("lab"), RunFolder(tmp_path).plan()
+    prints = []
+    for judge, extra in ((SERVER, ""), (SERVER, '{"top_k": 5}'), ("base", '{"top_k": 5}')):
+        settings = Settings.model_validate(
+            {"label": {"judge": judge}, "http": {"extra": extra, "concurrency": 3}}
+        )
+        prints.append(fingerprints(settings, lab, plan)["label", 1])
+    differing = {key for key in prints[0] if prints[0][key] != prints[1][key]}
+    assert "http.extra" in differing and "http.concurrency" not in prints[0]
+    assert "http.extra" not in prints[2]
+
+
+def test_the_files_of_every_other_model_are_part_of_what_rows_depend_on(tmp_path: Path) -> None:
+    lab, plan = load_constitution("lab"), RunFolder(tmp_path).plan()
+    others = {"revise": "critic", "finetune": "helper", "label": "judge"}
+    for stage, name in others.items():
+        settings = Settings.model_validate({stage: {name: "lab:xs"}})
+        print_ = fingerprints(settings, lab, plan)[stage, 1]
+        assert ModelSpec.parse("lab:xs").identity() in print_.values()

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError
 from constitutional_ai.lab.training import consistency
 from constitutional_ai.lab.training.attack_questions import documents
@@ -68,8 +69,7 @@ def harden(
     ModelError if ``start`` holds no model or is ``out``, or if ``out`` holds the checkpoint of
     another call; SettingsError for a missing device; TrainingDiverged on a NaN.
     """
-    named = isinstance(start, str) and start.startswith("lab:")
-    start = model_path(str(start)) if named else Path(start)
+    start = model_path(str(start)) if ModelSpec.parse(start).kind == "lab" else Path(start)
     out, say, where = Path(out), progress or (lambda line: None), device_of(device)
     if not (start / "model.safetensors").is_file():
         raise ModelError(f"{start} holds no model; make one with `cai lab pretrain --out {start}`")

@@ -41,7 +41,7 @@ def test_what_is_wanted_is_what_the_judge_says_of_the_plain_pair(
     """Against the engine that judges use, in both orders."""
     rng = random.Random("consistency 3")
     plain = [consistency.unmoved(rng)[0] for _ in range(20)]
-    engine = LocalEngine("lab:xxs", dtype="float32")
+    engine = LocalEngine.load("lab:xxs", dtype="float32")
     for document, wanted in zip(plain, questions.wanted.tolist(), strict=False):
         head, question = document[0].text.rsplit("\n", 1)
         request, rest = head.removeprefix("Request: ").split("\n(A) ")
