@@ -45,7 +45,7 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no network here")
 
     monkeypatch.setattr(local.AutoConfig, "from_pretrained", refuse)
-    with pytest.raises(ModelError, match="no network here"):
+    with pytest.raises(ModelError, match="org/model@abc123 is not on this machine"):
         LocalEngine.load("org/model@abc123")
     with pytest.raises(ModelError, match="org/model is not on this machine yet; a run downloads"):
         LocalEngine.load("org/model", offline=True)
