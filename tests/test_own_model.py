@@ -52,7 +52,7 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
     (name, pinned), (_, of_the_day) = asked
     assert name == "org/model" and pinned["revision"] == "abc123"
     assert not pinned["trust_remote_code"]  # what lies here is looked for first, without the hub
-    assert "revision" not in of_the_day and of_the_day["local_files_only"]
+    assert of_the_day.get("revision") is None and of_the_day["local_files_only"]
 
 
 def test_a_folder_has_no_revision(tiny_llama: Path) -> None:
