@@ -34,6 +34,7 @@ FIRST_WAIT = 0.5  # seconds at most before the second try; doubled for each furt
 CONNECT_SECONDS = 10.0
 LATER = (429,)
 AGAIN = (408, 409, 425)  # and every 5xx
+SECRET = 8  # characters from which on a key is struck out of replies; a short one is a word
 WRONG = {
     401: "it wants a key; name the variable that holds it: http.keys = ['HOST=VARIABLE']",
     403: "it refuses the key",
@@ -107,10 +108,15 @@ class Client:
                 ) from None
         if reply.status_code in (401, 403):
             raise ModelError(f"{self.url}: {WRONG[reply.status_code]} ({self._told(reply)})")
-        try:
-            return reply.json() if reply.status_code == 200 else None
-        except ValueError:
+        self._refuse_redirect(reply)
+        if reply.status_code != 200:
             return None
+        try:
+            return self._struck(reply.json())
+        except ValueError:
+            raise ModelError(
+                f"{self.url}: answers with {_kind(reply)} in place of JSON: {WRONG[405]}"
+            ) from None
 
     async def _post_all(
         self, path: str, bodies: Sequence[str], read: Callable[[Any], T]
@@ -177,10 +183,9 @@ class Client:
             raise Unusable(f"connection broken ({_named(error)})") from None
         self._check(reply)
         try:
-            return reply.json()
+            return self._struck(reply.json())
         except ValueError:
-            kind = reply.headers.get("content-type", "no content type")
-            raise Unusable(f"HTTP 200 with a body that is no JSON ({kind})") from None
+            raise Unusable(f"HTTP 200 with a body that is no JSON ({_kind(reply)})") from None
 
     def _check(self, reply: "httpx2.Response") -> None:
         code = reply.status_code
@@ -194,7 +199,14 @@ class Client:
             raise Unusable(reason)
         if code in WRONG:
             raise ModelError(f"{self.url}: {WRONG[code]} ({reason})")
+        self._refuse_redirect(reply)
         raise Refused(reason)
+
+    def _refuse_redirect(self, reply: "httpx2.Response") -> None:
+        """A key does not travel on to another address by itself."""
+        if reply.is_redirect:
+            where = reply.headers.get("location", "")[:200]
+            raise ModelError(f"{self.url}: redirects to {where}; name the address there")
 
     async def _alive(self, http: "httpx2.AsyncClient") -> bool:
         import httpx2
@@ -218,7 +230,7 @@ class Client:
                 max_connections=self.settings.concurrency,
                 max_keepalive_connections=self.settings.concurrency,
             ),
-            follow_redirects=False,  # a key does not travel on
+            follow_redirects=False,
         )
 
     def _at(self, path: str) -> str:
@@ -240,6 +252,19 @@ class Client:
             text = reply.text
         text = " ".join(text.split())
         return (text.replace(self._key, "***") if self._key else text)[:200] or "no reason given"
+
+    def _struck(self, data: Any) -> Any:
+        """A reply without the key: some proxies echo it, and replies become rows."""
+        if len(self._key) < SECRET:
+            return data
+        match data:
+            case str():
+                return data.replace(self._key, "***")
+            case list():
+                return [self._struck(one) for one in data]
+            case dict():
+                return {name: self._struck(one) for name, one in data.items()}
+        return data
 
     def _say(self, reason: str) -> None:
         """Tell the user that it is the server that is waited for; once a minute is enough."""
@@ -266,6 +291,10 @@ def retry_after(value: str) -> float | None:
 
 def _named(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _kind(reply: "httpx2.Response") -> str:
+    return str(reply.headers.get("content-type", "no content type"))
 
 
 def run_sync(job: Coroutine[Any, Any, T]) -> T:
