@@ -1,12 +1,12 @@
-"""Requests to a model server: so many at once, in time, tried again; one outcome each, in order.
+"""Requests to a model server: many at a time, tried again; one outcome each, in order.
 
-What goes wrong is of three kinds. The server is away or says "later" (no connection, 429, or any
-reply with Retry-After): the request waits, up to ``patience`` seconds, and no try is counted. The
-reply is broken, late or an error of the server (5xx, a reset, half a JSON): ``retries`` more tries,
+Three kinds of things go wrong. The server is away or says "later" (no connection, 429, any reply
+with Retry-After): the request waits up to ``patience`` seconds, and no try is counted. The reply is
+broken or late, or an error of the server (5xx, a reset, half a JSON): ``retries`` more tries follow
 after exponential waits with full jitter. The request is refused (400, 422): no more tries. What is
-given up becomes Lost; the others go on. A wrong key or address (401, 403, 404) ends the call, and
-so does a server that is still away when requests have been given up: what is lost to an outage is
-not the row's failure.
+given up becomes Lost, and the others go on. A wrong key or address (401, 403, 404, a redirect) ends
+the call. So does a server that is still away when requests have been given up, since an outage is
+no failure of a row.
 
 Not covered: streaming, HTTP/2, more than one server behind one name.
 """
@@ -62,7 +62,7 @@ class Lost:
 
 
 class _Later(Exception):
-    """Come again in ``seconds``, or, where that is None, by the usual wait."""
+    """Come again in ``seconds``, or after the usual wait if that is None."""
 
     def __init__(self, reason: str, seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -72,18 +72,18 @@ class _Later(Exception):
 class Client:
     """Asks one server. ``url`` is its base, such as ``http://host:8000/v1``.
 
-    ``key`` goes to that server only, and is struck out of whatever the server says.
+    ``key`` goes to that server only, and is struck out of all that the server says.
     """
 
     def __init__(self, url: str, settings: HttpSettings, key: str = "") -> None:
         self.url = url
         self.settings = settings
         self._key = key
-        self._pause_until = 0.0  # by time.monotonic; what one request is told holds for all
+        self._pause_until = 0.0  # by time.monotonic; one reply's Retry-After holds for all
         self._said = -60.0
 
     def get(self, path: str) -> Any:
-        """The JSON at a path, None where there is none. Raises ModelError if nobody answers."""
+        """The JSON at a path, or None. Raises ModelError if nobody answers, or with a page."""
         return run_sync(self._get(path))
 
     def post_all(
@@ -92,7 +92,7 @@ class Client:
         """``read`` of the JSON reply to each body, or Lost, in order.
 
         ``read`` raises Unusable to have the request tried again, Refused to have it given up.
-        Raises ModelError for a wrong key or address, ServerGone where the server is away.
+        Raises ModelError for a wrong key or address, ServerGone if the server is away.
         """
         return run_sync(self._post_all(path, [json.dumps(body) for body in bodies], read))
 
@@ -239,7 +239,7 @@ class Client:
         return root + path
 
     def _wait(self, tries: int) -> float:
-        """Full jitter: anything up to the bound, so that requests which failed together part."""
+        """Full jitter: anything up to the bound, so that requests that failed together part."""
         return random.uniform(0, min(self.settings.max_wait, FIRST_WAIT * 2 ** (tries - 1)))
 
     def _told(self, reply: "httpx2.Response") -> str:
@@ -267,14 +267,14 @@ class Client:
         return data
 
     def _say(self, reason: str) -> None:
-        """Tell the user that it is the server that is waited for; once a minute is enough."""
+        """Say, once a minute, that the server is what is waited for."""
         if time.monotonic() - self._said >= 60:
             self._said = time.monotonic()
             _log.warning("%s: waiting: %s", self.url, reason)
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; None where it is neither.
+    """Seconds from a Retry-After header, which holds seconds or a date; None if it is neither.
 
     >>> retry_after("1.5"), retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after("soon")
     (1.5, 0.0, None)
