@@ -75,11 +75,11 @@ class ConstitutionalAI:
         device: str = "auto",
         overrides: Sequence[str] = (),
     ) -> None:
-        if isinstance(principles, str):
+        named = principles.principles if isinstance(principles, Constitution) else principles
+        if not isinstance(named, list | tuple):
             raise SettingsError("principles: expected a list; write ['Be kind.']")
         if not 0 <= temperature < math.inf:
             raise SettingsError(f"temperature = {temperature}: expected a number of 0 or more")
-        named = principles.principles if isinstance(principles, Constitution) else principles
         self.principles: list[AnyPrinciple] = list(named)
         self._rules = [_rule(principle) for principle in self.principles]
         options = [f"model.dtype={dtype}", f"model.device={device}", *overrides]

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from constitutional_ai import ConstitutionalAI, ConstitutionalPrinciple, Principle
+from constitutional_ai import (
+    ConstitutionalAI,
+    ConstitutionalPrinciple,
+    Principle,
+    load_constitution,
+)
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ModelError
-from constitutional_ai.records import Conversation
+from constitutional_ai.errors import DataError, ModelError, SettingsError, UserError
+from constitutional_ai.records import Conversation, assistant, user
+from tests.engines.faulty_server import MODEL, answer, faulty_server
 
 PRINCIPLES = [
     ConstitutionalPrinciple(
@@ -28,7 +34,7 @@ PRINCIPLES = [
 
 def scripted(tiny_llama: Path, reply: Any, prefer: Any = None) -> ConstitutionalAI:
     cai = ConstitutionalAI(tiny_llama, PRINCIPLES)
-    cai.engine = ScriptedEngine(reply, prefer)  # type: ignore[assignment]
+    cai.engine = ScriptedEngine(reply, prefer)
     return cai
 
 
@@ -123,7 +129,7 @@ def test_the_preference_reads_content_not_position(tiny_llama: Path) -> None:
 
 def test_principles_of_a_constitution_serve_too(tiny_llama: Path) -> None:
     cai = ConstitutionalAI(tiny_llama, [Principle(name="kind", text="Be kind.")])
-    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"])  # type: ignore[assignment]
+    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"])
     assert "Be kind." in cai.critique("Hi?", "Go away.", cai.principles[0])
 
 
@@ -154,3 +160,90 @@ def test_a_prompt_beyond_the_context_does_not_take_the_others_along() -> None:
     cai = ConstitutionalAI("lab:xxs", [])
     answers = cai.generate_response(["cat " * 500, *["How do I steal a bike?"] * 6])
     assert len(answers) == 7 and all(answers[1:])
+
+
+# ---- what else may be given, and what may not ----------------------------------------------------
+
+
+def test_a_text_or_a_constitution_serves_as_principles(tiny_llama: Path) -> None:
+    cai = ConstitutionalAI(tiny_llama, ["Be kind."])
+    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"])
+    assert "Be kind." in cai.critique("Hi?", "Go away.", "Be kind.")
+    assert cai.self_critique_loop("Hi?", max_iterations=1)
+    shipped = load_constitution("harmless")
+    assert ConstitutionalAI(tiny_llama, shipped).principles == list(shipped.principles)
+
+
+def test_a_prompt_may_be_a_conversation(tiny_llama: Path) -> None:
+    asked: list[Conversation] = []
+    cai = scripted(tiny_llama, lambda talk: asked.append(talk) or "Fine.", lambda _, option: -1.0)
+    talk = [user("Hi?"), assistant("Hello."), user("How are you?")]
+    assert cai.generate_response(talk) == "Fine."
+    assert cai.generate_response([talk, [user("And you?")]]) == ["Fine."] * 2
+    assert asked == [talk, talk, [user("And you?")]]
+    assert cai.critique(talk, "Fine.", PRINCIPLES[0]) == "Fine."
+    assert asked[-1] == [*talk, assistant("Fine."), user(PRINCIPLES[0].critique_prompt)]
+    assert cai.generate_preference_pair(talk)["prompt"] == talk
+
+
+@pytest.mark.parametrize(
+    "prompt", [None, 3, "", "\ud800", [None], [["Hi?"]], [{"role": "user"}], [assistant("Hi.")]]
+)
+def test_what_is_no_prompt_is_one_clear_error(tiny_llama: Path, prompt: Any) -> None:
+    cai = ConstitutionalAI(tiny_llama, PRINCIPLES)
+    for method in (cai.generate_response, cai.self_critique_loop, cai.generate_preference_pair):
+        with pytest.raises(DataError, match=r"^prompt: "):
+            method(prompt)
+
+
+def test_other_mistakes_are_one_clear_error(tiny_llama: Path) -> None:
+    cai = ConstitutionalAI(tiny_llama, [])
+    for method in (cai.self_critique_loop, cai.generate_preference_pair):
+        with pytest.raises(UserError, match="there is no principle; give ConstitutionalAI"):
+            method("Hi?")
+    with pytest.raises(SettingsError, match="max_new_tokens = 0"):
+        cai.generate_response("Hi?", max_new_tokens=0)
+    with pytest.raises(DataError, match="response: 1 texts for 2 prompts"):
+        cai.critique(["Hi?", "Ho?"], ["Hi."], PRINCIPLES[0])
+    with pytest.raises(DataError, match="critique: expected a text"):
+        cai.revise("Hi?", "Hi.", None, PRINCIPLES[0])
+    with pytest.raises(DataError, match="half a surrogate pair"):
+        cai.critique("Hi?", "\ud800", PRINCIPLES[0])
+    with pytest.raises(SettingsError, match="not a principle: 3"):
+        cai.critique("Hi?", "Hi.", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("principles", "options", "message"),
+    [
+        ("Be kind.", {}, r"expected a list; write \['Be kind\.'\]"),
+        ([3], {}, "not a principle: 3"),
+        (None, {}, "principles: expected a list"),
+        ([], {"temperature": -1}, "temperature = -1"),
+        ([], {"temperature": float("nan")}, "temperature = nan"),
+        ([], {"dtype": "int8"}, "model.dtype: expected 'auto'"),
+    ],
+)
+def test_bad_settings_are_one_clear_error(
+    tiny_llama: Path, principles: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ConstitutionalAI(tiny_llama, principles, **options)
+
+
+def test_a_server_serves_and_a_lost_reply_is_an_error() -> None:
+    with faulty_server() as server:
+        overrides = ["http.retries=0", "http.timeout=2"]
+        cai = ConstitutionalAI(f"{server.url}#{MODEL}", PRINCIPLES, overrides=overrides)
+        assert cai.model is None and cai.device is None
+        assert cai.generate_response("row 1") == answer("row 1")
+        assert cai.generate_preference_pair("row 1999")["preference"] in ("A", "B")
+        with pytest.raises(ModelError, match="HTTP 400: out of order"):
+            cai.generate_response("row 1 meets 400 always")
+
+
+def test_a_judge_that_cannot_be_read_prefers_neither(tiny_llama: Path) -> None:
+    cai = scripted(tiny_llama, lambda _: "Hello.", lambda *_: -99.0)
+    pair = cai.generate_preference_pair("Hi?")
+    assert pair["preference"] == "" and pair["p_a"] is None
+    assert "names neither option" in pair["unlabelled"]

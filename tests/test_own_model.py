@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import huggingface_hub
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -45,14 +48,29 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no network here")
 
     monkeypatch.setattr(local.AutoConfig, "from_pretrained", refuse)
-    with pytest.raises(ModelError, match="org/model@abc123 is not on this machine"):
+    monkeypatch.setattr(local, "hub_problem", lambda: "")
+    with pytest.raises(ModelError, match="no network here"):
         LocalEngine.load("org/model@abc123")
     with pytest.raises(ModelError, match="org/model is not on this machine yet; a run downloads"):
         LocalEngine.load("org/model", offline=True)
     (name, pinned), (_, of_the_day) = asked
     assert name == "org/model" and pinned["revision"] == "abc123"
-    assert not pinned["trust_remote_code"]  # what lies here is looked for first, without the hub
-    assert of_the_day.get("revision") is None and of_the_day["local_files_only"]
+    assert not pinned["trust_remote_code"] and not pinned["local_files_only"]
+    assert of_the_day["revision"] is None and of_the_day["local_files_only"]
+
+
+def test_an_unknown_hub_id_without_a_network_is_one_line_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            raise httpx2.ConnectError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"^org/none is not on this machine, and .* known\)"):
+        LocalEngine.load("org/none")
+    assert time.monotonic() - began < 5
 
 
 def test_a_folder_has_no_revision(tiny_llama: Path) -> None:

@@ -1,7 +1,7 @@
-"""What a model server can do, found out at the start by a handful of tiny requests.
+"""What a model server can do, learnt at the start from a handful of tiny requests.
 
-A server that does not know a field may refuse it, or may leave it out of account and answer 200, as
-transformers' own server does with ``logprobs``. So nothing is believed that a reply has not shown.
+A server that does not know a field may refuse it, or ignore it and answer 200, as transformers' own
+server does with ``logprobs``. So a server is believed to do only what one of its replies has shown.
 
 - log-probabilities: a reply is asked for its likeliest first tokens, and they must be there;
 - ``continue_final_message``: the prompt's length tells whether the server left the assistant's
@@ -41,7 +41,7 @@ class Abilities:
 def find_model(client: Client, model: str) -> str:
     """The model's name on the server; without one, that of the only model it serves.
 
-    Raises ModelError where nobody answers, or the server does not serve that model. A server that
+    Raises ModelError if nobody answers, or the server does not serve that model. A server that
     keeps no list is believed.
     """
     listed = client.get("models")
@@ -59,7 +59,7 @@ def find_model(client: Client, model: str) -> str:
 
 
 def find_abilities(client: Client, body: Body) -> Abilities:
-    """Ask with ``body``, which names the model. Raises ModelError where it cannot chat at all."""
+    """Ask with ``body``, which names the model. Raises ModelError if it cannot chat at all."""
     limit = _limit(client, body)
     short = {**body, limit: 1, "messages": QUESTION}
     likeliest = next((n for n in LIKELIEST if _gives_logprobs(client, short, n)), 0)
@@ -120,16 +120,16 @@ def chosen_fields(ids: Sequence[int]) -> Body:
 
 def chosen_tokens(choice: Mapping[str, Any]) -> dict[int, float]:
     """Token id → log-probability at the first place of a reply."""
-    found = {}
-    for token, value in first_tokens(choice).items():
-        word, _, number = token.partition(":")
-        if word == "token_id" and number.isdecimal():
-            found[int(number)] = value
-    return found
+    named = ((token.partition(":"), value) for token, value in first_tokens(choice).items())
+    return {
+        int(number): value
+        for (word, _, number), value in named
+        if word == "token_id" and number.isdecimal()
+    }
 
 
 def first_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
-    """Token text → log-probability at the first place of a reply; empty where there are none."""
+    """Token text → log-probability at the first place of a reply; empty if there are none."""
     steps = token_steps(choice)
     return steps[0][1] if steps else {}
 
@@ -154,9 +154,9 @@ def token_steps(choice: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]
 
 
 def token_ids(client: Client, model: str, talk: Conversation) -> list[int]:
-    """How the server spells a conversation up to where the assistant speaks on.
+    """How the server spells a conversation up to where the assistant goes on.
 
-    Empty where the server does not tell: /tokenize is vLLM's.
+    Empty if the server does not tell: /tokenize is vLLM's.
     """
     is_open = talk[-1]["role"] == "assistant"
     body = {"model": model, "messages": talk, **(CONTINUE if is_open else {})}
@@ -194,7 +194,7 @@ def _prompt_tokens(client: Client, body: Body) -> int:
 
 
 def _tolerant(client: Client, path: str, body: Body, read: Any) -> Any:
-    """None for whatever the server will not do."""
+    """What ``read`` makes of the reply; None if the server will not reply."""
     try:
         reply = client.post_all(path, [body], read)[0]
     except ModelError:

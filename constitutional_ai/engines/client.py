@@ -1,12 +1,12 @@
-"""Requests to a model server: so many at once, in time, tried again; one outcome each, in order.
+"""Requests to a model server: many at a time, tried again; one outcome each, in order.
 
-What goes wrong is of three kinds. The server is away or says "later" (no connection, 429, or any
-reply with Retry-After): the request waits, up to ``patience`` seconds, and no try is counted. The
-reply is broken, late or an error of the server (5xx, a reset, half a JSON): ``retries`` more tries,
+Three kinds of things go wrong. The server is away or says "later" (no connection, 429, any reply
+with Retry-After): the request waits up to ``patience`` seconds, and no try is counted. The reply is
+broken or late, or an error of the server (5xx, a reset, half a JSON): ``retries`` more tries follow
 after exponential waits with full jitter. The request is refused (400, 422): no more tries. What is
-given up becomes Lost; the others go on. A wrong key or address (401, 403, 404) ends the call, and
-so does a server that is still away when requests have been given up: what is lost to an outage is
-not the row's failure.
+given up becomes Lost, and the others go on. A wrong key or address (401, 403, 404, a redirect) ends
+the call. So does a server that is still away when requests have been given up, since an outage is
+no failure of a row.
 
 Not covered: streaming, HTTP/2, more than one server behind one name.
 """
@@ -34,6 +34,7 @@ FIRST_WAIT = 0.5  # seconds at most before the second try; doubled for each furt
 CONNECT_SECONDS = 10.0
 LATER = (429,)
 AGAIN = (408, 409, 425)  # and every 5xx
+SECRET = 8  # characters from which on a key is struck out of replies; a short one is a word
 WRONG = {
     401: "it wants a key; name the variable that holds it: http.keys = ['HOST=VARIABLE']",
     403: "it refuses the key",
@@ -61,7 +62,7 @@ class Lost:
 
 
 class _Later(Exception):
-    """Come again in ``seconds``, or, where that is None, by the usual wait."""
+    """Come again in ``seconds``, or after the usual wait if that is None."""
 
     def __init__(self, reason: str, seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -71,18 +72,18 @@ class _Later(Exception):
 class Client:
     """Asks one server. ``url`` is its base, such as ``http://host:8000/v1``.
 
-    ``key`` goes to that server only, and is struck out of whatever the server says.
+    ``key`` goes to that server only, and is struck out of all that the server says.
     """
 
     def __init__(self, url: str, settings: HttpSettings, key: str = "") -> None:
         self.url = url
         self.settings = settings
         self._key = key
-        self._pause_until = 0.0  # by time.monotonic; what one request is told holds for all
+        self._pause_until = 0.0  # by time.monotonic; one reply's Retry-After holds for all
         self._said = -60.0
 
     def get(self, path: str) -> Any:
-        """The JSON at a path, None where there is none. Raises ModelError if nobody answers."""
+        """The JSON at a path, or None. Raises ModelError if nobody answers, or with a page."""
         return run_sync(self._get(path))
 
     def post_all(
@@ -91,7 +92,7 @@ class Client:
         """``read`` of the JSON reply to each body, or Lost, in order.
 
         ``read`` raises Unusable to have the request tried again, Refused to have it given up.
-        Raises ModelError for a wrong key or address, ServerGone where the server is away.
+        Raises ModelError for a wrong key or address, ServerGone if the server is away.
         """
         return run_sync(self._post_all(path, [json.dumps(body) for body in bodies], read))
 
@@ -107,10 +108,15 @@ class Client:
                 ) from None
         if reply.status_code in (401, 403):
             raise ModelError(f"{self.url}: {WRONG[reply.status_code]} ({self._told(reply)})")
-        try:
-            return reply.json() if reply.status_code == 200 else None
-        except ValueError:
+        self._refuse_redirect(reply)
+        if reply.status_code != 200:
             return None
+        try:
+            return self._struck(reply.json())
+        except ValueError:
+            raise ModelError(
+                f"{self.url}: answers with {_kind(reply)} in place of JSON: {WRONG[405]}"
+            ) from None
 
     async def _post_all(
         self, path: str, bodies: Sequence[str], read: Callable[[Any], T]
@@ -177,10 +183,9 @@ class Client:
             raise Unusable(f"connection broken ({_named(error)})") from None
         self._check(reply)
         try:
-            return reply.json()
+            return self._struck(reply.json())
         except ValueError:
-            kind = reply.headers.get("content-type", "no content type")
-            raise Unusable(f"HTTP 200 with a body that is no JSON ({kind})") from None
+            raise Unusable(f"HTTP 200 with a body that is no JSON ({_kind(reply)})") from None
 
     def _check(self, reply: "httpx2.Response") -> None:
         code = reply.status_code
@@ -194,7 +199,14 @@ class Client:
             raise Unusable(reason)
         if code in WRONG:
             raise ModelError(f"{self.url}: {WRONG[code]} ({reason})")
+        self._refuse_redirect(reply)
         raise Refused(reason)
+
+    def _refuse_redirect(self, reply: "httpx2.Response") -> None:
+        """A key does not travel on to another address by itself."""
+        if reply.is_redirect:
+            where = reply.headers.get("location", "")[:200]
+            raise ModelError(f"{self.url}: redirects to {where}; name the address there")
 
     async def _alive(self, http: "httpx2.AsyncClient") -> bool:
         import httpx2
@@ -218,7 +230,7 @@ class Client:
                 max_connections=self.settings.concurrency,
                 max_keepalive_connections=self.settings.concurrency,
             ),
-            follow_redirects=False,  # a key does not travel on
+            follow_redirects=False,
         )
 
     def _at(self, path: str) -> str:
@@ -227,7 +239,7 @@ class Client:
         return root + path
 
     def _wait(self, tries: int) -> float:
-        """Full jitter: anything up to the bound, so that requests which failed together part."""
+        """Full jitter: anything up to the bound, so that requests that failed together part."""
         return random.uniform(0, min(self.settings.max_wait, FIRST_WAIT * 2 ** (tries - 1)))
 
     def _told(self, reply: "httpx2.Response") -> str:
@@ -241,15 +253,28 @@ class Client:
         text = " ".join(text.split())
         return (text.replace(self._key, "***") if self._key else text)[:200] or "no reason given"
 
+    def _struck(self, data: Any) -> Any:
+        """A reply without the key: some proxies echo it, and replies become rows."""
+        if len(self._key) < SECRET:
+            return data
+        match data:
+            case str():
+                return data.replace(self._key, "***")
+            case list():
+                return [self._struck(one) for one in data]
+            case dict():
+                return {name: self._struck(one) for name, one in data.items()}
+        return data
+
     def _say(self, reason: str) -> None:
-        """Tell the user that it is the server that is waited for; once a minute is enough."""
+        """Say, once a minute, that the server is what is waited for."""
         if time.monotonic() - self._said >= 60:
             self._said = time.monotonic()
             _log.warning("%s: waiting: %s", self.url, reason)
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; None where it is neither.
+    """Seconds from a Retry-After header, which holds seconds or a date; None if it is neither.
 
     >>> retry_after("1.5"), retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after("soon")
     (1.5, 0.0, None)
@@ -266,6 +291,10 @@ def retry_after(value: str) -> float | None:
 
 def _named(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _kind(reply: "httpx2.Response") -> str:
+    return str(reply.headers.get("content-type", "no content type"))
 
 
 def run_sync(job: Coroutine[Any, Any, T]) -> T:

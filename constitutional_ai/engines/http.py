@@ -1,13 +1,13 @@
 """The engine for any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted ones.
 
-A model is named ``http://HOST:PORT/v1#MODEL``. What the server can do is found out at the start
-(abilities.py), how requests survive a bad night is in client.py. A row that is given up comes back
-as a Completion with ``failed`` set, or as NaN in place of log-probabilities.
+A model is named ``http://HOST:PORT/v1#MODEL``. How the engine learns what the server can do is in
+abilities.py, how requests survive a bad night in client.py. A row that is given up comes back as a
+Completion with ``failed`` set, or as NaN in place of log-probabilities.
 
-Log-probabilities of options come, where the server has vLLM's ``logprob_token_ids``, for the very
-tokens that the local engine reads. Elsewhere the likeliest tokens are read along the greedy reply,
-up to the first in which the options differ; an option that is not among them gets the least value
-that is, which is a bound from above. A server without log-probabilities raises NoLogprobs.
+If the server has vLLM's ``logprob_token_ids``, the log-probabilities of options are those of the
+very tokens that the local engine reads. Otherwise the likeliest tokens are read along the greedy
+reply, up to the first in which the options differ. An option that is not among them gets the least
+value that is, a bound from above. A server without log-probabilities raises NoLogprobs.
 
 Not covered: the text-completion interface (a base model needs a chat template), several answers in
 one request, tools, images.
@@ -57,15 +57,15 @@ class _Question(NamedTuple):
 
 
 class HttpEngine:
-    """A model on a server. Raises ModelError where it cannot be reached, or does not chat."""
+    """A model on a server. Raises ModelError if it cannot be reached, or does not chat."""
 
-    def __init__(self, spec: str, settings: HttpSettings | None = None) -> None:
+    def __init__(self, model: str, settings: HttpSettings | None = None) -> None:
         settings = settings or HttpSettings()
-        parsed = ModelSpec.parse(spec)
-        url, model = parsed.name, parsed.detail
-        self.client = Client(url, settings, key_for(url, settings.keys))
-        self.model = find_model(self.client, model)
-        self.name = f"{url}#{self.model}"
+        spec = ModelSpec.parse(model)
+        assert spec.kind == "server"
+        self.client = Client(spec.name, settings, key_for(spec.name, settings.keys))
+        self.model = find_model(self.client, spec.detail)
+        self.name = f"{spec.name}#{self.model}"
         extra: Body = json.loads(settings.extra) if settings.extra else {}
         self._body: Body = {"model": self.model, **extra}
         self.can = find_abilities(self.client, self._body)
@@ -77,17 +77,18 @@ class HttpEngine:
         """One completion for each conversation, in order; one that was given up has ``failed`` set.
 
         Each row has a seed of its own, from ``sampling.seed`` and its place. Raises ModelError for
-        a conversation that is to be continued, where the server cannot.
+        a conversation that is to be continued, if the server cannot.
         """
         bodies = [
-            {
-                **self._body,
-                **self._messages(conversation),
-                self.can.limit: sampling.max_new_tokens,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "seed": random.Random(f"{sampling.seed}/{row}").getrandbits(31),
-            }
+            self._asked(
+                conversation,
+                {
+                    self.can.limit: sampling.max_new_tokens,
+                    "temperature": sampling.temperature,
+                    "top_p": sampling.top_p,
+                    "seed": random.Random(f"{sampling.seed}/{row}").getrandbits(31),
+                },
+            )
             for row, conversation in enumerate(conversations)
         ]
         return [
@@ -100,8 +101,8 @@ class HttpEngine:
     ) -> list[list[float]]:
         """Natural log-probabilities of the first token in which the options differ, a list a row.
 
-        A row that was given up has NaN for every option. Raises NoLogprobs where the server gives
-        no log-probabilities.
+        A row that was given up has NaN for every option. Raises NoLogprobs if the server gives no
+        log-probabilities.
         """
         if not self.can.likeliest:
             raise NoLogprobs(
@@ -113,63 +114,55 @@ class HttpEngine:
         by_id = [n for n, turns in enumerate(conversations) if question and not is_open(turns)]
         by_text = sorted(set(range(len(conversations))) - set(by_id))
         replies: dict[int, list[float] | Lost] = {}
-        if question:
-            found = self._by_id([conversations[n] for n in by_id], question)
-            replies.update(zip(by_id, found, strict=True))
-        found = self._by_text([conversations[n] for n in by_text], options)
-        replies.update(zip(by_text, found, strict=True))
+        for rows, ask in ((by_id, self._by_id), (by_text, self._by_text)):
+            asked = [conversations[n] for n in rows]
+            replies.update(zip(rows, ask(asked, options), strict=True))
         lost = [math.nan] * len(options)
         in_order = (replies[n] for n in range(len(conversations)))
         return [lost if isinstance(reply, Lost) else reply for reply in in_order]
 
     def _by_id(
-        self, conversations: Sequence[Conversation], question: _Question
+        self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float] | Lost]:
+        question = self._question(tuple(options))
+        if question is None:
+            return []
         opening = [assistant(question.opening)] if question.opening else []
-        bodies = [
-            {
-                **self._body,
-                **self._messages([*conversation, *opening]),
-                **chosen_fields(question.ids),
-                self.can.limit: 1,
-                "temperature": 1.0,
-            }
-            for conversation in conversations
-        ]
+        fields = chosen_fields(question.ids) | {self.can.limit: 1, "temperature": 1.0}
+        bodies = [self._asked([*turns, *opening], fields) for turns in conversations]
 
         def read(data: Any) -> list[float]:
-            found = chosen_tokens(only_choice(data))
-            if not set(question.ids) <= found.keys():
+            values = chosen_tokens(only_choice(data))
+            if not set(question.ids) <= values.keys():
                 raise Unusable("a reply without the log-probabilities asked for")
-            return [found[i] for i in question.ids]
+            return [values[i] for i in question.ids]
 
         return self.client.post_all(CHAT, bodies, read)
 
     def _by_text(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float] | Lost]:
-        bodies = [
-            {
-                **self._body,
-                **self._messages(conversation),
-                self.can.limit: max(map(len, options)) + 2,
-                "temperature": 0.0,
-                "logprobs": True,
-                "top_logprobs": self.can.likeliest,
-            }
-            for conversation in conversations
-        ]
+        fields = {
+            self.can.limit: max(map(len, options)) + 2,
+            "temperature": 0.0,
+            "logprobs": True,
+            "top_logprobs": self.can.likeliest,
+        }
+        bodies = [self._asked(turns, fields) for turns in conversations]
         return self.client.post_all(
             CHAT, bodies, lambda data: read_options(only_choice(data), options)
         )
 
-    def _messages(self, conversation: Conversation) -> Body:
-        if is_open(conversation) and not self.can.continues:
+    def _asked(self, conversation: Conversation, fields: Body) -> Body:
+        """The body of one request."""
+        if not is_open(conversation):
+            return {**self._body, "messages": conversation, **fields}
+        if not self.can.continues:
             raise ModelError(
                 f"{self.name}: cannot go on from the end of an assistant's message, which this"
                 " setting needs; take a server that honours continue_final_message, such as vLLM"
             )
-        return {"messages": conversation, **(CONTINUE if is_open(conversation) else {})}
+        return {**self._body, "messages": conversation, **CONTINUE, **fields}
 
     def _question(self, options: tuple[str, ...]) -> _Question | None:
         if options not in self._questions:
@@ -177,7 +170,7 @@ class HttpEngine:
         return self._questions[options]
 
     def _find_question(self, options: Sequence[str]) -> _Question | None:
-        """How the server's tokenizer spells the options; None where ids would not tell them apart.
+        """How the server's tokenizer spells the options; None if ids would not tell them apart.
 
         The opening must be spelt alone as it is within the options: "(A" may be one token.
         """
@@ -229,8 +222,8 @@ def read_completion(data: Any) -> Completion:
 def read_options(choice: Mapping[str, Any], options: Sequence[str]) -> list[float]:
     """Log-probabilities of options from the likeliest tokens along a greedy reply.
 
-    Tokens that all options begin with are passed over; at the next place, what begins one option
-    alone counts for it. A reply that is nothing but "B" tells of "(B)", too.
+    Tokens that all options begin with are passed over. At the next place, a token that begins only
+    one option counts for it. A reply that is nothing but "B" counts for "(B)", too.
     """
     steps = token_steps(choice)
     if not steps:

@@ -69,8 +69,8 @@ class ChatTokens:
     """Encodes prompts and answers for one tokenizer.
 
     ``end_id`` closes an answer: the control token that the template puts after an assistant
-    message, or else the tokenizer's eos. ``pad_id`` is never ``end_id``; where the tokenizer has no
-    pad token of its own it is an ordinary id, as every mask here is made from lengths.
+    message, or else the tokenizer's eos. ``pad_id`` is never ``end_id``; without a pad token of the
+    tokenizer's own it is an ordinary id, as every mask here is made from lengths.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -92,7 +92,7 @@ class ChatTokens:
     def prompt(self, conversation: Conversation) -> list[int]:
         """Ids up to where the assistant speaks; an assistant message that comes last is left open.
 
-        Raises ModelError where the chat template refuses the roles or leaves a message out.
+        Raises ModelError if the chat template refuses the roles or leaves a message out.
         """
         if not self.has_template:
             return self._spoken(conversation)
@@ -154,8 +154,8 @@ class ChatTokens:
             raise DataError(
                 f"half a surrogate pair; the text was cut in a character: {text[:60]!r}"
             )
-        # A vocabulary may hold the control token's own string: break it up wherever it stands, and
-        # where that does not help, because the tokenizer rewrites texts first, everywhere.
+        # A vocabulary may hold the control token's own string. Break it up wherever it stands. If
+        # that does not help, because the tokenizer rewrites texts first, break up everything.
         for pieces in ([text], self._around_control(text), list(text)):
             ids = [
                 i
@@ -199,8 +199,7 @@ class ChatTokens:
         is_open = roles[-1] == "assistant"
         # Split by three groups a slot: text, left, number, right, text, left, …
         parts = _SLOT_PATTERN.split(self._render(roles, generation_prompt=not is_open))
-        found = [int(number) for number in parts[2::4]]
-        if found != list(range(len(roles))):
+        if [int(number) for number in parts[2::4]] != list(range(len(roles))):
             raise self._refusal(roles, "it leaves out, repeats or moves a message")
         layout: _Layout = self._literal(parts[0])
         last = len(roles) - 1
@@ -230,10 +229,10 @@ class ChatTokens:
 
     def _literal(self, text: str) -> _Layout:
         """The template's own text, cut at the control tokens in it."""
-        found = self._reader.encode(text, add_special_tokens=False)
+        spelt = self._reader.encode(text, add_special_tokens=False)
         layout: _Layout = []
         done = 0
-        for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+        for number, (start, end) in zip(spelt.ids, spelt.offsets, strict=True):
             if number in self._control:
                 layout += [text[done:start], number]
                 done = end
@@ -320,7 +319,7 @@ def _unprefixed(part: Any, without: set[str]) -> Any:
 
 
 def _control_tokens(tokenizer: Any) -> dict[int, str]:
-    """Id and string of every added token, save an unknown token that has no other part to play."""
+    """Id and string of every added token, but not of an unknown token that is nothing else."""
     tokens = {n: token.content for n, token in tokenizer.added_tokens_decoder.items()}
     others = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     if tokenizer.unk_token_id not in others:

@@ -34,7 +34,8 @@ class FaultyServer:
 
     ``logprobs``, ``continues`` and ``chosen`` say what the server is able to do; without them it
     answers as if it had not been asked. ``key``: what it wants to be shown. ``says``: the one true
-    reply to everything, if there is one. ``retry_after``: the seconds that a 429 names.
+    reply to everything, if there is one. ``retry_after``: the seconds that a 429 names. ``front``:
+    what stands before it, "html" (a page for everything) or "redirect".
     """
 
     logprobs: bool = True
@@ -43,6 +44,7 @@ class FaultyServer:
     key: str = ""
     says: str = ""
     retry_after: float = 0.02
+    front: str = ""
     down: bool = False  # answers nothing but 503
     delay: float = 0.0  # seconds before each reply
     seen: Counter[str] = field(default_factory=Counter)
@@ -77,7 +79,11 @@ class FaultyServer:
         writer: asyncio.StreamWriter,
     ) -> None:
         shown = headers.get("authorization", "none")
-        if self.key and shown != f"Bearer {self.key}":
+        if self.front == "html":
+            await _send(writer, b"<html>Welcome</html>", kind="text/html")
+        elif self.front == "redirect":
+            await _send(writer, b"", 302, "Location: https://elsewhere/v1/models\r\n")
+        elif self.key and shown != f"Bearer {self.key}":
             await _send(writer, {"error": {"message": f"wrong key {shown}"}}, 401)
         elif self.down:
             await _send(writer, {"error": {"message": "loading"}}, 503)

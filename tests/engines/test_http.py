@@ -301,6 +301,32 @@ def test_keys_come_from_the_environment_and_go_nowhere_else(
     assert secret not in caplog.text + str(caught.value) + repr(asking.client.settings)
 
 
+def test_a_key_that_a_server_echoes_comes_into_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-very-secret"
+    monkeypatch.setenv("SOME_KEY", secret)
+    with faulty_server(key=secret, says=f"you sent {secret}!") as server:
+        asking = engine(server, keys=(f"{server.url.split('/')[2]}=SOME_KEY",))
+        (reply,) = asking.generate(talks(["row 1"]), SAMPLING)
+    assert reply.text == "you sent ***!"
+
+
+@pytest.mark.parametrize(
+    ("front", "message"),
+    [
+        ("html", "answers with text/html in place of JSON: .* usually ends with /v1"),
+        ("redirect", "redirects to https://elsewhere/v1/models; name the address there"),
+    ],
+)
+def test_what_is_no_model_server(front: str, message: str) -> None:
+    with faulty_server(front=front) as server, pytest.raises(ModelError, match=message):
+        engine(server)
+    with faulty_server() as server:
+        asking = engine(server)
+        server.front = "redirect"
+        with pytest.raises(ModelError, match="redirects to"):
+            asking.generate(talks(["row 1"]), SAMPLING)
+
+
 def test_a_key_must_be_named_and_be_there() -> None:
     assert key_for("http://h:1/v1", ["other=HOME"]) == ""
     assert key_for("http://h:1/v1", ["h=HOME"]) == key_for("http://h:1/v1", ["h:1=HOME"]) != ""
