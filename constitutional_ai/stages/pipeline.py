@@ -20,12 +20,16 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
+from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import ONCE, STAGES, Stage
 from constitutional_ai.stages import check
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, fingerprint_hash, stage_word
 
 Step = tuple[str, int]  # (stage, round)
+
+BEFORE = "the stages before"
+GONE = ("http.extra", *REMOVED)  # what earlier versions took into more fingerprints, or into any
 
 
 def stage_module(name: str) -> ModuleType:
@@ -50,12 +54,11 @@ def run_pipeline(
     """
     progress = progress or Progress()
     constitution = load_constitution(settings.constitution)
-    with RunFolder(out, settings.rounds, settings.seed) as folder:
+    with RunFolder(out, settings.rounds, settings.seed).locked() as folder:
         plan = folder.plan()
         prints = fingerprints(settings, constitution, plan)
         kept = plan if redo is None else plan[: _redo_from(redo, plan)]
-        for step in kept:
-            folder.stage(*step).check(prints[step])
+        _check_kept(folder, kept, prints)
         done = [step for step in kept if folder.stage(*step).done]
         for step in done:
             folder.stage(*step).verify()
@@ -74,9 +77,24 @@ def run_pipeline(
         job = Job(settings, constitution, folder, 1, progress)
         for name, round in todo:
             stage = folder.stage(name, round)
-            stage.begin(prints[name, round])
+            stage.claim(prints[name, round], GONE)
             stage.finish(stage_module(name).run(replace(job, round=round)))
     return folder
+
+
+def _check_kept(folder: RunFolder, kept: Sequence[Step], prints: dict[Step, Fingerprint]) -> None:
+    """Refuse stages that were made otherwise. Let each follow the one before as that was made.
+
+    The one before may have been made by an earlier version, which took more into a fingerprint.
+    """
+    before: Fingerprint | None = None
+    for step, print_ in prints.items():
+        if before is not None:
+            print_[BEFORE] = fingerprint_hash(before)
+        before = print_
+        if step in kept:
+            folder.stage(*step).check(print_, GONE)
+            before = folder.stage(*step).made_under() or print_
 
 
 def _todo(
@@ -128,7 +146,7 @@ def fingerprints(
         if stage.constitution:
             print_["constitution"] = f"{constitution.name} {constitution.hash}"
         if before:
-            print_["the stages before"] = fingerprint_hash(before)
+            print_[BEFORE] = fingerprint_hash(before)
         prints[step] = before = print_
     return prints
 

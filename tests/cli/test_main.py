@@ -243,7 +243,7 @@ def test_a_signal_that_comes_inside_a_destructor_is_not_lost(
 def test_a_folder_in_use_is_refused(tmp_path: Path, ran: list[str]) -> None:
     from constitutional_ai.store.run_folder import RunFolder
 
-    with RunFolder(tmp_path):
+    with RunFolder(tmp_path).locked():
         result = cai("run", "lab", "--out", tmp_path, *MODEL, code=2)
     assert "in use by pid" in result.stderr
     assert ran == []

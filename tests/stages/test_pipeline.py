@@ -1,5 +1,6 @@
 """The order of stages, what is kept, refused, deleted; with stages that only count."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import check, pipeline
 from constitutional_ai.stages.pipeline import fingerprints, run_pipeline
 from constitutional_ai.store.chunks import in_chunks
-from constitutional_ai.store.run_folder import RunFolder
+from constitutional_ai.store.run_folder import RunFolder, fingerprint_hash
 
 
 class Count(Row):
@@ -286,20 +287,32 @@ def test_a_finished_stage_that_changed_is_refused(
         run(tmp_path)
 
 
-def test_redo_of_a_stage_that_is_a_link_leaves_what_it_points_to(
-    tmp_path: Path, stages: Stages
-) -> None:
-    run(tmp_path / "run")
-    (tmp_path / "run" / "4-label").rename(tmp_path / "elsewhere")
-    (tmp_path / "run" / "4-label").symlink_to(tmp_path / "elsewhere")
-    run(tmp_path / "run", redo="label")
-    assert (tmp_path / "elsewhere" / "rows.jsonl").exists()
-    assert not (tmp_path / "run" / "4-label").is_symlink()
+def test_the_run_of_an_earlier_version_goes_on(tmp_path: Path, stages: Stages) -> None:
+    """It took more into its fingerprints, and each hash of one goes into the next."""
+    run(tmp_path)
+    before: dict[str, Any] = {}
+    for name in ALL:
+        for file in ("manifest.json", "settings.json"):
+            path = tmp_path / name / file
+            content = json.loads(path.read_text())
+            print_ = content["fingerprint"] | {"http.extra": "", "evaluate.harm_head": ""}
+            if before:
+                print_["the stages before"] = fingerprint_hash(before)
+            path.write_text(json.dumps(content | {"fingerprint": print_}))
+        before = print_
+    stages.ran.clear()
+    run(tmp_path)
+    assert stages.ran == []
+    with pytest.raises(RunFolderError, match="label.principles = 2, now 3"):
+        run(tmp_path, "label.principles=3")
+    for _ in range(2):
+        run(tmp_path, "label.principles=3", redo="label" if not stages.ran else None)
+    assert stages.ran == ALL[3:]
 
 
 def test_a_refused_stage_leaves_no_folder(tmp_path: Path, stages: Stages) -> None:
     with pytest.raises(RunFolderError, match="missing"):
-        run(tmp_path / "new", stages=["report"])
+        run(tmp_path / "new" / "deep", stages=["report"])
     assert not (tmp_path / "new").exists()
 
 
