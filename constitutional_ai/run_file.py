@@ -46,7 +46,8 @@ class RunFile:
 
     def settings(self, tables: type[Tables]) -> Tables:
         """The checked settings. Raises SettingsError with file, line and remedy."""
-        self._refuse_unknown(setting_names(tables))
+        known = setting_names(tables)
+        self._refuse_unknown(known)
         for name, text in _texts(self.data):
             if bad := next((c for c in text if ord(c) < 32 and c not in "\n\t"), ""):
                 raise SettingsError(f"{self.place(name)}: {name}: holds {bad!r}; take it out")
@@ -55,7 +56,10 @@ class RunFile:
         except ValidationError as error:
             problem = error.errors()[0]
             name = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
-            raise SettingsError(f"{self.place(name)}: {name}: {_complaint(problem)}") from None
+            complaint = _complaint(problem)
+            inside = [f"{name}.{word}" for word in re.findall(r"\w+", complaint)]
+            name = next((inner for inner in inside if inner in known), name)
+            raise SettingsError(f"{self.place(name)}: {name}: {complaint}") from None
 
     def _refuse_unknown(self, known: Sequence[str]) -> None:
         """Raise SettingsError for the first unknown key, with the nearest one that exists."""
@@ -91,7 +95,8 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
     for override in overrides:
         keys, value = _parse_override(override)
         _put(data, keys, value, override)
-        origins[keys] = f"--set {override}"
+        hidden = keys[0] == "http" or "://" in override  # it may hold a key
+        origins[keys] = f"--set {'.'.join(keys)}" if hidden else f"--set {override}"
     return RunFile(path, source, data, origins)
 
 

@@ -1,13 +1,12 @@
 """``cai run --check``: what would stop a run after hours, found before its first stage.
 
-Everything is looked at, so that one call tells all that is to be mended: the models and extras that
-the open stages need, files, servers, keys, the constitution's lint, and room for the training. The
-checks are cheap: no model is loaded, nothing is downloaded, and a server is only connected to.
+One call tells everything that has to be mended: models, extras, files, servers and keys that the
+open stages need, and the constitution's lint. The checks are cheap: no model is loaded, nothing is
+downloaded, and a server is only connected to.
 """
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
 from constitutional_ai.job import SELF
+from constitutional_ai.machine import device_of, installed
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import STAGE_NAMES, STAGES, Stage
@@ -32,7 +32,7 @@ def name_alone(setting: str) -> str:
 
 
 def refuse(settings: Settings, todo: Sequence[str], place: Place = name_alone) -> None:
-    """Raise Problems where there are any."""
+    """Raise Problems if there are any."""
     if lines := list(problems(settings, todo, place)):
         raise Problems(lines)
 
@@ -49,14 +49,13 @@ def problems(
             yield f"{place(setting)}: {setting}: {problem}"
     if any(stage.trains for stage in stages):
         yield from _training(settings, place)
+    yield from _device(settings, place)
     for setting in (name for stage in stages for name in stage.files):
         for file in named(settings, setting):
             if file and not Path(file).is_file():
                 yield f"{place(setting)}: {setting}: {file}: no such file"
-    if "report" in todo:
-        for folder in settings.report.beside:
-            if not Path(folder).is_dir():
-                yield f"{place('report.beside')}: report.beside: {folder}: no such folder"
+    if "report" in todo and settings.report.beside:
+        yield from _attachments(settings, place)
 
 
 def _constitution(settings: Settings, place: Place) -> Iterator[str]:
@@ -84,6 +83,16 @@ def _prompts(settings: Settings, stages: Sequence[Stage], place: Place) -> Itera
             yield f"{place('prompts.test')}: {error}"
 
 
+def _attachments(settings: Settings, place: Place) -> Iterator[str]:
+    from constitutional_ai.report.attachments import sections_of  # brings in what draws
+
+    for folder in settings.report.beside:
+        try:
+            sections_of(Path(folder))
+        except UserError as error:
+            yield f"{place('report.beside')}: {error}"
+
+
 def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, str]]:
     """(setting, spec) of every model that these stages open."""
     yield "model.path", settings.model.path
@@ -97,13 +106,17 @@ def _of_model(text: str, settings: Settings) -> str:
     """What is wrong with a model's spec; "" where nothing is seen to be."""
     try:
         spec = ModelSpec.parse(text)
-        if spec.kind == "server":
-            return _of_server(spec, settings)
-        if spec.kind == "vllm" and not _installed("vllm"):
-            return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
-        if spec.kind == "vllm":
-            return _of_model(spec.name, settings)
-        spec.checkpoint()
+        match spec.kind:
+            case "server":
+                return _of_server(spec, settings)
+            case "vllm" if not installed("vllm"):
+                return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
+            case "vllm":
+                return _of_model(spec.name, settings)
+            case "hub":
+                return _of_hub(spec)
+            case _:
+                spec.checkpoint()
     except UserError as error:
         return str(error)
     return ""
@@ -113,12 +126,30 @@ def _of_server(spec: ModelSpec, settings: Settings) -> str:
     from constitutional_ai.engines.http import key_for
 
     key_for(spec.name, settings.http.keys)
-    url = urlsplit(spec.name)
+    silence = _silence_at(spec.name)
+    return f"no server answers at {silence}; start it first" if silence else ""
+
+
+def _of_hub(spec: ModelSpec) -> str:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    hub_id, revision = spec.checkpoint()
+    if isinstance(try_to_load_from_cache(hub_id, "config.json", revision=revision), str):
+        return ""
+    if constants.HF_HUB_OFFLINE:
+        return f"{spec.text}: not on this machine, and HF_HUB_OFFLINE forbids to download it"
+    silence = _silence_at(constants.ENDPOINT)
+    return f"{spec.text}: not on this machine, and no answer from {silence}" if silence else ""
+
+
+def _silence_at(address: str) -> str:
+    """Host, port and reason, if no connection can be made to a server; else ""."""
+    url = urlsplit(address)
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     try:
         socket.create_connection((host, port), timeout=CONNECT).close()
     except OSError as error:
-        return f"no server answers at {host}:{port} ({error.strerror or error}); start it first"
+        return f"{host}:{port} ({error.strerror or error})"
     return ""
 
 
@@ -130,27 +161,20 @@ def _training(settings: Settings, place: Place) -> Iterator[str]:
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"
             " and label.judge"
         )
-    if model.lora_rank and not _installed("peft"):
+    if model.lora_rank and not installed("peft"):
         yield (
             f"{place('model.lora_rank')}: model.lora_rank = {model.lora_rank} needs peft:"
             " pip install 'constitutional-ai[lora]'"
         )
-    if model.device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            yield (
-                f"{place('model.device')}: model.device = {model.device!r}: torch sees no CUDA"
-                ' device here; use "auto" or "cpu"'
-            )
 
 
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+def _device(settings: Settings, place: Place) -> Iterator[str]:
+    device = settings.model.device
+    if device not in ("auto", "cpu"):  # torch is slow to import, and nobody has to ask it
+        try:
+            device_of(device)
+        except UserError as error:
+            yield f"{place('model.device')}: model.device: {error}"
 
 
 def models_of(stage: Stage, settings: Settings) -> list[str]:

@@ -63,7 +63,8 @@ def run_pipeline(
         for step in done:
             folder.stage(*step).verify()
         todo = _todo(folder, plan, done, stages)
-        check.refuse(settings, [name for name, _ in todo], place)
+        if todo:
+            check.refuse(settings, [name for name, _ in todo], place)
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
         if todo and not ModelSpec.parse(settings.model.path).is_pinned:

@@ -20,7 +20,7 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.judge.methods import seen
 from constitutional_ai.principles import Constitution, Principle, Use, load_constitution
 from constitutional_ai.records import Conversation, PromptSet, content_hash
-from constitutional_ai.settings import Settings
+from constitutional_ai.settings import ModelSettings, Settings
 from constitutional_ai.world import LAB
 
 SAMPLE = 32  # prompts that are answered to measure the speed
@@ -134,6 +134,13 @@ def weights_by_name(path: str) -> float | None:
         return None
     number, unit = found[-1]
     return float(number) * {"b": 1e9, "m": 1e6}[unit]
+
+
+def needs_gpu(model: ModelSettings) -> bool:
+    """Whether a model is too large, by its name, for this machine, which has no GPU."""
+    import torch
+
+    return (weights_by_name(model.path) or 0) > CPU_WEIGHTS and not torch.cuda.is_available()
 
 
 def others(settings: Settings) -> str:
@@ -268,12 +275,10 @@ def table(work: dict[str, Work], rounds: int, speed: Speed) -> str:
 
 def engine_or_reason(settings: Settings) -> tuple[Engine | None, str]:
     """The run's engine if it is here and small enough to be tried, or why there is none."""
-    import torch
-
     from constitutional_ai.engines.local import LocalEngine
 
     model, threads = settings.model, settings.threads
-    if (weights_by_name(model.path) or 0) > CPU_WEIGHTS and not torch.cuda.is_available():
+    if needs_gpu(model):
         return None, "not tried: too large for a machine without a GPU"
     try:
         return LocalEngine.load(model.path, model.dtype, model.device, threads, offline=True), ""

@@ -17,11 +17,11 @@ import sys
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from constitutional_ai.errors import DataError, RunFolderError
+from constitutional_ai.machine import installed
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.store.atomic import write_atomic
@@ -240,16 +240,8 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Versions of what made a stage."""
-    libraries = {name: installed(name) for name in ("torch", "transformers")}
+    libraries = {name: installed(name) or "not installed" for name in ("torch", "transformers")}
     return {"constitutional-ai": __version__, "python": sys.version.split()[0], **libraries}
-
-
-def installed(distribution: str) -> str:
-    """A distribution's version, or "not installed"."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _shown(value: object) -> str:

@@ -96,6 +96,14 @@ def test_a_folder_that_is_none_of_its_own_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_file_that_sets_nothing_says_what_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").touch()
+    result = cai("run", tmp_path / "empty.toml", "--check")
+    assert result.stderr == (
+        f"cai: {tmp_path / 'empty.toml'} sets nothing, so this is the default run of lab:s\n"
+    )
+
+
 def test_the_version_is_told() -> None:
     assert cai("--version").stdout == f"cai {__version__}\n"
 
@@ -320,6 +328,8 @@ def test_doctor_tells_what_the_machine_has() -> None:
     text = cai("doctor").stdout
     for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "disk"):
         assert f"{what} " in text
+    assert "run lab            fits this machine\n" in text
+    assert "run qwen-0.5b      not yet: " in text
 
 
 def test_a_constitution_is_shown_with_its_prompts() -> None:

@@ -58,7 +58,7 @@ class Stages:
 
 
 def settings(*overrides: str) -> Settings:
-    return load_settings("lab", ["model.path=no-such/model", *overrides])
+    return load_settings("lab", ["model.path=lab:xxs", *overrides])
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_rounds_repeat_all_but_evaluation_and_report(tmp_path: Path, stages: Sta
 def test_a_later_round_starts_from_the_one_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, rounds=2)
     job = Job(settings("rounds=2"), None, folder, 1, Progress("plain"))  # type: ignore[arg-type]
-    assert job.start_model() == "no-such/model"
+    assert job.start_model() == "lab:xxs"
     job.round = 2
     assert job.start_model() == str(tmp_path / "r1" / "6-ppo" / "model")
     assert job.stage("label").name == "r2/4-label"
@@ -161,7 +161,7 @@ def test_kill_nine_loses_and_doubles_nothing(tmp_path: Path, stages: Stages) -> 
         ("label.clamp=[0.3, 0.7]", "label", "label.clamp"),
         ("report.transcripts=3", "report", "report.transcripts = 12, now 3"),
         ("constitution=harmless", "revise", "constitution ="),
-        ("model.path=another", "revise", "model.path"),
+        ("model.path=lab:xs", "revise", "model.path"),
     ],
 )
 def test_changed_settings_are_refused_with_the_remedy_and_nothing_is_lost(
@@ -303,7 +303,7 @@ def test_the_run_of_an_earlier_version_goes_on(tmp_path: Path, stages: Stages) -
     stages.ran.clear()
     run(tmp_path)
     assert stages.ran == []
-    with pytest.raises(RunFolderError, match="label.principles = 2, now 3"):
+    with pytest.raises(RunFolderError, match=r"label\.principles = 2, now 3"):
         run(tmp_path, "label.principles=3")
     for _ in range(2):
         run(tmp_path, "label.principles=3", redo="label" if not stages.ran else None)
