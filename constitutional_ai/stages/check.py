@@ -155,9 +155,9 @@ def _silence_at(address: str) -> str:
 
 def _training(settings: Settings, place: Place) -> Iterator[str]:
     model = settings.model
-    if ModelSpec.parse(model.path).kind in ("server", "vllm"):
+    if model.path.lower().startswith(("http:", "https:", "vllm:")):
         yield (
-            f"{place('model.path')}: model.path = {model.path!r}: this model runs elsewhere and"
+            f"{place('model.path')}: model.path: this model runs elsewhere and"
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"
             " and label.judge"
         )

@@ -45,36 +45,36 @@ def run_pipeline(
     progress: Progress | None = None,
     place: check.Place = check.name_alone,
 ) -> RunFolder:
-    """Run every stage that is not done, or of these only ``stages``, each in its first open round.
+    """Run every stage that is not done. If ``stages`` are named, run only these.
 
-    ``redo`` ("label", or "r2/label" for a round) deletes that stage and all later ones first.
-    ``place`` says where a setting was written, for complaints. Raises RunFolderError where the
-    folder is in use or belongs to other settings, or an earlier stage is missing, SettingsError
-    where ``check`` finds something; nothing has changed then.
+    A named stage runs in its first round that is not done. ``redo`` ("label", or "r2/label" for a
+    round) deletes that stage and all later ones first. ``place`` tells where a setting was written,
+    for complaints. Raises Problems if ``check`` finds any, and RunFolderError if the folder is in
+    use or belongs to other settings, or if an earlier stage is missing. Nothing has changed then.
     """
     progress = progress or Progress()
-    constitution = load_constitution(settings.constitution)
     with RunFolder(out, settings.rounds, settings.seed).locked() as folder:
         plan = folder.plan()
-        prints = fingerprints(settings, constitution, plan)
         kept = plan if redo is None else plan[: _redo_from(redo, plan)]
-        _check_kept(folder, kept, prints)
         done = [step for step in kept if folder.stage(*step).done]
-        for step in done:
-            folder.stage(*step).verify()
         todo = _todo(folder, plan, done, stages)
         if todo:
             check.refuse(settings, [name for name, _ in todo], place)
+        constitution = load_constitution(settings.constitution)
+        prints = fingerprints(settings, constitution, plan)
+        _check_kept(folder, kept, prints)
+        for step in done:
+            folder.stage(*step).verify()
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
+        for step in done:
+            folder.stage(*step).tidy()
+            progress.note(f"{folder.stage(*step).name}: done before, kept")
         if todo and not ModelSpec.parse(settings.model.path).is_pinned:
             progress.note(
                 f"{settings.model.path}: not pinned, it may be another model tomorrow; set"
                 " model.revision"
             )
-        for step in done:
-            folder.stage(*step).tidy()
-            progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
         for name, round in todo:
             stage = folder.stage(name, round)
@@ -103,7 +103,7 @@ def _todo(
 ) -> list[Step]:
     """What is to run: all that is not done, or each named stage in its first open round.
 
-    Raises RunFolderError where a stage before one of these is neither done nor to be run.
+    Raises RunFolderError if a stage before one of these is neither done nor to be run.
     """
     still_open = [step for step in plan if step not in done]
     if stages is None:
