@@ -20,7 +20,7 @@ from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Preference, RevisedAnswer, assistant, user
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stages import preview
+from constitutional_ai.stages import costs, preview
 from constitutional_ai.stages.pipeline import run_pipeline
 from constitutional_ai.store.run_folder import RunFolder
 
@@ -45,6 +45,7 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no network here")
 
     monkeypatch.setattr(local.AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(local, "hub_problem", lambda: "")
     with pytest.raises(ModelError, match="no network here"):
         LocalEngine.load("org/model@abc123")
     with pytest.raises(ModelError, match="org/model is not on this machine yet; a run downloads"):
@@ -52,7 +53,7 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
     (name, pinned), (_, of_the_day) = asked
     assert name == "org/model" and pinned["revision"] == "abc123"
     assert not pinned["trust_remote_code"] and not pinned["local_files_only"]
-    assert "revision" not in of_the_day and of_the_day["local_files_only"]
+    assert of_the_day["revision"] is None and of_the_day["local_files_only"]
 
 
 def test_a_folder_has_no_revision(tiny_llama: Path) -> None:
@@ -95,10 +96,10 @@ def test_a_preview_names_the_models_whose_speed_it_does_not_know() -> None:
 
 
 def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may() -> None:
-    small, large = (preview.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
+    small, large = (costs.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
     assert small.read == 16 * large.read and small.generated > large.generated
     assert small.answer == 160 and large.answer == 240
-    assert preview.assumed(load_settings("lab")) == preview.ASSUMED
+    assert costs.assumed(load_settings("lab")) == costs.ASSUMED
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may(
     ],
 )
 def test_sizes_by_name(name: str, weights: float | None) -> None:
-    assert preview.weights_by_name(name) == weights
+    assert costs.weights_by_name(name) == weights
 
 
 def test_a_preview_shows_the_worked_examples() -> None:

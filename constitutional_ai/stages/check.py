@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from constitutional_ai.constitution.lint import lint
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.engines.hub import hub_problem, is_here
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
 from constitutional_ai.job import SELF
@@ -126,31 +127,20 @@ def _of_server(spec: ModelSpec, settings: Settings) -> str:
     from constitutional_ai.engines.http import key_for
 
     key_for(spec.name, settings.http.keys)
-    silence = _silence_at(spec.name)
-    return f"no server answers at {silence}; start it first" if silence else ""
-
-
-def _of_hub(spec: ModelSpec) -> str:
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    hub_id, revision = spec.checkpoint()
-    if isinstance(try_to_load_from_cache(hub_id, "config.json", revision=revision), str):
-        return ""
-    if constants.HF_HUB_OFFLINE:
-        return f"{spec.text}: not on this machine, and HF_HUB_OFFLINE forbids to download it"
-    silence = _silence_at(constants.ENDPOINT)
-    return f"{spec.text}: not on this machine, and no answer from {silence}" if silence else ""
-
-
-def _silence_at(address: str) -> str:
-    """Host, port and reason, if no connection can be made to a server; else ""."""
-    url = urlsplit(address)
+    url = urlsplit(spec.name)
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     try:
         socket.create_connection((host, port), timeout=CONNECT).close()
     except OSError as error:
-        return f"{host}:{port} ({error.strerror or error})"
+        return f"no server answers at {host}:{port} ({error.strerror or error}); start it first"
     return ""
+
+
+def _of_hub(spec: ModelSpec) -> str:
+    if is_here(*spec.checkpoint()):
+        return ""
+    problem = hub_problem()
+    return f"{spec.text}: not on this machine, and {problem}" if problem else ""
 
 
 def _training(settings: Settings, place: Place) -> Iterator[str]:
