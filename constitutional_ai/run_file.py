@@ -29,7 +29,7 @@ _SHIPPED = Path(__file__).parent / "runs"
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run file as it was written, under overrides. ``origins`` tells which of these set what."""
+    """A run file with overrides laid over it. ``origins`` maps a setting to its override."""
 
     path: Path
     source: str

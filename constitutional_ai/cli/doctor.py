@@ -39,7 +39,7 @@ def _fit(run_file: str) -> list[tuple[str, str]]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; a container's limit shows here where the kernel tells."""
+    """Cores that this process may use; a container's limit counts if the kernel knows it."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -55,12 +55,12 @@ def _accelerators() -> list[tuple[str, str]]:
         return [("GPU", "unknown, for torch is not installed: pip install constitutional-ai")]
     if not torch.cuda.is_available():
         return [("GPU", "none; the laboratory needs none"), ("bf16", _cpu_bf16())]
-    found = []
+    cards = []
     for number in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(number)
-        found.append((f"GPU {number}", f"{card.name}, {card.total_memory / 1e9:.0f} GB"))
+        cards.append((f"GPU {number}", f"{card.name}, {card.total_memory / 1e9:.0f} GB"))
     native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return [*found, ("bf16", "native on the GPU" if native else "emulated on the GPU: slow")]
+    return [*cards, ("bf16", "native on the GPU" if native else "emulated on the GPU: slow")]
 
 
 def _cpu_bf16() -> str:

@@ -1,4 +1,4 @@
-"""The command ``cai``. Heavy imports stand inside the commands, so that ``--help`` answers at once.
+"""The command ``cai``. Heavy imports are inside the commands, so that ``--help`` answers at once.
 
 Each of the other modules here is one command, or a group of commands.
 """
@@ -80,7 +80,7 @@ def run(
 
 
 def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
-    """What would stop the run, after a preview of it where that is asked for; exit code 2 if so."""
+    """Say what would stop the run, after a preview if wanted; exit code 2 if anything would."""
     from constitutional_ai.stages.check import problems
 
     settings, place = _load(file, overrides)

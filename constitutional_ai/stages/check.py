@@ -104,7 +104,7 @@ def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, s
 
 
 def _of_model(text: str, settings: Settings) -> str:
-    """What is wrong with a model's spec; "" where nothing is seen to be."""
+    """What is wrong with a model's spec; "" if nothing is."""
     try:
         spec = ModelSpec.parse(text)
         match spec.kind:

@@ -49,8 +49,8 @@ class Work:
 # For a model that cannot be tried here: about the laboratory's S on two cores.
 ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 read")
 
-# A model whose name tells its size is assumed to run on one GPU, of whose arithmetic this much is
-# used. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
+# A model with its size in its name is assumed to run on one GPU. So many operations a second are
+# made use of. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
 GPU_FLOPS = 1e14
 WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
 # Tokens a second, however small the model. Each step of decoding through transformers has a cost of
@@ -80,10 +80,10 @@ def weights_by_name(path: str) -> float | None:
     >>> weights_by_name("Qwen/Qwen2.5-0.5B-Instruct"), weights_by_name("openai-community/gpt2")
     (500000000.0, None)
     """
-    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", path.lower())
-    if not found:
+    sizes = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", path.lower())
+    if not sizes:
         return None
-    number, unit = found[-1]
+    number, unit = sizes[-1]
     return float(number) * {"b": 1e9, "m": 1e6}[unit]
 
 

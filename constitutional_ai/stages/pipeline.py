@@ -1,8 +1,8 @@
 """The stages in order: what runs, what is already done, and what each one depends on.
 
-A stage's fingerprint names all that its rows depend on, and the fingerprint of the stage before it.
-A folder made under another fingerprint is refused before anything runs, so a run folder never holds
-stages that do not belong together.
+A stage's fingerprint names all that its rows depend on, and the fingerprint of the stage before.
+A folder that was made under another fingerprint is refused before anything runs, so the stages in a
+run folder always belong together.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ GONE = ("http.extra", *REMOVED)  # what earlier versions took into more fingerpr
 
 
 def stage_module(name: str) -> ModuleType:
-    """``stages/NAME.py``; imported when it is needed, for a stage brings in what it trains with."""
+    """``stages/NAME.py``. It is imported late, because a stage brings in what it trains with."""
     return import_module(f"constitutional_ai.stages.{name}")
 
 
@@ -177,7 +177,7 @@ def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
 
 
 def _content(path: str) -> str:
-    """A hash of a small file, "" where none is named or it is not there."""
+    """A hash of a small file, "" if none is named or it is not there."""
     file = Path(path)
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if path and file.is_file() else ""
 

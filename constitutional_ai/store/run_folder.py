@@ -117,8 +117,7 @@ class StageFolder:
     def verify(self) -> None:
         """Raise RunFolderError if rows or models have changed since the stage was finished.
 
-        Of a model the names and sizes of its files are compared, and each one's first 64 KiB.
-        Manifests of earlier versions say nothing of models.
+        Of a model, ``folder_hash`` is compared. Manifests of earlier versions know no models.
         """
         files, models = self.manifest["files"], self.manifest.get("models", {})
         now = {name: _sha256(self.path / name) for name in files}
@@ -256,8 +255,8 @@ def fingerprint_hash(fingerprint: Fingerprint) -> str:
 def folder_hash(folder: Path) -> str:
     """A hash of the names and sizes of a folder's files, and of each one's first 64 KiB.
 
-    The first bytes of a safetensors file are its layout and some weights: enough to tell a model
-    that was trained again, without reading all of a large one. "" if there is no such folder.
+    The first bytes of a safetensors file are its layout and some weights. That is enough to notice
+    that a model was trained again, without reading all of a large one. "" if there is no folder.
     """
     if not folder.is_dir():
         return ""
