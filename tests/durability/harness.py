@@ -13,8 +13,7 @@ operation of the stage; SIGTERM; SIGINT, which is Ctrl-C. The last two must end 
 one line.
 
 What runs is the command ``cai STAGE``, in a process forked from one that has imported torch but
-computed nothing, so a start costs no imports. Not covered: a signal before the command line has
-begun, and the loss of power. Files are synced, but nothing here proves it.
+computed nothing. Not covered: a signal before the command line has begun, and the loss of power.
 """
 
 import argparse
