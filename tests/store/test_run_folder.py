@@ -55,10 +55,14 @@ def test_an_error_leaves_no_empty_folder(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="stop"), RunFolder(out).locked():
             raise ValueError("stop")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
-    with RunFolder(tmp_path / "run").locked() as run:
-        run.stage("revise").claim({})
-    with pytest.raises(ValueError, match="stop"), run.locked():
-        raise ValueError("stop")
+
+    def fails_later(run: RunFolder) -> None:
+        with run.locked():
+            run.stage("revise").claim({})
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fails_later(RunFolder(tmp_path / "run"))
     assert (tmp_path / "run" / "1-revise" / "settings.json").exists()
 
 
