@@ -97,11 +97,6 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
     return RunFile(path, "\n".join(file.lines), data, origins)
 
 
-def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) -> Tables:
-    """The settings of a run file under overrides, as ``read`` and ``settings`` in one."""
-    return read(path, overrides).settings(tables)
-
-
 def shipped() -> list[str]:
     """The names of the run files that ship with the package."""
     return sorted(file.stem for file in _SHIPPED.glob("*.toml"))

@@ -350,7 +350,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises SettingsError with file, line and remedy.
     """
-    return run_file.load(Settings, path, overrides)
+    return load_run_file(path, overrides)[0]
 
 
 def _toml_lines(table: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.run_file import load
+from constitutional_ai.run_file import read
 from constitutional_ai.settings import Settings
 
 
@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
 
 def complaint(path: str | Path, *overrides: str) -> str:
     with pytest.raises(SettingsError) as caught:
-        load(Settings, path, list(overrides))
+        read(path, overrides).settings(Settings)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -25,11 +25,10 @@ def complaint(path: str | Path, *overrides: str) -> str:
 
 def test_overrides_win_over_the_file_and_are_toml_values(tmp_path: Path) -> None:
     path = write(tmp_path, "[ppo]\nkl_coef = 0.5\nsteps = 7\n")
-    settings = load(
-        Settings,
+    settings = read(
         path,
         ["ppo.kl_coef=0.2", "label.clamp=[0, 1]", "ppo.monitor=off", "model.path=/a/folder"],
-    )
+    ).settings(Settings)
     assert (settings.ppo.kl_coef, settings.ppo.steps) == (0.2, 7)
     assert settings.label.clamp == (0.0, 1.0)
     assert settings.ppo.monitor == "off"  # what is no TOML value is text
@@ -85,7 +84,7 @@ def test_a_wrong_value_names_its_line_and_what_was_expected(
 
 
 def test_an_integer_is_a_number_too(tmp_path: Path) -> None:
-    assert load(Settings, write(tmp_path, "[ppo]\nkl_coef = 1\n")).ppo.kl_coef == 1.0
+    assert read(write(tmp_path, "[ppo]\nkl_coef = 1\n")).settings(Settings).ppo.kl_coef == 1.0
 
 
 @pytest.mark.parametrize(
