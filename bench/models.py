@@ -53,7 +53,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 def folder_of(spec: str, made: Path) -> str:
     """A model folder or hub id for a spec; random ones are written below ``made``, once."""
     if spec.startswith("lab:"):
-        from constitutional_ai.lab.world.model import model_path
+        from constitutional_ai.lab.world.sizes import model_path
 
         return str(model_path(spec))
     size = spec.removeprefix("random:")
@@ -71,7 +71,7 @@ def _write_random(size: str, folder: Path) -> None:
     import torch
     import transformers
 
-    from constitutional_ai.lab.world.model import model_path
+    from constitutional_ai.lab.world.sizes import model_path
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_path("lab:s"))
     family, shape = SHAPES[size]

@@ -4,6 +4,7 @@ import ctypes
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from constitutional_ai.errors import SettingsError
@@ -30,6 +31,14 @@ def device_of(name: str) -> "torch.device":
             f"no device {name!r} here ({why}); use auto or cpu; `cai doctor` shows what there is"
         ) from None
     return device
+
+
+def installed(distribution: str) -> str:
+    """The version of a distribution, "" if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
 
 
 def capabilities() -> Mapping[str, Any]:

@@ -68,7 +68,7 @@ class Progress:
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "rows") -> Iterator[Tick]:
-        """Show a task for as long as the block runs; tasks may stand inside each other."""
+        """Show a task for as long as the block runs; tasks may be nested."""
         task = Task(name, total, unit, time.monotonic())
 
         def tick(done: int = 1, **figures: object) -> None:

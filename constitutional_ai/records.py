@@ -2,7 +2,7 @@
 
 Shapes are those of Hugging Face: a conversation is a list of ``{"role", "content"}``; SFT rows have
 ``messages``; preference rows have ``prompt``, ``chosen`` and ``rejected`` as conversations. Our own
-columns stand beside them.
+columns come beside them.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class RevisedAnswer(Row):
     """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
 
     ``messages`` is the SFT row: the prompt and the last answer. ``critic`` wrote critiques and
-    revisions, where that is not ``model``.
+    revisions, if that is not ``model``.
     """
 
     prompt: Conversation
@@ -105,9 +105,9 @@ class Preference(Row):
 
     ``by_principle`` maps a principle's name to P(chosen better) under it, orders averaged;
     ``by_order`` is P(chosen better) with the chosen answer shown first, then shown second.
-    ``unlabelled`` carries the reason where no verdict could be read; such a row is counted and
-    shown but never trained on, and its ``p_chosen`` is None. The columns after ``seed`` say how the
-    judge was asked and what it was made of; older files lack them.
+    ``unlabelled`` is the reason if no verdict could be read. Such a row is counted and shown but
+    never trained on, and its ``p_chosen`` is None. The columns after ``seed`` say how the judge was
+    asked and what it said; older files lack them.
     """
 
     prompt: Conversation
@@ -125,14 +125,14 @@ class Preference(Row):
     method: str = "compare"  # how the judge was asked
     mode: str = "soft"  # what became of its probability
     p_soft: float | None = None  # P(chosen better) after calibration, before the mode
-    temperature: dict[str, float] = {}  # judge → divisor of its log-odds, where it was calibrated
-    by_judge: dict[str, float] = {}  # judge → P(chosen better), where several judge
-    disagreement: float | None = None  # the highest of them less the lowest
-    unread: dict[str, int] = {}  # replies lost, by reason, beside those that were read
-    decided_by: list[str] = []  # principles whose rank settled it, where principles have ranks
+    temperature: dict[str, float] = {}  # judge → divisor of its log-odds, if it was calibrated
+    by_judge: dict[str, float] = {}  # judge → P(chosen better), if several judge
+    disagreement: float | None = None  # the highest of them minus the lowest
+    unread: dict[str, int] = {}  # replies that could not be read, by reason
+    decided_by: list[str] = []  # principles whose rank settled it, if principles have ranks
     scores: tuple[float, float] | None = None  # the expected scores of chosen and rejected
     thoughts: list[str] = []  # what the judge said before it chose
-    chosen_model: str = ""  # who wrote the answers, where that is known
+    chosen_model: str = ""  # who wrote the answers, if that is known
     rejected_model: str = ""
 
 

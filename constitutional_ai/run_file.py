@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from constitutional_ai.errors import SettingsError
+from constitutional_ai.toml_file import BadToml, expected, read_toml
 
 Tables = TypeVar("Tables", bound=BaseModel)
 Keys = tuple[str, ...]  # ("ppo", "kl_coef")
@@ -28,7 +29,7 @@ _SHIPPED = Path(__file__).parent / "runs"
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run file as it was written, under overrides. ``origins`` tells which of these set what."""
+    """A run file with overrides laid over it. ``origins`` maps a setting to its override."""
 
     path: Path
     source: str
@@ -46,7 +47,8 @@ class RunFile:
 
     def settings(self, tables: type[Tables]) -> Tables:
         """The checked settings. Raises SettingsError with file, line and remedy."""
-        self._refuse_unknown(setting_names(tables))
+        known = setting_names(tables)
+        self._refuse_unknown(known)
         for name, text in _texts(self.data):
             if bad := next((c for c in text if ord(c) < 32 and c not in "\n\t"), ""):
                 raise SettingsError(f"{self.place(name)}: {name}: holds {bad!r}; take it out")
@@ -55,7 +57,10 @@ class RunFile:
         except ValidationError as error:
             problem = error.errors()[0]
             name = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
-            raise SettingsError(f"{self.place(name)}: {name}: {_complaint(problem)}") from None
+            complaint = _complaint(problem)
+            inside = [f"{name}.{word}" for word in re.findall(r"\w+", complaint)]
+            name = next((inner for inner in inside if inner in known), name)
+            raise SettingsError(f"{self.place(name)}: {name}: {complaint}") from None
 
     def _refuse_unknown(self, known: Sequence[str]) -> None:
         """Raise SettingsError for the first unknown key, with the nearest one that exists."""
@@ -79,25 +84,17 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> RunFile:
     """
     path = _find(path)
     try:
-        source = path.read_bytes().decode("utf-8-sig")
-        data = tomllib.loads(source)
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}:1: not UTF-8 text; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(_broken_toml(path, str(error))) from None
-    except (ValueError, RecursionError):  # a number of 5,000 digits, tables in tables in tables
-        raise SettingsError(f"{path}: holds a number or a nesting beyond all measure") from None
+        file = read_toml(path)
+    except BadToml as bad:
+        raise SettingsError(f"{path}:{bad.line}: {bad.reason}; {bad.fix}") from None
+    data = file.values
     origins: dict[Keys, str] = {}
     for override in overrides:
         keys, value = _parse_override(override)
         _put(data, keys, value, override)
-        origins[keys] = f"--set {override}"
-    return RunFile(path, source, data, origins)
-
-
-def load(tables: type[Tables], path: str | Path, overrides: Sequence[str] = ()) -> Tables:
-    """The settings of a run file under overrides, as ``read`` and ``settings`` in one."""
-    return read(path, overrides).settings(tables)
+        hidden = keys[0] == "http" or "://" in override  # it may hold a key
+        origins[keys] = f"--set {'.'.join(keys)}" if hidden else f"--set {override}"
+    return RunFile(path, "\n".join(file.lines), data, origins)
 
 
 def shipped() -> list[str]:
@@ -194,43 +191,11 @@ def _line_of(source: str, keys: Keys) -> int:
     return 1
 
 
-def _broken_toml(path: Path, message: str) -> str:
-    found = re.search(r" \(at line (\d+), column \d+\)", message)
-    if found:
-        return f"{path}:{found[1]}: not valid TOML: {message.replace(found[0], '')}"
-    last = path.read_bytes().count(b"\n") + 1
-    return f"{path}:{last}: not valid TOML: {message}"
-
-
-_EXPECTED = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text in quotes",
-    "string_too_short": "text that is not empty",
-    "tuple_type": "a list",
-    "too_short": "a list with something in it",
-    "int_parsing_size": "an integer of fewer digits",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "literal_error": "{expected}",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
-}
-
-
 def _complaint(problem: Any) -> str:
     """A validation error in the words of a run file."""
-    context = problem.get("ctx", {})
     if problem["type"] == "value_error":
-        return str(context["error"])
-    if problem["type"] in ("missing", "too_long"):
+        return str(problem["ctx"]["error"])
+    if problem["type"] in ("missing", "too_long"):  # of the one setting that is a pair
         return "expected two numbers, such as [0.4, 0.6]"
-    expected = _EXPECTED.get(problem["type"])
-    if expected is None:
-        return str(problem["msg"])
-    return f"expected {expected.format(**context)}, got {problem['input']!r}"
+    wanted = expected(problem)
+    return f"expected {wanted}, got {problem['input']!r}" if wanted else str(problem["msg"])

@@ -37,7 +37,7 @@ class ModelSettings(Table):
 
     path: str = Field(default="lab:s", min_length=1)
     revision: str = ""
-    # auto: bfloat16 where the weights are stored so and the device is fast at it
+    # auto: bfloat16 if the weights are stored so and the device is fast at it
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = Field(default="auto", min_length=1)
     lora_rank: CountOrNone = 0  # 0 trains all weights, more trains adapters of that rank (peft)
@@ -252,7 +252,7 @@ class RedteamSettings(Table):
 class HttpSettings(Table):
     """How model servers are asked: models named ``http://HOST:PORT/v1#MODEL``. See docs/engines.md.
 
-    A server's key stands in an environment variable; ``keys`` says in which, and for which host.
+    A server's key is in an environment variable; ``keys`` names that variable for each host.
     """
 
     keys: Annotated[tuple[str, ...], Field(strict=False)] = ()  # such as "api.example.com=API_KEY"
@@ -326,7 +326,7 @@ class Settings(Table):
         return name
 
     def to_toml(self) -> str:
-        """Every setting as a run file; what has no value stands as a comment."""
+        """Every setting as a run file; one without a value is a comment."""
         plain = self.model_dump(mode="json")
         tables = {name: value for name, value in plain.items() if isinstance(value, dict)}
         top = {name: value for name, value in plain.items() if name not in tables}
@@ -337,7 +337,10 @@ class Settings(Table):
 def load_run_file(
     path: str | Path, overrides: Sequence[str] = ()
 ) -> tuple["Settings", Callable[[str], str]]:
-    """The settings, and a function that tells where one was written. Raises SettingsError."""
+    """The settings, and a function from a setting to where it was written.
+
+    Raises SettingsError with file, line and remedy.
+    """
     file = run_file.read(path, overrides)
     return file.settings(Settings), file.place
 
@@ -347,7 +350,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises SettingsError with file, line and remedy.
     """
-    return run_file.load(Settings, path, overrides)
+    return load_run_file(path, overrides)[0]
 
 
 def _toml_lines(table: dict[str, Any]) -> str:

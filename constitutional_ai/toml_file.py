@@ -91,16 +91,19 @@ def read_toml(path: Path) -> TomlFile:
         raise BadToml(1, "not UTF-8 text", "save the file as UTF-8") from None
     except RecursionError:
         raise BadToml(1, "not valid TOML: nested too deeply", "write plain tables") from None
-    except ValueError as error:  # tomllib's own error, or a number of more digits than Python reads
+    except tomllib.TOMLDecodeError as error:
         place = re.search(r" \(at line (\d+), column \d+\)", str(error))
         line = int(place[1]) if place else text.count("\n") + 1
         reason = str(error).replace(place[0], "") if place else str(error)
         raise BadToml(line, f"not valid TOML: {reason}", "correct the line's syntax") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        line = next(n for n, one in enumerate(text.split("\n"), 1) if re.search(r"\w{4300}", one))
+        raise BadToml(line, "not valid TOML: too many digits", "write a smaller number") from None
 
 
 _EXPECTED = {
-    "bool_type": "true or false",
     "bool_parsing": "true or false",
+    "bool_type": "true or false",
     "dict_type": "a table",
     "finite_number": "a finite number",
     "float_parsing": "a number",
@@ -109,16 +112,25 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge}",
     "int_from_float": "an integer",
     "int_parsing": "an integer",
+    "int_parsing_size": "an integer of fewer digits",
     "int_type": "an integer",
+    "less_than": "a number below {lt}",
     "less_than_equal": "at most {le}",
     "list_type": "a list",
     "literal_error": "{expected}",
+    "model_attributes_type": "a table",
     "model_type": "a table",
-    "string_too_short": "a text",
+    "string_too_short": "text that is not empty",
     "string_type": "text in quotes",
-    "too_short": "at least {min_length}",
+    "too_short": "a list of at least {min_length}",
     "tuple_type": "a list",
 }
+
+
+def expected(problem: Mapping[str, Any]) -> str | None:
+    """What one pydantic error would rather have, in plain English; None if that is not known."""
+    text = _EXPECTED.get(problem["type"])
+    return text.format(**problem.get("ctx", {})) if text else None
 
 
 def complaint(problem: Mapping[str, Any], key: str, known: Collection[str]) -> tuple[str, str]:
@@ -126,7 +138,6 @@ def complaint(problem: Mapping[str, Any], key: str, known: Collection[str]) -> t
 
     A model's own ValueError states both, parted by a semicolon.
     """
-    context = problem.get("ctx", {})
     if problem["type"] == "extra_forbidden":
         near = get_close_matches(key.rpartition(".")[2], known, n=1)
         fix = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
@@ -134,14 +145,14 @@ def complaint(problem: Mapping[str, Any], key: str, known: Collection[str]) -> t
     if problem["type"] == "missing":
         return f"{key} is missing", f"write {key} = …"
     if problem["type"] == "value_error":
-        reason, _, fix = str(context["error"]).partition("; ")
+        reason, _, fix = str(problem["ctx"]["error"]).partition("; ")
         return reason, fix
-    expected = _EXPECTED.get(problem["type"])
-    if expected is None:
+    wanted = expected(problem)
+    if wanted is None:
         return f"{key} is wrong: {problem['msg']}", "see docs/constitutions.md"
     given = repr(problem["input"])
     given = given if len(given) <= 60 else f"{given[:60]} …"
-    return f"{key} cannot be {given}", f"write {expected.format(**context)}"
+    return f"{key} cannot be {given}", f"write {wanted}"
 
 
 def visible(text: str) -> str:

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Preference, RevisedAnswer, assistant, user
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stages import preview
+from constitutional_ai.stages import costs, preview
 from constitutional_ai.stages.pipeline import run_pipeline
 from constitutional_ai.store.run_folder import RunFolder
 
@@ -59,18 +58,20 @@ def test_the_hub_is_asked_for_that_revision(monkeypatch: pytest.MonkeyPatch) -> 
     assert of_the_day["revision"] is None and of_the_day["local_files_only"]
 
 
-def test_an_unknown_hub_id_without_a_network_is_one_line_soon(
+def test_an_unknown_hub_id_without_a_network_is_one_line_after_one_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked: list[str] = []
+
     class Session:
         def head(self, address: str, timeout: float) -> None:
+            asked.append(address)
             raise httpx2.ConnectError("Name or service not known")
 
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
-    began = time.monotonic()
     with pytest.raises(ModelError, match=r"^org/none is not on this machine, and .* known\)"):
         LocalEngine.load("org/none")
-    assert time.monotonic() - began < 5
+    assert len(asked) == 1  # the library itself would try again, for half a minute
 
 
 def test_a_folder_has_no_revision(tiny_llama: Path) -> None:
@@ -113,10 +114,10 @@ def test_a_preview_names_the_models_whose_speed_it_does_not_know() -> None:
 
 
 def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may() -> None:
-    small, large = (preview.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
+    small, large = (costs.assumed(load_settings(n)) for n in ("qwen-0.5b", "llama-8b-lora"))
     assert small.read == 16 * large.read and small.generated > large.generated
     assert small.answer == 160 and large.answer == 240
-    assert preview.assumed(load_settings("lab")) == preview.ASSUMED
+    assert costs.assumed(load_settings("lab")) == costs.ASSUMED
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_larger_model_is_assumed_to_be_slower_and_to_answer_as_long_as_it_may(
     ],
 )
 def test_sizes_by_name(name: str, weights: float | None) -> None:
-    assert preview.weights_by_name(name) == weights
+    assert costs.weights_by_name(name) == weights
 
 
 def test_a_preview_shows_the_worked_examples() -> None:

@@ -155,7 +155,7 @@ def test_a_wrong_value_is_told_with_its_line_and_its_remedy(
         (HEAD + "scale = { prompt = 'p', options = ['a', 'b'], values = [1, inf] }\n", ":3: scale"),
         (HEAD + "[[principle]\n", ":3: not valid TOML: "),
         (HEAD + f"thoughts = {'[' * 5000}\n", ":1: not valid TOML: nested too deeply"),
-        (HEAD + f"extra = {'1' * 5000}\n", ": not valid TOML: "),
+        (HEAD + f"extra = {'1' * 5000}\n", ":3: not valid TOML: too many digits"),
     ],
 )
 def test_a_wrong_head_is_told_with_its_line_and_its_remedy(

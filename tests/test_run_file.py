@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from constitutional_ai.errors import SettingsError
-from constitutional_ai.run_file import load
+from constitutional_ai.run_file import read
 from constitutional_ai.settings import Settings
 
 
@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
 
 def complaint(path: str | Path, *overrides: str) -> str:
     with pytest.raises(SettingsError) as caught:
-        load(Settings, path, list(overrides))
+        read(path, overrides).settings(Settings)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -25,11 +25,10 @@ def complaint(path: str | Path, *overrides: str) -> str:
 
 def test_overrides_win_over_the_file_and_are_toml_values(tmp_path: Path) -> None:
     path = write(tmp_path, "[ppo]\nkl_coef = 0.5\nsteps = 7\n")
-    settings = load(
-        Settings,
+    settings = read(
         path,
         ["ppo.kl_coef=0.2", "label.clamp=[0, 1]", "ppo.monitor=off", "model.path=/a/folder"],
-    )
+    ).settings(Settings)
     assert (settings.ppo.kl_coef, settings.ppo.steps) == (0.2, 7)
     assert settings.label.clamp == (0.0, 1.0)
     assert settings.ppo.monitor == "off"  # what is no TOML value is text
@@ -67,6 +66,13 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key(
         ("[label]\nmode = 'sof'\n", 2, "label.mode: expected 'auto', 'soft', 'hard' or"),
         ("[label]\nclamp = [\n 0.6,\n 0.4]\n", 2, "label.clamp: the first bound is above"),
         ("[label]\nclamp = [0.6]\n", 2, "label.clamp: expected two numbers"),
+        ("[revise]\nrounds = 2\nstop_when_clean = true\ncritique = false\n", 3, "revise.stop_when"),
+        ("[model]\ndtype = 'auto'\nrevision = 'x'\n", 3, "model.revision: a revision is one of"),
+        ("name = 'a/b'\n", 1, "name: 'a/b' names the folder"),
+        ("name = 'a\\u0000b'\n".replace("'", '"'), 1, "name: holds"),
+        ("\nseed = 9223372036854775808\n", 2, "seed: expected a number below"),
+        ("threads = 100000\n", 1, "threads: expected at most 1024"),
+        ("[ppo]\nclip = 5\n", 2, "ppo.clip: expected a number below 1"),
         ("ppo = 3\n", 1, "ppo: expected a table, got 3"),
     ],
 )
@@ -78,7 +84,7 @@ def test_a_wrong_value_names_its_line_and_what_was_expected(
 
 
 def test_an_integer_is_a_number_too(tmp_path: Path) -> None:
-    assert load(Settings, write(tmp_path, "[ppo]\nkl_coef = 1\n")).ppo.kl_coef == 1.0
+    assert read(write(tmp_path, "[ppo]\nkl_coef = 1\n")).settings(Settings).ppo.kl_coef == 1.0
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,10 @@ def test_a_wrong_override_is_named_as_it_was_typed(override: str, rest: str) -> 
 def test_broken_toml_names_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "seed = 1\nseed = = 2\n")
     assert complaint(path).startswith(f"{path}:2: not valid TOML")
+    path = write(tmp_path, f"name = 'x'\nseed = {'9' * 5000}\n")
+    assert complaint(path).startswith(f"{path}:2: not valid TOML: too many digits")
+    path = write(tmp_path, f"seed = {'[' * 5000}\n")
+    assert complaint(path).startswith(f"{path}:1: not valid TOML: nested too deeply")
     path = write(tmp_path, "name = '''\nnever closed\n")
     assert complaint(path).startswith(f"{path}:3: not valid TOML")
 
@@ -107,3 +117,8 @@ def test_broken_toml_names_its_line(tmp_path: Path) -> None:
 def test_a_missing_file_names_the_shipped_ones(tmp_path: Path) -> None:
     assert "lab" in complaint(tmp_path / "none.toml").split("shipped")[1]
     assert "no such run file" in complaint("labb")
+
+
+@pytest.mark.parametrize("override", ['http.extra={"api_key": "sk-1"}', "http.keys=['h=sk-1']"])
+def test_a_key_in_an_override_is_not_repeated(override: str) -> None:
+    assert "sk-1" not in complaint("lab", override)

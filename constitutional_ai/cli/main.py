@@ -1,11 +1,12 @@
-"""The command ``cai``. Heavy imports stand inside the commands, so that ``--help`` answers at once.
+"""The command ``cai``. Heavy imports are inside the commands, so that ``--help`` answers at once.
 
-A command that is a group of commands has its module in ``commands/``.
+Each of the other modules here is one command, or a group of commands.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ from constitutional_ai.errors import Problems, SettingsError, UserError
 from constitutional_ai.stage_list import STAGES
 from constitutional_ai.version import __version__
 from constitutional_ai.world import part
+
+if TYPE_CHECKING:
+    from constitutional_ai.settings import Settings
 
 app = typer.Typer(
     cls=Commands,
@@ -76,11 +80,10 @@ def run(
 
 
 def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
-    """What would stop the run, after a preview of it where that is asked for; exit code 2 if so."""
-    from constitutional_ai.settings import load_run_file
+    """Say what would stop the run, after a preview if wanted; exit code 2 if anything would."""
     from constitutional_ai.stages.check import problems
 
-    settings, place = load_run_file(file, overrides or [])
+    settings, place = _load(file, overrides)
     complaints = list(problems(settings, place=place))
     if dry_run:
         from constitutional_ai.stages import preview
@@ -94,6 +97,16 @@ def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
         raise Problems(complaints)
     if not dry_run:
         print(f"{file}: nothing is seen that would stop this run")
+
+
+def _load(file: str, overrides: list[str] | None) -> tuple["Settings", Callable[[str], str]]:
+    from constitutional_ai.settings import load_run_file
+
+    settings, place = load_run_file(file, overrides or [])
+    if not settings.model_fields_set:
+        default = settings.model.path
+        print(f"cai: {file} sets nothing, so this is the default run of {default}", file=sys.stderr)
+    return settings, place
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -125,10 +138,9 @@ def _run(
     redo: str | None,
     json: bool,
 ) -> None:
-    from constitutional_ai.settings import load_run_file
     from constitutional_ai.stages.pipeline import run_pipeline
 
-    settings, place = load_run_file(file, overrides or [])
+    settings, place = _load(file, overrides)
     out = out or Path("out") / settings.name
     if out == Path():
         raise SettingsError("--out: a run needs a folder of its own; name one")

@@ -145,7 +145,7 @@ def _attack(
     from constitutional_ai.report import redteam as shown
     from constitutional_ai.store.run_folder import RunFolder
 
-    with RunFolder(out):
+    with RunFolder(out).locked():
         plan = plan_in(out / "rows", settings.redteam, given)
         engines = _engines(plan, settings)
         attacked = campaign.run(plan, out, engines, progress)
@@ -174,7 +174,7 @@ def _round(
     settings = load_settings(file, overrides)
     plan, tested = rounds.plans(settings, given, held_out)
     wanted = rounds.Round(file, overrides, plan, tested, writer or "", control)
-    with RunFolder(out):
+    with RunFolder(out).locked():
         result = rounds.run(wanted, out, _engines(tested, settings), progress)
     print(markdown(result))
     print(out / "test" / "redteam.html")

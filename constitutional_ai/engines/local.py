@@ -23,6 +23,7 @@ from constitutional_ai.engines.decode import (
     room,
     sample_tokens,
 )
+from constitutional_ai.engines.hub import hub_problem
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
@@ -32,7 +33,6 @@ from constitutional_ai.records import Conversation
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 FORWARD_TOKENS = 4_096
-HUB_SECONDS = 5.0  # to wait for the hub's first sign
 
 
 class LocalEngine:
@@ -185,21 +185,6 @@ def load(
         # With narrow heads and short answers, attention written out makes a third more tokens.
         model.set_attn_implementation("eager")
     return model.to(chosen_device).eval(), tokenizer
-
-
-def hub_problem() -> str:
-    """Why the hub cannot be reached, "" if it can; asked once, where the hub's library retries."""
-    from httpx2 import TransportError
-    from huggingface_hub import constants, get_session
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-    except OfflineModeIsEnabled:
-        return "HF_HUB_OFFLINE forbids to download it"
-    except TransportError as error:
-        return f"{constants.ENDPOINT} cannot be reached ({error}); check the name and the network"
-    return ""
 
 
 def _check_kind(path: str | Path, config: Any) -> None:

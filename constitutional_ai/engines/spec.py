@@ -129,7 +129,8 @@ def _address(text: str) -> tuple[str, str]:
     """Base address of a server, and its model."""
     try:
         parts = urlsplit(text)
-    except ValueError:  # such as a bracket that is not closed
+        _ = parts.port
+    except ValueError:  # a bracket that is not closed, a port above 65535
         parts = urlsplit("")
     if parts.username or parts.password or parts.query:  # not repeated: it may hold the key
         raise SettingsError(

@@ -28,6 +28,7 @@ from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.job import Job
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
+from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
 from constitutional_ai.store.seeds import derive_seed
@@ -59,16 +60,15 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
     test = wanted.prompts or str(wanted.answers[0])
     refuse_overlap(plan.cases, test, _trained_on(wanted, models))
     constitution = load_constitution(settings.constitution)
-    with RunFolder(out, seed=settings.seed) as runs:
-        folder = StageFolder(runs.path, "7-evaluate", settings.seed)
+    with RunFolder(out, seed=settings.seed).locked() as runs:
+        folder = StageFolder(runs.path, "7-evaluate", settings.seed, "add --redo")
         if wanted.redo:
             _clear(folder)
         print_ = fingerprint(wanted, settings, models, constitution.hash)
-        folder.check(print_)
+        folder.claim(print_, REMOVED)
         if folder.done:
             progress.note(f"{out}: done before, kept; --redo measures again")
         else:
-            folder.begin(print_)
             job = Job(settings, constitution, runs, 1, progress)
             content, counts = measure(job, folder, plan, derive_seed(settings.seed, "evaluate"))
             write(folder.path / SCORES, content)

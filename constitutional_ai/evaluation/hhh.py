@@ -211,9 +211,9 @@ def evaluate(
         f"model {label}": f"{spec} {ModelSpec.parse(spec).identity()}"
         for label, spec in models.items()
     }
-    with RunFolder(out, seed=settings.seed) as runs:
+    with RunFolder(out, seed=settings.seed).locked() as runs:
         folder = StageFolder(runs.path, "7-evaluate", settings.seed)
-        folder.begin(print_)
+        folder.claim(print_)
         job = Job(settings, load_constitution(settings.constitution), runs, 1, progress)
 
         def work(chunk: Sequence[tuple[str, str | Path, Choice]], _: int) -> list[Chosen]:

@@ -1,22 +1,23 @@
 """``cai run --check``: what would stop a run after hours, found before its first stage.
 
-Everything is looked at, so that one call tells all that is to be mended: the models and extras that
-the open stages need, files, servers, keys, the constitution's lint, and room for the training. The
-checks are cheap: no model is loaded, nothing is downloaded, and a server is only connected to.
+One call tells everything that has to be mended: models, extras, files, servers and keys that the
+open stages need, and the constitution's lint. The checks are cheap: no model is loaded, nothing is
+downloaded, and a server is only connected to.
 """
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from constitutional_ai.constitution.lint import lint
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.engines.hub import hub_problem, is_here
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
 from constitutional_ai.job import SELF
+from constitutional_ai.machine import device_of, installed
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import STAGE_NAMES, STAGES, Stage
@@ -32,7 +33,7 @@ def name_alone(setting: str) -> str:
 
 
 def refuse(settings: Settings, todo: Sequence[str], place: Place = name_alone) -> None:
-    """Raise Problems where there are any."""
+    """Raise Problems if there are any."""
     if lines := list(problems(settings, todo, place)):
         raise Problems(lines)
 
@@ -49,14 +50,13 @@ def problems(
             yield f"{place(setting)}: {setting}: {problem}"
     if any(stage.trains for stage in stages):
         yield from _training(settings, place)
+    yield from _device(settings, place)
     for setting in (name for stage in stages for name in stage.files):
         for file in named(settings, setting):
             if file and not Path(file).is_file():
                 yield f"{place(setting)}: {setting}: {file}: no such file"
-    if "report" in todo:
-        for folder in settings.report.beside:
-            if not Path(folder).is_dir():
-                yield f"{place('report.beside')}: report.beside: {folder}: no such folder"
+    if "report" in todo and settings.report.beside:
+        yield from _attachments(settings, place)
 
 
 def _constitution(settings: Settings, place: Place) -> Iterator[str]:
@@ -84,6 +84,16 @@ def _prompts(settings: Settings, stages: Sequence[Stage], place: Place) -> Itera
             yield f"{place('prompts.test')}: {error}"
 
 
+def _attachments(settings: Settings, place: Place) -> Iterator[str]:
+    from constitutional_ai.report.attachments import sections_of  # brings in what draws
+
+    for folder in settings.report.beside:
+        try:
+            sections_of(Path(folder))
+        except UserError as error:
+            yield f"{place('report.beside')}: {error}"
+
+
 def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, str]]:
     """(setting, spec) of every model that these stages open."""
     yield "model.path", settings.model.path
@@ -94,16 +104,20 @@ def _specs(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, s
 
 
 def _of_model(text: str, settings: Settings) -> str:
-    """What is wrong with a model's spec; "" where nothing is seen to be."""
+    """What is wrong with a model's spec; "" if nothing is."""
     try:
         spec = ModelSpec.parse(text)
-        if spec.kind == "server":
-            return _of_server(spec, settings)
-        if spec.kind == "vllm" and not _installed("vllm"):
-            return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
-        if spec.kind == "vllm":
-            return _of_model(spec.name, settings)
-        spec.checkpoint()
+        match spec.kind:
+            case "server":
+                return _of_server(spec, settings)
+            case "vllm" if not installed("vllm"):
+                return f"{text} needs vLLM: pip install 'constitutional-ai[vllm]'"
+            case "vllm":
+                return _of_model(spec.name, settings)
+            case "hub":
+                return _of_hub(spec)
+            case _:
+                spec.checkpoint()
     except UserError as error:
         return str(error)
     return ""
@@ -122,35 +136,35 @@ def _of_server(spec: ModelSpec, settings: Settings) -> str:
     return ""
 
 
+def _of_hub(spec: ModelSpec) -> str:
+    if is_here(*spec.checkpoint()):
+        return ""
+    problem = hub_problem()
+    return f"{spec.text}: not on this machine, and {problem}" if problem else ""
+
+
 def _training(settings: Settings, place: Place) -> Iterator[str]:
     model = settings.model
-    if ModelSpec.parse(model.path).kind in ("server", "vllm"):
+    if model.path.lower().startswith(("http:", "https:", "vllm:")):
         yield (
-            f"{place('model.path')}: model.path = {model.path!r}: this model runs elsewhere and"
+            f"{place('model.path')}: model.path: this model runs elsewhere and"
             " cannot be trained; name its folder or hub id there, and the server in revise.critic"
             " and label.judge"
         )
-    if model.lora_rank and not _installed("peft"):
+    if model.lora_rank and not installed("peft"):
         yield (
             f"{place('model.lora_rank')}: model.lora_rank = {model.lora_rank} needs peft:"
             " pip install 'constitutional-ai[lora]'"
         )
-    if model.device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            yield (
-                f"{place('model.device')}: model.device = {model.device!r}: torch sees no CUDA"
-                ' device here; use "auto" or "cpu"'
-            )
 
 
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+def _device(settings: Settings, place: Place) -> Iterator[str]:
+    device = settings.model.device
+    if device not in ("auto", "cpu"):  # torch is slow to import, and nobody has to ask it
+        try:
+            device_of(device)
+        except UserError as error:
+            yield f"{place('model.device')}: model.device: {error}"
 
 
 def models_of(stage: Stage, settings: Settings) -> list[str]:

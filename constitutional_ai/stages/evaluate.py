@@ -1,9 +1,9 @@
 """Stage 7: what the training did, measured on held-out prompts.
 
 Every model of the run answers the same test prompts. In the laboratory an exact oracle reads the
-answers, and gold.json tells what it says of the rows of the earlier stages. For other test prompts
+answers; gold.json holds what it says about the rows of the earlier stages. For other test prompts
 the run's judge reads each answer and compares each model with the base, and a lexicon finds
-refusals; prompts that stand among the training prompts are refused. How: evaluation/measure.py.
+refusals. Test prompts that are also training prompts are refused. How: evaluation/measure.py.
 """
 
 from pathlib import Path
@@ -40,11 +40,11 @@ def run(job: Job) -> dict[str, Any]:
 def models(job: Job) -> dict[str, str | Path]:
     """The models to measure, in the order of training; SL-CAI is this round's."""
     tuned = job.stage("finetune").path
-    found: dict[str, str | Path] = {"base": job.settings.model.path}
+    specs: dict[str, str | Path] = {"base": job.settings.model.path}
     for folder in sorted(tuned.glob("model-*"), key=lambda path: int(path.name.split("-")[1])):
-        found[f"sl-cai-{folder.name.split('-')[1]}"] = folder
-    found["sl-cai"] = tuned / "model"
+        specs[f"sl-cai-{folder.name.split('-')[1]}"] = folder
+    specs["sl-cai"] = tuned / "model"
     for earlier in range(1, job.round):
-        found[f"rl-cai-{earlier}"] = job.stage("ppo", earlier).path / "model"
-    found["rl-cai"] = job.stage("ppo").path / "model"
-    return found
+        specs[f"rl-cai-{earlier}"] = job.stage("ppo", earlier).path / "model"
+    specs["rl-cai"] = job.stage("ppo").path / "model"
+    return specs

@@ -38,7 +38,7 @@ FILE = "helpful.jsonl"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Write helpful.jsonl and the models that do not stand yet; the counts of the manifest."""
+    """Write helpful.jsonl and the models that are not there yet; the counts of the manifest."""
     folder = job.stage(NAME).path
     helpful = answer_helpful_prompts(job)
     revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
@@ -98,11 +98,11 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
 
 
 def revisions(rows: Sequence[RevisedAnswer]) -> int:
-    """How many revisions the longest row has. Raises DataError where there is nothing to learn."""
-    found = max((len(row.answers) - 1 for row in rows), default=0)
-    if found == 0:
+    """How many revisions the longest row has. Raises DataError if there is nothing to learn."""
+    most = max((len(row.answers) - 1 for row in rows), default=0)
+    if most == 0:
         raise DataError("revisions.jsonl has no revision to finetune on; `--redo revise`")
-    return found
+    return most
 
 
 def examples(
@@ -118,17 +118,17 @@ def examples(
 def named_examples(
     revised: Sequence[RevisedAnswer], helpful: Sequence[HelpfulAnswer], k: int
 ) -> list[tuple[str, Example]]:
-    """``examples``, each with the file and line that it stands on."""
-    found = [
+    """``examples``, each with its file and line."""
+    rows = [
         (f"revisions.jsonl:{line}", (row.prompt, row.answers[min(k, len(row.answers) - 1)]))
         for line, row in enumerate(revised, 1)
     ]
-    found += [
+    rows += [
         (f"{FILE}:{line}", (row.prompt, row.answer))
         for line, row in enumerate(helpful, 1)
         if row.finished
     ]
-    return [(name, (prompt, answer)) for name, (prompt, answer) in found if answer.strip()]
+    return [(name, (prompt, answer)) for name, (prompt, answer) in rows if answer.strip()]
 
 
 def sft_examples(job: Job) -> list[Example]:

@@ -29,7 +29,7 @@ FILE = "preferences.jsonl"
 def run(job: Job) -> dict[str, Any]:
     """Write preferences.jsonl; the manifest's counts.
 
-    Raises ModelError where more than ``label.max_unlabelled`` of the pairs got no label. The rows
+    Raises ModelError if more than ``label.max_unlabelled`` of the pairs got no label. The rows
     that are written by then are kept.
     """
     settings, folder = job.settings.label, job.stage(NAME)
@@ -69,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _stop_at(reasons: Counter[str], pairs: int, settings: LabelSettings, name: str) -> None:
-    """Raise ModelError where more pairs are unlabelled than may be, or all of them."""
+    """Raise ModelError if all pairs are unlabelled, or more of them than may be."""
     lost = reasons.total()
     if not lost or (lost < pairs and lost <= settings.max_unlabelled * pairs):
         return

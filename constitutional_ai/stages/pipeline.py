@@ -1,8 +1,8 @@
 """The stages in order: what runs, what is already done, and what each one depends on.
 
-A stage's fingerprint names all that its rows depend on, and the fingerprint of the stage before it.
-A folder made under another fingerprint is refused before anything runs, so a run folder never holds
-stages that do not belong together.
+A stage's fingerprint names all that its rows depend on, and the fingerprint of the stage before.
+A folder that was made under another fingerprint is refused before anything runs, so the stages in a
+run folder always belong together.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
+from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import ONCE, STAGES, Stage
 from constitutional_ai.stages import check
@@ -27,9 +28,12 @@ from constitutional_ai.store.run_folder import Fingerprint, RunFolder, fingerpri
 
 Step = tuple[str, int]  # (stage, round)
 
+BEFORE = "the stages before"
+GONE = ("http.extra", *REMOVED)  # what earlier versions took into more fingerprints, or into any
+
 
 def stage_module(name: str) -> ModuleType:
-    """``stages/NAME.py``; imported when it is needed, for a stage brings in what it trains with."""
+    """``stages/NAME.py``. It is imported late, because a stage brings in what it trains with."""
     return import_module(f"constitutional_ai.stages.{name}")
 
 
@@ -41,42 +45,57 @@ def run_pipeline(
     progress: Progress | None = None,
     place: check.Place = check.name_alone,
 ) -> RunFolder:
-    """Run every stage that is not done, or of these only ``stages``, each in its first open round.
+    """Run every stage that is not done. If ``stages`` are named, run only these.
 
-    ``redo`` ("label", or "r2/label" for a round) deletes that stage and all later ones first.
-    ``place`` says where a setting was written, for complaints. Raises RunFolderError where the
-    folder is in use or belongs to other settings, or an earlier stage is missing, SettingsError
-    where ``check`` finds something; nothing has changed then.
+    A named stage runs in its first round that is not done. ``redo`` ("label", or "r2/label" for a
+    round) deletes that stage and all later ones first. ``place`` tells where a setting was written,
+    for complaints. Raises Problems if ``check`` finds any, and RunFolderError if the folder is in
+    use or belongs to other settings, or if an earlier stage is missing. Nothing has changed then.
     """
     progress = progress or Progress()
-    constitution = load_constitution(settings.constitution)
-    with RunFolder(out, settings.rounds, settings.seed) as folder:
+    with RunFolder(out, settings.rounds, settings.seed).locked() as folder:
         plan = folder.plan()
-        prints = fingerprints(settings, constitution, plan)
         kept = plan if redo is None else plan[: _redo_from(redo, plan)]
-        for step in kept:
-            folder.stage(*step).check(prints[step])
         done = [step for step in kept if folder.stage(*step).done]
+        todo = _todo(folder, plan, done, stages)
+        if todo:
+            check.refuse(settings, [name for name, _ in todo], place)
+        constitution = load_constitution(settings.constitution)
+        prints = fingerprints(settings, constitution, plan)
+        _check_kept(folder, kept, prints)
         for step in done:
             folder.stage(*step).verify()
-        todo = _todo(folder, plan, done, stages)
-        check.refuse(settings, [name for name, _ in todo], place)
         folder.clear([folder.stage(*step) for step in plan[len(kept) :]])
         keep_copy(folder.path, constitution)
+        for step in done:
+            folder.stage(*step).tidy()
+            progress.note(f"{folder.stage(*step).name}: done before, kept")
         if todo and not ModelSpec.parse(settings.model.path).is_pinned:
             progress.note(
                 f"{settings.model.path}: not pinned, it may be another model tomorrow; set"
                 " model.revision"
             )
-        for step in done:
-            folder.stage(*step).tidy()
-            progress.note(f"{folder.stage(*step).name}: done before, kept")
         job = Job(settings, constitution, folder, 1, progress)
         for name, round in todo:
             stage = folder.stage(name, round)
-            stage.begin(prints[name, round])
+            stage.claim(prints[name, round], GONE)
             stage.finish(stage_module(name).run(replace(job, round=round)))
     return folder
+
+
+def _check_kept(folder: RunFolder, kept: Sequence[Step], prints: dict[Step, Fingerprint]) -> None:
+    """Refuse stages that were made otherwise. Let each follow the one before as that was made.
+
+    The one before may have been made by an earlier version, which took more into a fingerprint.
+    """
+    before: Fingerprint | None = None
+    for step, print_ in prints.items():
+        if before is not None:
+            print_[BEFORE] = fingerprint_hash(before)
+        before = print_
+        if step in kept:
+            folder.stage(*step).check(print_, GONE)
+            before = folder.stage(*step).made_under() or print_
 
 
 def _todo(
@@ -84,7 +103,7 @@ def _todo(
 ) -> list[Step]:
     """What is to run: all that is not done, or each named stage in its first open round.
 
-    Raises RunFolderError where a stage before one of these is neither done nor to be run.
+    Raises RunFolderError if a stage before one of these is neither done nor to be run.
     """
     still_open = [step for step in plan if step not in done]
     if stages is None:
@@ -128,7 +147,7 @@ def fingerprints(
         if stage.constitution:
             print_["constitution"] = f"{constitution.name} {constitution.hash}"
         if before:
-            print_["the stages before"] = fingerprint_hash(before)
+            print_[BEFORE] = fingerprint_hash(before)
         prints[step] = before = print_
     return prints
 
@@ -158,7 +177,7 @@ def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
 
 
 def _content(path: str) -> str:
-    """A hash of a small file, "" where none is named or it is not there."""
+    """A hash of a small file, "" if none is named or it is not there."""
     file = Path(path)
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if path and file.is_file() else ""
 

@@ -65,7 +65,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def reward_of(job: Job, device: str) -> Reward:
-    """The reward model, or the ensemble where the reward stage made several."""
+    """The reward model, or the ensemble if the reward stage made several."""
     folder, dtype = job.stage("reward").path, training_dtype(job.settings.model)
     members = [RewardModel.load(folder / "model", device, dtype)]
     for number in range(2, job.settings.reward.ensemble + 1):
@@ -101,7 +101,7 @@ def draw_prompts(job: Job, seed: int) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def judge_of(job: Job, seed: int) -> Compare:
-    """The label stage's judge, as the monitor asks it; None where a verdict cannot be read."""
+    """The label stage's judge, as the monitor asks it; None for a verdict that cannot be read."""
     judge = seated(job)
 
     def compare(

@@ -1,12 +1,12 @@
 """Stage 1: answer → critique → revise. The data of SL-CAI (paper, section 3.1).
 
-Each red-team prompt gets a first answer from the model that the round starts from; then,
-``rounds`` times, a principle is drawn, the answer is criticised under it and rewritten. Rows are
-RevisedAnswer. Critique and revision may be another model's (``critic``); for a model that only
-continues text, worked examples of the constitution stand before each request (``exemplars``).
-Without ``critique`` the rewrite is asked for directly (paper, section 3.5), and a step's critique
-is empty. Where we deviate: a row may stop early. All rows of a chunk take each step together, since
-batches are what makes it fast.
+Each red-team prompt gets a first answer from the model that the round starts from. Then,
+``rounds`` times, a principle is drawn, and the answer is criticised under it and rewritten. Another
+model may criticise and rewrite (``critic``). For a model that only continues text, worked examples
+of the constitution come before each request (``exemplars``). Without ``critique`` a step's critique
+is empty, and the rewrite is asked for directly (paper, section 3.5). Unlike the paper, a row may
+stop early. All rows of a chunk take each step together, because batches are fast. Rows are
+RevisedAnswer.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ class Draft:
     """One row in the making. ``answers`` is one longer than ``steps`` between two rounds.
 
     ``principle``, ``critique`` and ``revision`` are of the present round; ``critique`` is None
-    where none is asked for. ``failed`` says why there will be no row: the model was not reached.
+    if none is asked for. ``failed`` says why there will be no row: the model was not reached.
     """
 
     prompt: Prompt

@@ -2,7 +2,7 @@
 
 Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
 label's side, and whether its probabilities mean what they say. A temperature is fitted on one half
-of them and tested on the other, both ways round, and kept where it lowers the calibration error.
+of them and tested on the other, both ways round, and kept if it lowers the calibration error.
 
 With ``ensemble = k`` there are ``model-2`` … ``model-k`` beside ``model``, each fitted to a
 resample of the same pairs in an order of its own; PPO joins their scores (learning/reward.py).
@@ -24,13 +24,14 @@ from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.machine import give_back
 from constitutional_ai.records import HeldOut, Preference
 from constitutional_ai.stats.calibration import agreement, calibration, fit_temperature
+from constitutional_ai.store.atomic import write_atomic
 from constitutional_ai.store.checkpoints import Log, Saving
 from constitutional_ai.store.run_folder import CHECKPOINTS
 from constitutional_ai.store.seeds import derive_seed
 
 NAME = "reward"
 Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl
-CLEAR = 0.1  # a label further than this from 0.5 has a side that can be told
+CLEAR = 0.1  # a label further than this from 0.5 has a clear side
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -55,29 +56,31 @@ def run(job: Job) -> dict[str, Any]:
     give_back()
     delta = reward_model.logits(reward, [pairs[n] for n in held])
     labels = [pairs[n].p for n in held]
-    found = assess(delta, labels)
-    reward.rescale(found["temperature"])
-    predicted = expit([d / found["temperature"] for d in delta])
-    measured = Log(folder / "held_out.jsonl")
-    measured.cut(0)
-    measured.write(
+    measured = assess(delta, labels)
+    reward.rescale(measured["temperature"])
+    predicted = expit([d / measured["temperature"] for d in delta])
+    log = Log(folder / "held_out.jsonl")
+    log.cut(0)
+    log.write(
         *(
             HeldOut(id=rows[n].id, p=float(p), p_chosen=pairs[n].p).model_dump()
             for n, p in zip(held, predicted, strict=True)
         )
     )
-    text = json.dumps(_known(found), indent=2, allow_nan=False)
-    (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
+    figures = _known(measured)
+    text = json.dumps(figures, indent=2, allow_nan=False)
+    write_atomic(folder / "calibration.json", text + "\n")
     start = job.stage("finetune").path / "model"
     reward.save_adapter(folder / "adapter", model_name(job, start))
     reward.merge()
     reward.save_pretrained(folder / "model")
     job.progress.note(
-        f"reward model: on the label's side in {found['accuracy']:.3f} of {found['n']} held-out"
-        f" pairs ({found['accuracy_clear']:.3f} of the clear ones), calibration error"
-        f" {found['ece']:.3f}"
+        f"reward model: on the label's side in {measured['accuracy']:.3f} of {measured['n']}"
+        f" held-out pairs ({measured['accuracy_clear']:.3f} of the clear ones), calibration error"
+        f" {measured['ece']:.3f}"
     )
-    return {"trained": len(kept), "held_out": len(held), **_figures(found)}
+    figures.pop("bins")
+    return {"trained": len(kept), "held_out": len(held), **figures}
 
 
 def _untrained(job: Job) -> RewardModel:
@@ -100,7 +103,7 @@ def _train(job: Job, reward: RewardModel, name: str, learned: Learned, seed: int
 
 
 def _fit_member(job: Job, number: int, learned: Learned, seed: int) -> None:
-    """Train and save ``model-NUMBER`` on a resample of the pairs, unless it stands already."""
+    """Train and save ``model-NUMBER`` on a resample of the pairs, unless it is there already."""
     target = job.stage(NAME).path / f"model-{number}"
     if target.exists():
         return
@@ -150,12 +153,6 @@ def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _figures(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in _known(found).items() if name != "bins"}
-
-
-def _known(found: dict[str, Any]) -> dict[str, Any]:
-    """Without what could not be measured, such as agreement where no label is clear: JSON has no
-    NaN.
-    """
-    return {name: value for name, value in found.items() if value == value}
+def _known(measured: dict[str, Any]) -> dict[str, Any]:
+    """Without what could not be measured, such as agreement if no label is clear."""
+    return {name: value for name, value in measured.items() if value == value}  # JSON has no NaN

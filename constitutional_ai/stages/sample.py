@@ -51,8 +51,8 @@ def run(job: Job) -> dict[str, Any]:
         seconds = [refused.get(row, second) for row, second in enumerate(seconds)]
         failed = [one.failed or two.failed for one, two in zip(firsts, seconds, strict=True)]
         answered = [row for row, reason in enumerate(failed) if not reason]
-        found = swaps([chunk[row] for row in answered], settings.swapped, stage_seed)
-        donors = {answered[row]: answered[donor] for row, donor in found.items()}
+        swapped = swaps([chunk[row] for row in answered], settings.swapped, stage_seed)
+        donors = {answered[row]: answered[donor] for row, donor in swapped.items()}
         donors = {row: donor for row, donor in donors.items() if row not in refused}
         tally.keep(chunk_seed, {**counts, "swapped": len(donors), "refused": len(refused)})
         return [
@@ -106,7 +106,7 @@ def over_refusals(
 ) -> dict[int, Completion]:
     """Refusals of helpful prompts, by row: the opening is that of a refusal among ``answers``.
 
-    Each helpful row is chosen with probability ``share``, by its id alone. None where the model
+    Each helpful row is chosen with probability ``share``, by its id alone. None if the model
     refused no red-team prompt.
     """
     openings = [
@@ -129,7 +129,7 @@ def over_refusals(
 def swaps(prompts: Sequence[Prompt], share: float, seed: int) -> dict[int, int]:
     """Rows whose second answer is taken from elsewhere, each with the row that it is taken from.
 
-    Each row is chosen with probability ``share``, by its id alone. A row stays as it is where every
+    Each row is chosen with probability ``share``, by its id alone. A row stays as it is if every
     other prompt is the same as its own.
     """
     chosen: dict[int, int] = {}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace a file by this content. Its folder is made where it is missing.
+    """Replace a file by this content. Its folder is made if it is missing.
 
     Raises OSError that names ``path``; the older file is untouched then.
     """

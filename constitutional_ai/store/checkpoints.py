@@ -47,7 +47,7 @@ class Log:
         return self.path.stat().st_size
 
     def cut(self, size: int) -> None:
-        """Raises RunFolderError where the file is shorter, because somebody has changed it."""
+        """Raises RunFolderError if the file is shorter, because somebody has changed it."""
         if self.path.stat().st_size < size:
             raise RunFolderError(
                 f"{self.path}: shorter than at the last checkpoint, so lines were deleted; put them"
@@ -127,7 +127,7 @@ class Training:
         self.checkpoints.save(step, kept, {**state, "step": step, "logs": sizes})
 
     def resume(self, check: Callable[[State], None] = lambda state: None) -> Saved | None:
-        """Put parts and logs back as they were at the newest checkpoint; before it, empty logs.
+        """Put parts and logs back as they were at the newest checkpoint; without one, empty logs.
 
         ``check`` may raise before anything is changed.
         """
@@ -166,7 +166,7 @@ class Saving:
 class Resumable:
     """A training over batches that goes on at step ``start``; call ``done`` after each step.
 
-    Its checkpoints hold a hash of all that was learned from, in order. Raises RunFolderError where
+    Its checkpoints hold a hash of all that was learned from, in order. Raises RunFolderError if
     the steps before the checkpoint would now learn from something else.
     """
 

@@ -28,17 +28,17 @@ def in_chunks(
     kind: type[R],
     may_fail: float = 0.0,
 ) -> list[R]:
-    """One row for each item, made ``size`` items at a time; returns all rows, earlier starts' too.
+    """Make one row for each item; returns all rows, those of earlier starts too.
 
-    ``work(chunk, seed)`` gives a row for each item in order; the seed depends on the run's seed,
-    the stage, the file and the chunk's number. A chunk is appended in one write, and is the unit of
-    resume: what an interrupted chunk left behind is cut off and made again whole, so that batches,
-    and with them low-precision arithmetic, are those of an uninterrupted run. ``kind`` is the rows'
-    class, to read back what an earlier start wrote.
+    ``work(chunk, seed)`` gives the rows of ``size`` items in order. The seed depends on the run's
+    seed, the stage, the file and the chunk's number. ``kind`` is the rows' class. A chunk is
+    appended in one write and is the unit of resume: what an interrupted chunk left behind is cut
+    off and made again whole. So batches, and with them low-precision arithmetic, are those of an
+    uninterrupted run.
 
-    Where ``work`` gives a Failed instead of a row, the item is left out and listed in
-    failures.jsonl. Raises RowsFailed at the end where that is more than the share ``may_fail`` of
-    all items; the next start then tries those again, and appends the rows that come of it.
+    If ``work`` gives a Failed instead of a row, the item is left out and listed in failures.jsonl.
+    Raises RowsFailed at the end if that is more than the share ``may_fail`` of all items. The next
+    start then tries those again, and appends the rows that come of it.
     """
     path = folder.path / file
     done, todo = _keep_whole_chunks(folder, path, len(items), size)

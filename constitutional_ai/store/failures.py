@@ -1,9 +1,9 @@
 """Rows that could not be made: ``failures.jsonl`` beside a stage's rows, and trying them again.
 
 An item that gets no row gets a line here, so rows and lines together account for every item. Items
-are worked through in chunks; when all are, those that failed are the items of the next attempt,
-worked through in chunks of their own. From the lines and the number of rows alone follows what is
-left to do, after a kill as well: a chunk is done when its rows and its failures add up to its size.
+are worked through in chunks. Those that failed are the items of the next attempt, in chunks of
+their own. The lines and the number of rows tell what is left to do, even after a kill: a chunk is
+done when its rows and its failures add up to its size.
 """
 
 from collections import Counter
@@ -56,9 +56,9 @@ class Chunk:
 def unfinished(
     rows: int, failures: Sequence[Failure], items: int, size: int
 ) -> tuple[int, list[Chunk]]:
-    """How many of the rows are of whole chunks, and the chunks that are left of this attempt.
+    """How many rows belong to whole chunks, and the chunks that are left of this attempt.
 
-    With every item done there are none; with some failed, they are those of the next attempt.
+    When an attempt is over, the chunks are those of the next one; none if no item failed.
 
     >>> unfinished(5, [], items=6, size=2)
     (4, [Chunk(attempt=1, number=2, places=[4, 5])])
@@ -81,21 +81,21 @@ def unfinished(
 
 
 def read(folder: Path, file: str = "") -> list[Failure]:
-    """The lines about ``file``, or about any; a torn last line is passed over."""
+    """The lines about ``file``, or about every file. A torn last line is skipped."""
     path = folder / FILE
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    found = []
+    listed = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(Failure.model_validate_json(line))
+            listed.append(Failure.model_validate_json(line))
         except ValidationError:
             if number < len(lines):
                 raise
-    return [failure for failure in found if file in ("", failure.file)]
+    return [failure for failure in listed if file in ("", failure.file)]
 
 
 def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> None:
-    """Replace what is said of a chunk, in one rename; the other lines stay."""
+    """Replace the lines of one chunk, all at once; the other lines stay."""
     before = read(folder)
     after = [f for f in before if (f.file, f.attempt, f.chunk) != (file, *chunk.key)]
     after += failures
@@ -105,10 +105,10 @@ def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> 
 
 
 def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:
-    """What a manifest says of a file's failures; nothing where no row is ``missing``."""
-    found = read(folder, file) if missing else []
-    last = max((failure.attempt for failure in found), default=0)
-    reasons = Counter(failure.reason for failure in found if failure.attempt == last)
+    """What a manifest says of a file's failures; nothing if no row is ``missing``."""
+    listed = read(folder, file) if missing else []
+    last = max((failure.attempt for failure in listed), default=0)
+    reasons = Counter(failure.reason for failure in listed if failure.attempt == last)
     if not reasons:
         return {}
     return {"failed": sum(reasons.values()), "failed_by_reason": dict(reasons.most_common())}

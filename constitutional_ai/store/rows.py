@@ -33,14 +33,14 @@ def _row(path: Path, number: int, line: bytes, kind: type[R]) -> R:
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows as JSONL in one write, and see them onto the disk."""
+    """Append rows as JSONL in one write, and wait until they are on the disk."""
     data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         written = os.write(descriptor, data)
         os.fsync(descriptor)
-    except OSError as error:  # of a full disk, say, which does not tell the file
+    except OSError as error:  # of a full disk, say, which does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
 """The run folder: one lock, and a folder for each stage with its fingerprint and manifest.
 
-A stage folder goes through three states. Empty; begun, when ``settings.json`` holds the
-fingerprint that it is being made under; done, when ``manifest.json`` stands, which is written last
-and by rename. A kill at any moment leaves one of the three; the same command goes on from there.
+A stage's folder goes through three states. Empty; begun, when ``settings.json`` holds the
+fingerprint that it is being made under; done, when ``manifest.json`` is there, which is written
+last and whole. A kill at any moment leaves one of the three, and the same command goes on.
 
     DIR/1-revise … DIR/8-report                              one round
     DIR/r1/1-revise … DIR/r2/6-ppo, DIR/7-evaluate, …        several
@@ -15,13 +15,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from constitutional_ai.errors import DataError, RunFolderError
+from constitutional_ai.machine import installed
 from constitutional_ai.records import Row, content_hash
 from constitutional_ai.stage_list import ONCE, STAGE_NAMES
 from constitutional_ai.store.atomic import write_atomic
@@ -29,6 +29,8 @@ from constitutional_ai.store.rows import read_rows
 from constitutional_ai.version import __version__
 
 CHECKPOINTS = "checkpoints"  # in a stage's folder: what only an unfinished training needs
+
+LOCK = ".lock"  # in the run folder; it holds the pid of the process that has it
 
 Fingerprint = dict[str, Any]  # flat: what the rows depend on, by name
 
@@ -45,95 +47,90 @@ def stage_word(name: str) -> str:
 
 
 class StageFolder:
-    """One stage's folder. ``name`` is its path in the run: ``1-revise`` or ``r2/1-revise``."""
+    """One stage's folder. ``name`` is its path in the run: ``1-revise`` or ``r2/1-revise``.
 
-    def __init__(self, path: Path, name: str, seed: int = 0) -> None:
+    ``remedy`` tells a user how to have it made again.
+    """
+
+    def __init__(
+        self, path: Path, name: str, seed: int = 0, remedy: str = "delete the folder"
+    ) -> None:
         self.path = path
         self.name = name
         self.seed = seed
-        self.remedy = "delete the folder"  # what makes it again
-        if (word := name.rpartition("/")[2].partition("-")[2]) in STAGE_NAMES:
-            in_round, _, _ = name.rpartition("/")
-            self.remedy = f"add `--redo {in_round + '/' if in_round else ''}{word}`"
+        self.remedy = remedy
         self._began = time.monotonic()
 
     @property
     def done(self) -> bool:
         return (self.path / "manifest.json").exists()
 
-    def check(self, fingerprint: Fingerprint) -> None:
-        """Raise RunFolderError where the folder was begun, or done, under another fingerprint."""
-        for name in ("manifest.json", "settings.json"):
-            if (self.path / name).exists():
-                self._compare(_read_json(self.path / name).get("fingerprint", {}), fingerprint)
-                return
+    def made_under(self) -> Fingerprint | None:
+        """The fingerprint that the rows were made under; None as long as there is no row.
 
-    def _compare(self, before: Fingerprint, now: Fingerprint) -> None:
-        for key in [*now, *before]:
-            if before.get(key) != now.get(key):
+        So a start that failed before its first row, such as for want of a model, binds nobody.
+        """
+        if not self.done and not any(self.path.glob("*.jsonl")):
+            return None
+        path = self.path / ("manifest.json" if self.done else "settings.json")
+        return _read_json(path).get("fingerprint", {}) if path.exists() else None
+
+    def check(self, fingerprint: Fingerprint, gone: Container[str] = ()) -> None:
+        """Raise RunFolderError if the rows were made under another fingerprint.
+
+        ``gone`` names what earlier versions took into a fingerprint; it is not compared.
+        """
+        before = self.made_under()
+        if before is None:
+            return
+        for key in [*fingerprint, *before]:
+            was, now = before.get(key), fingerprint.get(key)
+            if was != now and not (now is None and key in gone):
                 raise RunFolderError(
-                    f"{self.path}: was made with {key} = {_shown(before.get(key))}, now"
-                    f" {_shown(now.get(key))}; {self.remedy} to make it and all that follows again,"
-                    " or take another --out"
+                    f"{self.path}: was made with {key} = {_shown(was)}, now {_shown(now)};"
+                    f" {self.remedy} to make it and all that follows again, or take another --out"
                 )
 
-    def claim(self, fingerprint: Fingerprint) -> None:
-        """Begin the folder, or go on in it; a finished one is left alone.
-
-        A folder without a row, such as one whose model was not found, belongs to nobody. Raises
-        RunFolderError where it belongs to another fingerprint.
-        """
-        if not any(self.path.glob("*.jsonl")):
-            (self.path / "settings.json").unlink(missing_ok=True)
-        self.check(fingerprint)
+    def claim(self, fingerprint: Fingerprint, gone: Container[str] = ()) -> None:
+        """Begin the folder, or go on in it; a finished one is left alone. Raises as ``check``."""
+        self.check(fingerprint, gone)
         if not self.done:
-            self.begin(fingerprint)
-
-    def begin(self, fingerprint: Fingerprint) -> None:
-        """Claim the folder for this fingerprint, before the first row is written."""
-        self.check(fingerprint)
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write_json(self.path / "settings.json", {"fingerprint": fingerprint})
+            _write_json(self.path / "settings.json", {"fingerprint": fingerprint})
         self._began = time.monotonic()
 
     def finish(self, counts: dict[str, Any]) -> None:
-        """Write ``manifest.json``: from now on the stage is done. ``seconds`` count from begin."""
+        """Write ``manifest.json``: the stage is done now. ``seconds`` count from claim."""
         settings = self.path / "settings.json"
-        fingerprint = _read_json(settings)["fingerprint"] if settings.exists() else {}
+        models = sorted(config.parent for config in self.path.glob("*/config.json"))
         manifest = {
             "stage": self.name,
-            "fingerprint": fingerprint,
+            "fingerprint": _read_json(settings)["fingerprint"] if settings.exists() else {},
             "files": {file.name: _sha256(file) for file in sorted(self.path.glob("*.jsonl"))},
-            "models": {model.name: folder_hash(model) for model in self._models()},
+            "models": {model.name: folder_hash(model) for model in models},
             "versions": versions(),
             "counts": counts,
             "seconds": round(time.monotonic() - self._began, 2),
         }
-        self.path.mkdir(parents=True, exist_ok=True)
         _write_json(self.path / "manifest.json", manifest)
         self.tidy()
 
     def verify(self) -> None:
-        """Raise RunFolderError where a finished stage's rows or models are not those it finished.
+        """Raise RunFolderError if rows or models have changed since the stage was finished.
 
-        Of a model the names and sizes of its files are compared, and each one's first 64 KiB.
-        Manifests of earlier versions say nothing of models.
+        Of a model, ``folder_hash`` is compared. Manifests of earlier versions know no models.
         """
-        kept = self.manifest
-        now = {file: _sha256(self.path / file) for file in kept["files"]}
-        now |= {model: folder_hash(self.path / model) for model in kept.get("models", {})}
-        for name, before in {**kept["files"], **kept.get("models", {})}.items():
+        files, models = self.manifest["files"], self.manifest.get("models", {})
+        now = {name: _sha256(self.path / name) for name in files}
+        now |= {name: folder_hash(self.path / name) for name in models}
+        for name, before in {**files, **models}.items():
             if now[name] != before:
                 raise RunFolderError(
                     f"{self.path / name}: has changed since its stage was finished; put it back, or"
                     f" {self.remedy} to make it and all that follows again"
                 )
 
-    def _models(self) -> list[Path]:
-        return sorted(config.parent for config in self.path.glob("*/config.json"))
-
     def tidy(self) -> None:
-        """Delete what a finished stage needs no more; a kill may have come between."""
+        """Delete what a finished stage does not need; a kill may have come between."""
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     @property
@@ -150,21 +147,19 @@ class StageFolder:
 
 
 class RunFolder:
-    """The ``--out`` folder. Used as a context manager it is locked against a second run."""
+    """The ``--out`` folder of a run."""
 
     def __init__(self, path: str | Path, rounds: int = 1, seed: int = 0) -> None:
         self.path = Path(path).absolute()
         self.rounds = rounds
         self.seed = seed
-        self._lock: int | None = None
 
     def stage(self, name: str, round: int = 1) -> StageFolder:
         """The folder of a stage, given as ``"1-revise"`` or ``"revise"``, in a round from 1."""
         word = stage_word(name)
-        name = f"{STAGE_NAMES.index(word) + 1}-{word}"
-        if self.rounds > 1 and word not in ONCE:
-            name = f"r{round}/{name}"
-        return StageFolder(self.path / name, name, self.seed)
+        place = f"r{round}/" if self.rounds > 1 and word not in ONCE else ""
+        name = f"{place}{STAGE_NAMES.index(word) + 1}-{word}"
+        return StageFolder(self.path / name, name, self.seed, f"add `--redo {place}{word}`")
 
     def plan(self) -> list[tuple[str, int]]:
         """Every (stage, round) in the order in which they run."""
@@ -187,34 +182,33 @@ class RunFolder:
                     path.rename(doomed)
                     shutil.rmtree(doomed)
 
-    def __enter__(self) -> Self:
-        """Take the lock. Raises RunFolderError where it is held, or the rounds do not fit."""
+    @contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Hold the folder alone; it is made if it is missing.
+
+        Raises RunFolderError if another process holds it, or if it belongs to a run with other
+        rounds. After an error, what was made and is still empty is deleted.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be a run folder ({error.strerror}); take another --out"
             ) from None
         try:
-            self._take_lock(self._lock)
-            self._check_layout()
-        except RunFolderError:
-            self._release()
-            raise
-        return self
+            self._take(lock)
+            try:
+                self._check_rounds()
+                yield self
+            except BaseException:
+                self._delete_unused(made)
+                raise
+        finally:
+            os.close(lock)  # closing is what gives the lock back
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._release()
-        if error is not None and [path.name for path in self.path.iterdir()] == [".lock"]:
-            shutil.rmtree(self.path)  # nothing came of it
-
-    def _take_lock(self, lock: int) -> None:
+    def _take(self, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -225,33 +219,28 @@ class RunFolder:
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
 
-    def _check_layout(self) -> None:
+    def _check_rounds(self) -> None:
         other = self.path / ("1-revise" if self.rounds > 1 else "r1")
         if other.exists():
             was = "rounds = 1" if self.rounds > 1 else "rounds above 1"
             raise RunFolderError(
                 f"{self.path}: belongs to a run with {was}, now rounds = {self.rounds};"
-                f" take another --out"
+                " take another --out"
             )
 
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)  # closing is what gives the lock back
-            self._lock = None
+    def _delete_unused(self, made: Sequence[Path]) -> None:
+        if [path.name for path in self.path.iterdir()] == [LOCK]:
+            (self.path / LOCK).unlink()
+        for path in made:
+            if any(path.iterdir()):
+                return
+            path.rmdir()
 
 
 def versions() -> dict[str, str]:
     """Versions of what made a stage."""
-    libraries = {name: installed(name) for name in ("torch", "transformers")}
+    libraries = {name: installed(name) or "not installed" for name in ("torch", "transformers")}
     return {"constitutional-ai": __version__, "python": sys.version.split()[0], **libraries}
-
-
-def installed(distribution: str) -> str:
-    """A distribution's version, or "not installed"."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _shown(value: object) -> str:
@@ -266,8 +255,8 @@ def fingerprint_hash(fingerprint: Fingerprint) -> str:
 def folder_hash(folder: Path) -> str:
     """A hash of the names and sizes of a folder's files, and of each one's first 64 KiB.
 
-    The first bytes of a safetensors file are its layout and some weights: enough to tell a model
-    that was trained again, without reading all of a large one. "" where there is no such folder.
+    The first bytes of a safetensors file are its layout and some weights. That is enough to notice
+    that a model was trained again, without reading all of a large one. "" if there is no folder.
     """
     if not folder.is_dir():
         return ""
@@ -280,7 +269,7 @@ def folder_hash(folder: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    """The hash of a file's content; "" where there is none."""
+    """The hash of a file's content; "" if there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Counts beside a stage's rows that the rows themselves do not show."""
+"""Counts that a stage's rows do not show."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from constitutional_ai.store.run_folder import StageFolder
 
 
 class Tally:
-    """Counts that the rows do not show, kept by chunk beside them, so that a resume loses none.
+    """Counts by chunk, on disk beside the rows, so that a resume loses none.
 
-    A chunk that is done again overwrites its own counts: nothing is counted twice.
+    A chunk that is made again overwrites its own counts, so nothing is counted twice.
     """
 
     def __init__(self, folder: StageFolder) -> None:

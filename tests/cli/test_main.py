@@ -17,10 +17,11 @@ from constitutional_ai.cli.main import app
 from constitutional_ai.cli.options import SHIPPED
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.principles import load_constitution
 from constitutional_ai.run_file import shipped
 from constitutional_ai.settings import Settings, load_settings
 from constitutional_ai.stage_list import STAGE_NAMES
-from constitutional_ai.stages import pipeline, preview
+from constitutional_ai.stages import costs, pipeline, preview
 
 MODEL = ("--set", "model.path=lab:xxs")
 
@@ -94,6 +95,14 @@ def test_a_folder_that_is_none_of_its_own_is_refused(
     assert "names the folder" in cai("run", "lab", "--set", "name=../../x", code=2).stderr
     assert ": a folder; name a run file in it" in cai("run", tmp_path, code=2).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_file_that_sets_nothing_says_what_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").touch()
+    result = cai("run", tmp_path / "empty.toml", "--check")
+    assert result.stderr == (
+        f"cai: {tmp_path / 'empty.toml'} sets nothing, so this is the default run of lab:s\n"
+    )
 
 
 def test_the_version_is_told() -> None:
@@ -243,7 +252,7 @@ def test_a_signal_that_comes_inside_a_destructor_is_not_lost(
 def test_a_folder_in_use_is_refused(tmp_path: Path, ran: list[str]) -> None:
     from constitutional_ai.store.run_folder import RunFolder
 
-    with RunFolder(tmp_path):
+    with RunFolder(tmp_path).locked():
         result = cai("run", "lab", "--out", tmp_path, *MODEL, code=2)
     assert "in use by pid" in result.stderr
     assert ran == []
@@ -283,7 +292,7 @@ def test_the_estimate_counts_no_more_prompts_than_the_files_hold(tmp_path: Path)
     files = [f"prompts.{name}={tmp_path / name}.jsonl" for name in ("red_team", "helpful", "test")]
     settings = preview.held(load_settings("lab", files))
     assert settings.revise.prompts == settings.sample.helpful == settings.finetune.helpful == 7
-    work = preview.work_by_stage(settings, preview.ASSUMED)
+    work = costs.work_by_stage(settings, costs.ASSUMED)
     assert work["evaluate"].calls == 7 * 6  # base, four SL-CAI, RL-CAI
 
 
@@ -292,20 +301,18 @@ def test_the_estimate_counts_the_calls_that_stages_make() -> None:
     settings = load_settings(
         "lab", [*counts, "ppo.steps=45", "ppo.rollouts=128", "ppo.monitor_prompts=64"]
     )
-    work = preview.work_by_stage(settings, preview.ASSUMED)
+    work = costs.work_by_stage(settings, costs.ASSUMED)
     assert work["revise"].calls == 600 * 9  # an answer, four critiques, four revisions
     assert work["sample"].calls == 2 * 1800
     assert work["label"].calls == 2 * 2 * 1800  # two orders, two principles
     assert work["evaluate"].calls == 6 * 660  # base, four SL-CAI, RL-CAI
     assert work["ppo"].calls == 45 * 128 + 64 * 10
-    table = preview.table(work, 2, preview.ASSUMED)
+    table = costs.table(work, 2, costs.ASSUMED)
     assert f"revise    {2 * 5400:>10,}" in table  # two rounds
     assert f"evaluate  {3960:>10,}" in table  # once
 
 
 def test_rendered_prompts_use_the_constitution_and_real_prompts() -> None:
-    from constitutional_ai.principles import load_constitution
-
     constitution = load_constitution("lab")
     made = preview.rendered(load_settings("lab"), constitution)
     assert list(made) == ["critique", "revision", "comparison"]
@@ -316,10 +323,26 @@ def test_rendered_prompts_use_the_constitution_and_real_prompts() -> None:
     assert made["critique"][0]["content"] != made["revision"][0]["content"]
 
 
+def test_a_preview_without_critiques_shows_the_direct_request() -> None:
+    constitution = load_constitution("lab")
+    made = preview.rendered(load_settings("lab", ["revise.critique=false"]), constitution)
+    assert list(made) == ["revision", "comparison"]
+
+
+def test_the_estimate_counts_every_judge_and_every_vote() -> None:
+    one, more = (
+        costs.work_by_stage(load_settings("lab", changed), costs.ASSUMED)["label"].calls
+        for changed in ([], ["label.jury=['lab:xs']", "label.method=vote", "label.samples=3"])
+    )
+    assert more == 2 * 3 * one
+
+
 def test_doctor_tells_what_the_machine_has() -> None:
     text = cai("doctor").stdout
     for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "disk"):
         assert f"{what} " in text
+    assert "run lab            fits this machine\n" in text
+    assert "run qwen-0.5b      not yet: " in text
 
 
 def test_a_constitution_is_shown_with_its_prompts() -> None:

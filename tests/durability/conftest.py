@@ -90,7 +90,7 @@ def make_job(tmp_path: Path, tiny_llama: Path) -> MakeJob:
         folder = RunFolder(tmp_path / name, seed=settings.seed)
         job = Job(settings, load_constitution("lab"), folder, 1, Progress("plain"))
         for stage in ("revise", "label", "finetune", "reward", "ppo"):
-            job.stage(stage).begin({"seed": 7})
+            job.stage(stage).claim({"seed": 7})
         answers, labels = [revised(n) for n in range(8)], [preference(n) for n in range(20)]
         append_rows(job.stage("revise").path / "revisions.jsonl", answers)
         append_rows(job.stage("label").path / "preferences.jsonl", labels)

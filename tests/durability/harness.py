@@ -3,19 +3,17 @@
     python tests/durability/harness.py --kills 20                   every stage, every way to die
     python tests/durability/harness.py --kills 3 --stages ppo --ways kill
 
-A case begins with the stages before, as the uninterrupted run left them. The stage is started,
-killed, started again and killed again, up to ``IN_A_ROW`` times, and then left alone. Afterwards
-every file of the folder must be that of the uninterrupted run, to the byte: rows, models, counts;
-and no other file may be there. Two things are let differ: seconds, and what is drawn for people to
-look at (``DRAWN``).
+A case begins with the stages before, as the uninterrupted run left them. The stage is started and
+killed up to ``IN_A_ROW`` times, and then left alone. Afterwards every file of the folder must equal
+that of the uninterrupted run, to the byte, and no other file may be there. Only seconds may differ,
+and what is drawn for people to look at (``DRAWN``).
 
-Four ways to die: SIGKILL at a moment drawn over the time that the stage takes; SIGKILL just before
-a file operation drawn from those that the stage makes; SIGTERM; SIGINT, which is Ctrl-C. The last
-two must end in exit code 130 and one line.
+Four ways to die: SIGKILL at a random moment of the stage; SIGKILL just before a random file
+operation of the stage; SIGTERM; SIGINT, which is Ctrl-C. The last two must end in exit code 130 and
+one line.
 
-What runs is the command ``cai STAGE``, in a process of its own, forked from one that has imported
-torch but computed nothing: so a start costs its work and no imports. Not covered: a signal before
-the command line has begun, and the loss of power: the files are synced, but nothing here proves it.
+What runs is the command ``cai STAGE``, in a process forked from one that has imported torch but
+computed nothing. Not covered: a signal before the command line has begun, and the loss of power.
 """
 
 import argparse
@@ -35,7 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STAGES = ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report")
+from constitutional_ai.stage_list import STAGE_NAMES
+
 WAYS = {  # name: the signal, and whether it comes before a file operation and not at a moment
     "kill": (signal.SIGKILL, False),
     "file": (signal.SIGKILL, True),
@@ -86,7 +85,7 @@ TOY = [
 
 
 def folder_of(stage: str) -> str:
-    return f"{STAGES.index(stage) + 1}-{stage}"
+    return f"{STAGE_NAMES.index(stage) + 1}-{stage}"
 
 
 # ------------------------------------------------------------------------------------ one process
@@ -116,7 +115,7 @@ def import_all() -> None:
     from constitutional_ai.lab.world import data, gold, model, oracle  # noqa: F401
     from constitutional_ai.stages.pipeline import stage_module
 
-    for stage in STAGES:
+    for stage in STAGE_NAMES:
         stage_module(stage)
 
 
@@ -256,7 +255,7 @@ class Whole:
 def whole_run(out: Path, last: str) -> Whole:
     """Make every stage up to ``last``."""
     ended: dict[str, Ended] = {}
-    for stage in STAGES[: STAGES.index(last) + 1]:
+    for stage in STAGE_NAMES[: STAGE_NAMES.index(last) + 1]:
         ended[stage] = start(stage, out)
         if ended[stage].code != 0:
             raise RuntimeError(f"{stage} fails without any interruption:\n{ended[stage].said}")
@@ -272,13 +271,13 @@ def copy_before(whole: Whole, stage: str, out: Path) -> None:
     """The run folder as the uninterrupted run left it when ``stage`` was to begin."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    for earlier in STAGES[: STAGES.index(stage)]:
+    for earlier in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
         shutil.copytree(whole.out / folder_of(earlier), out / folder_of(earlier))
 
 
 def differences(whole: Path, out: Path, stage: str) -> Iterator[str]:
     """What is not as in the uninterrupted run, of a stage and of those before it."""
-    for name in map(folder_of, STAGES[: STAGES.index(stage) + 1]):
+    for name in map(folder_of, STAGE_NAMES[: STAGE_NAMES.index(stage) + 1]):
         there, here = (_files(root / name) for root in (whole, out))
         for path in sorted(there | here):
             if path not in here:
@@ -367,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The table, and 0 where every row of it is as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20, help="of each stage, in each way")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stages", nargs="+", choices=STAGE_NAMES, default=STAGE_NAMES)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the table there too")
@@ -378,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="cai-kills-") as temporary:
         # One path for all: a run folder may be moved, but what is compared here is the bytes.
         base = Path(temporary)
-        whole = whole_run(base / "whole", max(options.stages, key=STAGES.index))
+        whole = whole_run(base / "whole", max(options.stages, key=STAGE_NAMES.index))
         print(f"{'stage':9} {'way':5} kills  runs  ends               outcome", flush=True)
         for stage in options.stages:
             for way in options.ways:

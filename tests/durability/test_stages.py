@@ -62,7 +62,7 @@ def test_a_kill_while_a_folder_is_written(make_job: MakeJob) -> None:
         folder = job.stage(name).path
         for number in (1, 2):
             shutil.rmtree(folder)
-            job.stage(name).begin({"seed": 7})
+            job.stage(name).claim({"seed": 7})
             leave_half_a_folder(job, name, number)
             run_stages(job, name)
             assert content(folder) == content(whole.stage(name).path)
@@ -151,7 +151,7 @@ def test_a_model_file_that_was_damaged_is_named(make_job: MakeJob) -> None:
 
 
 def test_a_second_command_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "run"):
+    with RunFolder(tmp_path / "run").locked():
         result = CliRunner().invoke(app, ["run", "lab", "--out", str(tmp_path / "run")])
     assert result.exit_code == 2
     assert "in use by pid" in result.stderr and result.stderr.count("\n") == 1

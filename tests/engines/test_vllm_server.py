@@ -46,7 +46,7 @@ def address() -> Iterator[str]:
     """The base address of a vLLM server with the S model, started here and stopped again."""
     if importlib.util.find_spec("vllm") is None:
         pytest.fail("vLLM is not installed in this environment; run `make test-server`")
-    from constitutional_ai.lab.world.model import model_path
+    from constitutional_ai.lab.world.sizes import model_path
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -261,7 +261,7 @@ def labelled(out: Path, judge: str, pairs: list[Pair]) -> list[float]:
     folder = RunFolder(out, seed=settings.seed)
     prints = fingerprints(settings, load_constitution("lab"), folder.plan())
     for stage in ("revise", "finetune", "sample"):
-        folder.stage(stage).begin(prints[stage, 1])
+        folder.stage(stage).claim(prints[stage, 1])
         if stage == "sample":
             append_rows(folder.stage(stage).path / "pairs.jsonl", pairs)
         folder.stage(stage).finish({})

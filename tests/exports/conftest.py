@@ -137,7 +137,7 @@ def make_run(tmp_path: Path, tiny_llama: Path, tiny_reward_model: Path) -> Calla
                     )
                 },
             }
-            place.begin({**inputs, **SETTINGS.get(stage, {}), **(PPO if stage == "ppo" else {})})
+            place.claim({**inputs, **SETTINGS.get(stage, {}), **(PPO if stage == "ppo" else {})})
             if stage in rows:
                 file, found = rows[stage]
                 kept: list[Row] = list(found)

@@ -27,7 +27,7 @@ def estimate(mean: float, n: int) -> dict[str, Any]:
 def evaluated(tmp_path: Path) -> Path:
     """Two models, two prompts, two samples of the first; one answer is missing."""
     folder = StageFolder(tmp_path / "eval", "7-evaluate")
-    folder.begin({"seed": 0})
+    folder.claim({"seed": 0})
     rows = [
         Transcript(
             id=f"{model} {case} {sample}", model=model, kind="harmful", slice="theft",

@@ -62,7 +62,7 @@ def make_job(tmp_path: Path, constitution: Constitution) -> MakeJob:
         job = ScriptedJob(chosen, constitution, run_folder, round, Progress("plain"))
         job.scripts = scripts
         for name in ("revise", "sample", "label"):
-            job.stage(name).begin({})
+            job.stage(name).claim({})
         return job
 
     return make

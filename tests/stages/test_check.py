@@ -26,14 +26,16 @@ def test_the_shipped_laboratory_has_no_problem(tmp_path: Path) -> None:
     [
         ('\n[model]\npath = "/nope/model"\n', 3, "no such model folder"),
         ('model.path = "lab:zzz"', 1, "unknown lab model"),
+        ('model.path = "org/model@v1"', 1, "not on this machine, and HF_HUB_OFFLINE forbids"),
+        ('label.judge = "http://127.0.0.1:99999/v1#m"', 1, "not a server's address"),
         ('[label]\njudge = "http://127.0.0.1:9/v1#m"', 2, "no server answers at 127.0.0.1:9"),
         ('label.jury = ["lab:s", "lab:zzz"]', 1, "unknown lab model"),
         ('[label]\n\ncalibration = "nope.json"', 3, "nope.json: no such file"),
-        ('report.beside = ["/nope"]', 1, "/nope: no such folder"),
+        ('report.beside = ["/nope"]', 1, "/nope holds no finished `cai redteam`"),
         ('prompts.helpful = "nope.jsonl"', 1, "nope.jsonl"),
         ('constitution = "nope.toml"', 1, "nope.toml"),
         ("revise.exemplars = 3", 1, "exemplars"),
-        ('model.device = "cuda:9"', 1, "torch sees no CUDA device"),
+        ('model.device = "cuda:9"', 1, "no device 'cuda:9' here"),
         (
             'finetune.helper = "http://127.0.0.1:9/v1#m"\nhttp.keys = ["127.0.0.1=NO_SUCH_KEY"]',
             1,
@@ -48,7 +50,7 @@ def test_a_problem_has_its_line(tmp_path: Path, text: str, line: int, complaint:
 
 
 def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_installed", lambda _: False)
+    monkeypatch.setattr(check, "installed", lambda _: "")
     (problem,) = told(tmp_path, "", "model.lora_rank=4")
     assert problem.startswith("--set model.lora_rank=4: ") and "pip install" in problem
 
@@ -56,7 +58,7 @@ def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_key_in_an_address_is_not_repeated(tmp_path: Path) -> None:
     (problem,) = told(tmp_path, "", "revise.critic=http://me:sk-SECRET@127.0.0.1:9/v1")
     assert "environment variable" in problem
-    assert "SECRET" not in problem.partition(": revise.critic")[2]
+    assert problem.startswith("--set revise.critic: ") and "SECRET" not in problem
 
 
 def test_only_stages_that_are_to_run_are_looked_at(tmp_path: Path) -> None:

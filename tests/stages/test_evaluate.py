@@ -67,7 +67,7 @@ def lab_job(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> Job:
     finetuned = job.stage("finetune").path
     for name in ("model", "model-1"):
         (finetuned / name).mkdir(parents=True)
-    job.stage("evaluate").begin({})
+    job.stage("evaluate").claim({})
     return job
 
 
@@ -164,7 +164,7 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
     train.write_text(json.dumps({"prompt": "another one"}))
     sources = {"test": str(test), "red_team": str(train), "helpful": str(train)}
     job: Job = make_job(scripts, prompts=sources)
-    job.stage("evaluate").begin({})
+    job.stage("evaluate").claim({})
     return job
 
 

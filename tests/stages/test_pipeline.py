@@ -1,5 +1,6 @@
 """The order of stages, what is kept, refused, deleted; with stages that only count."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages import check, pipeline
 from constitutional_ai.stages.pipeline import fingerprints, run_pipeline
 from constitutional_ai.store.chunks import in_chunks
-from constitutional_ai.store.run_folder import RunFolder
+from constitutional_ai.store.run_folder import RunFolder, fingerprint_hash
 
 
 class Count(Row):
@@ -57,7 +58,7 @@ class Stages:
 
 
 def settings(*overrides: str) -> Settings:
-    return load_settings("lab", ["model.path=no-such/model", *overrides])
+    return load_settings("lab", ["model.path=lab:xxs", *overrides])
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_rounds_repeat_all_but_evaluation_and_report(tmp_path: Path, stages: Sta
 def test_a_later_round_starts_from_the_one_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, rounds=2)
     job = Job(settings("rounds=2"), None, folder, 1, Progress("plain"))  # type: ignore[arg-type]
-    assert job.start_model() == "no-such/model"
+    assert job.start_model() == "lab:xxs"
     job.round = 2
     assert job.start_model() == str(tmp_path / "r1" / "6-ppo" / "model")
     assert job.stage("label").name == "r2/4-label"
@@ -160,7 +161,7 @@ def test_kill_nine_loses_and_doubles_nothing(tmp_path: Path, stages: Stages) -> 
         ("label.clamp=[0.3, 0.7]", "label", "label.clamp"),
         ("report.transcripts=3", "report", "report.transcripts = 12, now 3"),
         ("constitution=harmless", "revise", "constitution ="),
-        ("model.path=another", "revise", "model.path"),
+        ("model.path=lab:xs", "revise", "model.path"),
     ],
 )
 def test_changed_settings_are_refused_with_the_remedy_and_nothing_is_lost(
@@ -255,7 +256,7 @@ def test_a_stage_made_from_another_is_refused(tmp_path: Path, stages: Stages) ->
 
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
     folder = Path(pipeline.__file__).parent
-    others = {"__init__", "pipeline", "check", "preview"}
+    others = {"__init__", "pipeline", "check", "costs", "preview"}
     modules = {path.stem for path in folder.glob("*.py")} - others
     assert modules == set(STAGE_NAMES)
 
@@ -286,20 +287,32 @@ def test_a_finished_stage_that_changed_is_refused(
         run(tmp_path)
 
 
-def test_redo_of_a_stage_that_is_a_link_leaves_what_it_points_to(
-    tmp_path: Path, stages: Stages
-) -> None:
-    run(tmp_path / "run")
-    (tmp_path / "run" / "4-label").rename(tmp_path / "elsewhere")
-    (tmp_path / "run" / "4-label").symlink_to(tmp_path / "elsewhere")
-    run(tmp_path / "run", redo="label")
-    assert (tmp_path / "elsewhere" / "rows.jsonl").exists()
-    assert not (tmp_path / "run" / "4-label").is_symlink()
+def test_the_run_of_an_earlier_version_goes_on(tmp_path: Path, stages: Stages) -> None:
+    """It took more into its fingerprints, and each hash of one goes into the next."""
+    run(tmp_path)
+    before: dict[str, Any] = {}
+    for name in ALL:
+        for file in ("manifest.json", "settings.json"):
+            path = tmp_path / name / file
+            content = json.loads(path.read_text())
+            print_ = content["fingerprint"] | {"http.extra": "", "evaluate.harm_head": ""}
+            if before:
+                print_["the stages before"] = fingerprint_hash(before)
+            path.write_text(json.dumps(content | {"fingerprint": print_}))
+        before = print_
+    stages.ran.clear()
+    run(tmp_path)
+    assert stages.ran == []
+    with pytest.raises(RunFolderError, match=r"label\.principles = 2, now 3"):
+        run(tmp_path, "label.principles=3")
+    for _ in range(2):
+        run(tmp_path, "label.principles=3", redo="label" if not stages.ran else None)
+    assert stages.ran == ALL[3:]
 
 
 def test_a_refused_stage_leaves_no_folder(tmp_path: Path, stages: Stages) -> None:
     with pytest.raises(RunFolderError, match="missing"):
-        run(tmp_path / "new", stages=["report"])
+        run(tmp_path / "new" / "deep", stages=["report"])
     assert not (tmp_path / "new").exists()
 
 

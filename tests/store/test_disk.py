@@ -32,9 +32,9 @@ def work(numbers: Sequence[int], seed: int) -> list[Prompt]:
 
 def make(folder: Path) -> list[Prompt]:
     """A hundred rows of about 600 bytes, ten at a time."""
-    with RunFolder(folder) as run:
+    with RunFolder(folder).locked() as run:
         stage = run.stage("revise")
-        stage.begin({"seed": 0})
+        stage.claim({"seed": 0})
         return in_chunks(stage, FILE, range(100), 10, work, lambda done: None, Prompt)
 
 

@@ -1,155 +1,27 @@
-"""The run folder: chunks that survive a kill, the lock, manifests, fingerprints."""
+"""The run folder: one command at a time, where stages lie, what is deleted."""
 
-import hashlib
-import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from constitutional_ai.errors import DataError, RunFolderError
-from constitutional_ai.records import Row
-from constitutional_ai.store.chunks import in_chunks
-from constitutional_ai.store.run_folder import RunFolder, StageFolder
-from constitutional_ai.store.seeds import derive_seed
-
-ITEMS = list(range(10))
-
-
-class Number(Row):
-    value: int
-    seed: int
-    text: str = "two\nlines, naïve"
-
-
-def squares(chunk: Sequence[int], seed: int) -> list[Number]:
-    return [Number(id=str(n), value=n * n, seed=seed) for n in chunk]
-
-
-def fill(folder: StageFolder, work: object = squares, size: int = 4) -> list[Number]:
-    return in_chunks(folder, "rows.jsonl", ITEMS, size, work, lambda n: None, Number)  # type: ignore[arg-type]
-
-
-def stage(folder: Path) -> StageFolder:
-    return RunFolder(folder, seed=3).stage("revise")
-
-
-def refuse(chunk: Sequence[int], seed: int) -> list[Number]:
-    raise AssertionError("asked again for what was done")
-
-
-def test_each_item_gives_one_row_in_order(tmp_path: Path) -> None:
-    ticks: list[int] = []
-    rows = in_chunks(stage(tmp_path), "rows.jsonl", ITEMS, 4, squares, ticks.append, Number)
-    assert [row.value for row in rows] == [n * n for n in ITEMS]
-    assert stage(tmp_path).rows("rows.jsonl", Number) == rows
-    assert len({row.seed for row in rows}) == 3  # a seed for each chunk
-    assert sum(ticks) == len(ITEMS)
-
-
-def test_what_is_done_is_not_asked_again(tmp_path: Path) -> None:
-    rows = fill(stage(tmp_path))
-    assert fill(stage(tmp_path), refuse) == rows
-
-
-@settings(max_examples=40, deadline=None)
-@given(kept=st.integers(min_value=0), size=st.integers(1, 12))
-def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(
-    tmp_path_factory: pytest.TempPathFactory, kept: int, size: int
-) -> None:
-    folder = stage(tmp_path_factory.mktemp("run"))
-    rows = fill(folder, size=size)
-    path = folder.path / "rows.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: kept % (len(whole) + 1)])
-    asked: list[int] = []
-
-    def work(chunk: Sequence[int], seed: int) -> list[Number]:
-        asked.extend(chunk)
-        return squares(chunk, seed)
-
-    assert fill(folder, work, size) == rows
-    assert path.read_bytes() == whole
-    assert len(ITEMS) - len(asked) in range(0, len(ITEMS) + 1)
-    assert not asked or asked[0] % size == 0  # an interrupted chunk is made again whole
-
-
-def test_a_row_too_few_is_a_bug_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="3 rows for 4 items"):
-        fill(stage(tmp_path), lambda chunk, seed: squares(chunk, seed)[:-1])
-    assert not (stage(tmp_path).path / "rows.jsonl").exists()
-
-
-def test_more_rows_than_items_are_refused_and_kept(tmp_path: Path) -> None:
-    folder = stage(tmp_path)
-    fill(folder)
-    before = (folder.path / "rows.jsonl").read_bytes()
-    with pytest.raises(RunFolderError, match=r"10 rows for 2 inputs.*--redo revise"):
-        in_chunks(folder, "rows.jsonl", ITEMS[:2], 4, squares, lambda n: None, Number)
-    assert (folder.path / "rows.jsonl").read_bytes() == before
-
-
-def test_a_broken_row_names_file_and_line(tmp_path: Path) -> None:
-    folder = stage(tmp_path)
-    fill(folder)
-    path = folder.path / "rows.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:1], b'{"id": "1"}\n', *lines[2:]]))
-    with pytest.raises(DataError, match=rf"{path}:2: not a Number row: value"):
-        folder.rows("rows.jsonl", Number)
-
-
-def test_missing_rows_name_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--redo revise"):
-        stage(tmp_path).rows("rows.jsonl", Number)
-
-
-KILLED = """
-import os, sys
-sys.path[:0] = {path!r}
-from pathlib import Path
-from test_run_folder import *
-def work(chunk, seed):
-    if chunk[0] == {at}:
-        folder = stage(Path({out!r}))
-        with open(folder.path / "rows.jsonl", "ab") as file:
-            file.write(b'{{"id": "8", "va')  # as far as the write came
-        os.kill(os.getpid(), 9)
-    return squares(chunk, seed)
-with RunFolder({out!r}, seed=3):
-    fill(stage(Path({out!r})), work)
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_rows(tmp_path: Path) -> None:
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    script = KILLED.format(path=path, at=8, out=str(tmp_path / "killed"))
-    killed = subprocess.run([sys.executable, "-c", script], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    with RunFolder(tmp_path / "killed", seed=3):  # the dead process holds no lock
-        rows = fill(stage(tmp_path / "killed"))
-    assert rows == fill(stage(tmp_path / "whole"))
+from constitutional_ai.errors import RunFolderError
+from constitutional_ai.store.run_folder import RunFolder
 
 
 def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
-    with RunFolder(tmp_path):
+    with RunFolder(tmp_path).locked():
         message = rf"in use by pid {os.getpid()}; .*--out"
-        with pytest.raises(RunFolderError, match=message), RunFolder(tmp_path):
+        with pytest.raises(RunFolderError, match=message), RunFolder(tmp_path).locked():
             pass
-    with RunFolder(tmp_path):
+    with RunFolder(tmp_path).locked():
         pass
 
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="cannot be a run folder"):
-        RunFolder(tmp_path / "file").__enter__()
+        RunFolder(tmp_path / "file").locked().__enter__()
 
 
 def test_stages_lie_at_the_top_or_in_rounds(tmp_path: Path) -> None:
@@ -169,68 +41,48 @@ SIX = ("1-revise", "2-finetune", "3-sample", "4-label", "5-reward", "6-ppo")
 
 
 def test_another_number_of_rounds_is_refused(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "one").stage("revise").begin({})
+    RunFolder(tmp_path / "one").stage("revise").claim({})
     with pytest.raises(RunFolderError, match="rounds = 1, now rounds = 2"):
-        RunFolder(tmp_path / "one", rounds=2).__enter__()
-    RunFolder(tmp_path / "two", rounds=2).stage("revise").begin({})
+        RunFolder(tmp_path / "one", rounds=2).locked().__enter__()
+    RunFolder(tmp_path / "two", rounds=2).stage("revise").claim({})
     with pytest.raises(RunFolderError, match="now rounds = 1"):
-        RunFolder(tmp_path / "two").__enter__()
+        RunFolder(tmp_path / "two").locked().__enter__()
 
 
-def test_the_manifest_says_what_made_the_stage(tmp_path: Path) -> None:
-    folder = stage(tmp_path)
-    folder.begin({"seed": 3})
-    fill(folder)
-    assert not folder.done
-    folder.finish({"rows": 10})
-    assert folder.done
-    manifest = json.loads((folder.path / "manifest.json").read_text())
-    assert manifest["counts"] == {"rows": 10}
-    assert manifest["fingerprint"] == {"seed": 3}
-    assert set(manifest["versions"]) == {"constitutional-ai", "python", "torch", "transformers"}
-    assert list(manifest["files"]) == ["rows.jsonl"]
-    assert manifest["seconds"] >= 0
-    assert not list(folder.path.glob("*.part"))
+def test_an_error_leaves_no_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "new" / "deep" / "run", tmp_path / "mine"):
+        with pytest.raises(ValueError, match="stop"), RunFolder(out).locked():
+            raise ValueError("stop")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
 
+    def fails_later(run: RunFolder) -> None:
+        with run.locked():
+            run.stage("revise").claim({})
+            raise ValueError("stop")
 
-@pytest.mark.parametrize("done", [False, True])
-def test_another_fingerprint_is_refused_with_the_key_and_the_remedy(
-    tmp_path: Path, done: bool
-) -> None:
-    folder = RunFolder(tmp_path, rounds=2).stage("label", 2)
-    folder.begin({"label.principles": 2, "seed": 0})
-    if done:
-        folder.finish({})
-    folder.check({"label.principles": 2, "seed": 0})
-    with pytest.raises(RunFolderError, match=r"label.principles = 2, now 3; add `--redo r2/label`"):
-        folder.begin({"label.principles": 3, "seed": 0})
-    with pytest.raises(RunFolderError, match="seed = 0, now nothing"):
-        folder.check({"label.principles": 2})
-
-
-def test_a_broken_manifest_is_the_users_to_settle(tmp_path: Path) -> None:
-    folder = stage(tmp_path)
-    folder.begin({})
-    (folder.path / "manifest.json").write_text("{")
-    with pytest.raises(RunFolderError, match=r"manifest.json: broken"):
-        folder.check({})
+    with pytest.raises(ValueError, match="stop"):
+        fails_later(RunFolder(tmp_path / "run"))
+    assert (tmp_path / "run" / "1-revise" / "settings.json").exists()
 
 
 def test_clearing_deletes_the_named_stages_only(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     stages = [run.stage(name) for name in ("revise", "finetune", "sample")]
     for each in stages:
-        each.begin({})
+        each.claim({})
         each.finish({})
     (tmp_path / "mine.txt").touch()
     run.clear(stages[1:])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-revise", "mine.txt"]
 
 
-def test_seeds_depend_on_every_part_and_fit_63_bits() -> None:
-    all_parts = [(0,), (1,), (0, "a"), ("0",), (0, "a", "b"), (0, "ab")]
-    seeds = {derive_seed(*parts) for parts in all_parts}
-    assert len(seeds) == 6
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    digest = hashlib.sha256(b'[0, "revise", "x"]').hexdigest()  # the same in every process
-    assert derive_seed(0, "revise", "x") == int(digest[:16], 16) // 2
+def test_a_stage_that_is_a_link_is_unlinked(tmp_path: Path) -> None:
+    run, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rows.jsonl").touch()
+    run.path.mkdir()
+    run.stage("label").path.symlink_to(elsewhere)
+    run.clear([run.stage("label")])
+    assert not run.stage("label").path.exists()
+    assert (elsewhere / "rows.jsonl").exists()

@@ -46,10 +46,10 @@ def stands_in(settings: Settings, stage: str) -> bool:
 def make(settings: Settings, folder: Path, step: Step, progress: Progress) -> None:
     """The stage, finished like any other. Rows of a killed start are deleted first."""
     constitution = load_constitution(settings.constitution)
-    with RunFolder(folder, settings.rounds, settings.seed) as run:
+    with RunFolder(folder, settings.rounds, settings.seed).locked() as run:
         prints = fingerprints(settings, constitution, run.plan())
         place = run.stage(*step)
-        place.begin(prints[step])
+        place.claim(prints[step])
         job = Job(settings, constitution, run, step[1], progress)
         file, rows = demonstrations(job) if step[0] == "revise" else noisy_labels(job)
         (place.path / file).unlink(missing_ok=True)

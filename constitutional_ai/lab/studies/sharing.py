@@ -18,6 +18,7 @@ from constitutional_ai.lab.studies.study import Base, Measurement, Planned, Stud
 from constitutional_ai.lab.studies.workers import Task
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
+from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import STAGE_NAMES
 from constitutional_ai.stages.pipeline import Step, run_pipeline
@@ -93,7 +94,7 @@ def measuring(
             folder = base.measured(asked.variant, seed, asked.name)
             steps = one.upto(asked.after)
             print_ = fingerprint(one, asked, steps)
-            folder.check(print_)
+            folder.check(print_, REMOVED)
             key = f"{seed} {asked.variant}.{asked.name}"
             if folder.done or key in wanted:
                 continue
@@ -151,7 +152,7 @@ def take(
 ) -> None:
     """Measure a run."""
     put_together(links)
-    place.begin(print_)
+    place.claim(print_, REMOVED)
     with (place.path / "progress.log").open("a", encoding="utf-8") as log:
         run = RunFolder(folder, settings.rounds, settings.seed)
         constitution = load_constitution(settings.constitution)

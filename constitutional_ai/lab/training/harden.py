@@ -40,7 +40,8 @@ from constitutional_ai.lab.training.pretrain import (
     Trainer,
     held_out,
 )
-from constitutional_ai.lab.world.model import MAX_TOKENS, model_path, no_progress_bar, save
+from constitutional_ai.lab.world.model import MAX_TOKENS, no_progress_bar, save
+from constitutional_ai.lab.world.sizes import model_path
 from constitutional_ai.lab.world.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training
 from constitutional_ai.machine import device_of

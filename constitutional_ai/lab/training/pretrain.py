@@ -42,7 +42,8 @@ from constitutional_ai.lab.training.corpus import documents as corpus_of_the_lab
 from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon
 from constitutional_ai.lab.training.probes import SEEN_WEIGHT, WRONG_WEIGHT, Probes
-from constitutional_ai.lab.world.model import MAX_TOKENS, SIZES, new_model, save
+from constitutional_ai.lab.world.model import MAX_TOKENS, new_model, save
+from constitutional_ai.lab.world.sizes import SIZES
 from constitutional_ai.lab.world.tokenizer import train as train_tokenizer
 from constitutional_ai.lab.world.tokenizer import wrap
 from constitutional_ai.learning.attention import fast_training

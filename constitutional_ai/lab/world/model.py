@@ -1,4 +1,4 @@
-"""The lab's models: Llama in miniature, made, found and saved.
+"""The lab's models: Llama in miniature, made and saved.
 
 All are standard ``LlamaForCausalLM`` folders in bfloat16 safetensors, so anything that reads
 Hugging Face models reads them.
@@ -18,26 +18,18 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from constitutional_ai.errors import ModelError
+from constitutional_ai.lab.world.sizes import SIZES, known
 from constitutional_ai.lab.world.tokenizer import BOS, END, PAD
 
-# (width, layers, heads, feed-forward width); parameters are counted with 2,000 tokens
-SIZES = {
-    "xxs": (64, 3, 2, 160),  # 0.27M
-    "xs": (96, 3, 3, 256),  # 0.52M
-    "s": (192, 4, 6, 512),  # 2.15M
-}
-JUDGE = "judge"  # an "s" that read more and withstands attacks (harden.py); only for judging
 MAX_TOKENS = 512
 EMBEDDING_STD = 0.3  # large enough to tell words apart after the first layer
 # Of a head's 16 pairs of dimensions the first turn fast, and those from _SLOW on turn slowly.
 _FAST, _SLOW, _AGAINST_ITSELF = 4, 6, -1.7
-_WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def new_model(size: str, vocabulary: int, seed: int) -> LlamaForCausalLM:
     """An untrained float32 model of a size in ``SIZES``; equal seeds give equal parameters."""
-    width, layers, heads, feed_forward = SIZES[_known(size)]
+    width, layers, heads, feed_forward = SIZES[known(size)]
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -111,26 +103,3 @@ def no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def model_path(name: str) -> Path:
-    """The folder of a shipped model, as in ``model_path("lab:s")``.
-
-    Raises ModelError for an unknown name, or one that is not shipped.
-    """
-    name = name.removeprefix("lab:")
-    folder = _WEIGHTS / (name if name == JUDGE else _known(name))
-    if not (folder / "model.safetensors").is_file():
-        made = "harden MODEL" if name == JUDGE else f"pretrain --size {name}"
-        raise ModelError(
-            f"lab:{name} has no weights in {folder}; train them with"
-            f" `cai lab {made} --out {folder}`"
-        )
-    return folder
-
-
-def _known(size: str) -> str:
-    if size not in SIZES:
-        known = ", ".join(f"lab:{name}" for name in (*SIZES, JUDGE))
-        raise ModelError(f"unknown lab model 'lab:{size}'; there are {known}")
-    return size

@@ -98,7 +98,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         settings: Settings, out: Path, stages: Sequence[str], progress: Progress
     ) -> None:
         constitution = load_constitution(settings.constitution)
-        with RunFolder(out, settings.rounds, settings.seed) as folder:
+        with RunFolder(out, settings.rounds, settings.seed).locked() as folder:
             plan = folder.plan()
             prints = fingerprints(settings, constitution, plan)
             step = next(s for s in plan if s[0] in stages and not folder.stage(*s).done)
@@ -106,7 +106,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for one in plan[: plan.index(step)]:
                 folder.stage(*one).check(prints[one])
             place = folder.stage(*step)
-            place.begin(prints[step])
+            place.claim(prints[step])
             (place.path / "made-in").write_text(str(out))
             place.finish({})
         made.append(f"{out.name}/{place.name}")

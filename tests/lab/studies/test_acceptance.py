@@ -146,7 +146,7 @@ def fake_pipeline(ran: list[tuple[str, float]]) -> Any:
             if stage.done or (stages and name not in stages):
                 continue
             ran.append((stage.path.relative_to(out.parent).as_posix(), settings.ppo.kl_coef))
-            stage.begin({})
+            stage.claim({})
             write(stage.path, "scores.json", {"models": run.scores})
             write(stage.path, "gold.json", run.gold)
             write(stage.path, "calibration.json", run.calibration)

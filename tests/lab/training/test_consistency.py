@@ -14,7 +14,7 @@ from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.lab.training import batches, consistency, corpus, harden
 from constitutional_ai.lab.training.batches import encode, make_corpus
 from constitutional_ai.lab.world import topics as world
-from constitutional_ai.lab.world.model import model_path
+from constitutional_ai.lab.world.sizes import model_path
 from constitutional_ai.records import user
 
 FOLDER = model_path("lab:xxs")

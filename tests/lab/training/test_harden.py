@@ -12,7 +12,7 @@ from constitutional_ai.errors import ModelError
 from constitutional_ai.lab.training import consistency, harden
 from constitutional_ai.lab.training.batches import Batch, make_corpus
 from constitutional_ai.lab.training.pretrain import WARMUP_STEPS, Trainer
-from constitutional_ai.lab.world.model import model_path
+from constitutional_ai.lab.world.sizes import model_path
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from constitutional_ai.lab.training.corpus import Document, Turn
 from constitutional_ai.lab.training.cross_entropy import linear_cross_entropy
 from constitutional_ai.lab.training.muon import Muon, orthogonalise
 from constitutional_ai.lab.world import tokenizer
-from constitutional_ai.lab.world.model import EMBEDDING_STD, model_path, new_model, save
+from constitutional_ai.lab.world.model import EMBEDDING_STD, new_model, save
+from constitutional_ai.lab.world.sizes import model_path
 from constitutional_ai.learning.attention import fast_training
 
 

@@ -9,8 +9,8 @@ from constitutional_ai.errors import ModelError
 from constitutional_ai.judge.attack import attack, families
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.lab.training import skills
-from constitutional_ai.lab.world.model import JUDGE, SIZES, model_path
 from constitutional_ai.lab.world.pairs import SKILLS, pairs
+from constitutional_ai.lab.world.sizes import JUDGE, SIZES, model_path
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.settings import LabelSettings
 

@@ -1,0 +1,174 @@
+"""What a run will cost: calls, tokens and seconds of each stage.
+
+The seconds are rough. What a stage does besides generating, reading and training is not counted.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from constitutional_ai import prompts as templates
+from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.principles import Constitution
+from constitutional_ai.records import Conversation
+from constitutional_ai.settings import Settings
+from constitutional_ai.stage_list import ONCE
+
+SAMPLE = 32  # prompts that are answered to measure the speed
+TRAINING_COST = 3.0  # a training step costs about three forward passes: one on, two back
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens a second, and tokens of an answer and of a prompt. ``source`` says how it is known."""
+
+    generated: float
+    read: float
+    answer: float
+    prompt: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage asks for: calls of the model, and tokens by what is done with them."""
+
+    calls: int = 0
+    generated: float = 0
+    read: float = 0
+    trained: float = 0
+
+    def seconds(self, speed: Speed) -> float:
+        reading = (self.read + TRAINING_COST * self.trained) / speed.read
+        return self.generated / speed.generated + reading
+
+
+# For a model that cannot be tried here: about the laboratory's S on two cores.
+ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 read")
+
+# A model with its size in its name is assumed to run on one GPU. So many operations a second are
+# made use of. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
+GPU_FLOPS = 1e14
+WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
+# Tokens a second, however small the model. Each step of decoding through transformers has a cost of
+# its own: 33 ms at 0.5B on an H200, measured with 128 rows (bench/RESULTS.md).
+MOST_WRITTEN = 4_000
+ANSWER_SHARE = 0.625  # of the most that an answer may take
+
+
+def assumed(settings: Settings) -> Speed:
+    """A speed by the size in the model's name, as in Qwen2.5-0.5B, or else that of ``lab:s``."""
+    answer = ANSWER_SHARE * settings.revise.max_new_tokens
+    weights = weights_by_name(settings.model.path)
+    if weights is None:
+        return replace(ASSUMED, answer=answer)
+    read = GPU_FLOPS / (2 * weights)
+    written = min(read / WRITTEN_TO_READ, MOST_WRITTEN)
+    source = (
+        f"assumed, for {weights / 1e9:g} billion weights on one large GPU:"
+        f" {written:,.0f} tokens/s written, {read:,.0f} read"
+    )
+    return Speed(written, read, answer, ASSUMED.prompt, source)
+
+
+def weights_by_name(path: str) -> float | None:
+    """How many weights a model has by its name.
+
+    >>> weights_by_name("Qwen/Qwen2.5-0.5B-Instruct"), weights_by_name("openai-community/gpt2")
+    (500000000.0, None)
+    """
+    sizes = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", path.lower())
+    if not sizes:
+        return None
+    number, unit = sizes[-1]
+    return float(number) * {"b": 1e9, "m": 1e6}[unit]
+
+
+def measure(settings: Settings, constitution: Constitution, engine: Engine) -> Speed:
+    """Let the model answer and judge ``SAMPLE`` prompts; a first small batch warms it up."""
+    prompts = load_prompts(settings.prompts.red_team, "red-team", SAMPLE, settings.seed)
+    asked = [prompt.prompt for prompt in prompts]
+    sampling = Sampling(1.0, max_new_tokens=settings.revise.max_new_tokens, seed=settings.seed)
+    engine.generate(asked[:2], sampling)
+    began = time.perf_counter()
+    replies = engine.generate(asked, sampling)
+    writing = time.perf_counter() - began
+    principle = constitution.usable("preference", "red-team")[0]
+    judged = [
+        templates.comparison(prompt, reply.text, reply.text, principle)
+        for prompt, reply in zip(asked, replies, strict=True)
+    ]
+    began = time.perf_counter()
+    engine.option_logprobs(judged, templates.OPTIONS)
+    reading = time.perf_counter() - began
+    answer = max(fmean(reply.tokens for reply in replies), 1.0)
+    tokens_each = answer / max(fmean(len(reply.text) for reply in replies), 1.0)
+    prompt = _characters(asked) * min(tokens_each, 1.0)
+    read = _characters(judged) * min(tokens_each, 1.0)
+    return Speed(
+        generated=answer * len(asked) / writing,
+        read=read * len(asked) / reading,
+        answer=answer,
+        prompt=prompt,
+        source=f"measured here on {len(asked)} prompts",
+    )
+
+
+def _characters(conversations: Sequence[Conversation]) -> float:
+    return fmean(sum(len(turn["content"]) for turn in turns) for turns in conversations)
+
+
+def work_by_stage(settings: Settings, speed: Speed) -> dict[str, Work]:
+    """One round's work, from the settings' counts; every answer is of the average length."""
+    s, answer, turn = settings, speed.answer, speed.prompt + speed.answer
+    calls_a_round = 2 if s.revise.critique else 1
+    revise_calls = s.revise.prompts * (1 + calls_a_round * s.revise.rounds)
+    pairs = s.sample.red_team + s.sample.helpful
+    labels = 2 * pairs * s.label.principles * (1 + len(s.label.jury))  # both orders
+    if s.label.method in ("thoughts", "vote"):
+        labels *= s.label.samples
+    rollouts = s.ppo.steps * s.ppo.rollouts
+    watched = 0
+    if s.ppo.monitor != "off":
+        watched = s.ppo.monitor_prompts * (1 + s.ppo.steps // s.ppo.monitor_every)
+    tuned = s.revise.rounds if s.finetune.every_revision else 1  # models, one a revision
+    models = tuned + 2
+    tests = s.evaluate.harmful + s.evaluate.benign + s.evaluate.borderline + s.evaluate.facts
+    return {
+        "revise": Work(revise_calls, revise_calls * answer, revise_calls * 2 * turn),
+        "finetune": Work(
+            s.finetune.helpful,
+            s.finetune.helpful * answer,
+            trained=tuned * s.finetune.epochs * (s.revise.prompts + s.finetune.helpful) * turn,
+        ),
+        "sample": Work(2 * pairs, 2 * pairs * answer, 2 * pairs * speed.prompt),
+        "label": Work(labels, read=labels * (turn + answer)),
+        "reward": Work(2 * pairs, trained=s.reward.epochs * 2 * pairs * turn),
+        "ppo": Work(
+            rollouts + watched,
+            (rollouts + watched) * answer,
+            (3 * rollouts + 2 * watched) * turn,  # policy, reference and reward model read each
+            s.ppo.epochs * rollouts * turn,
+        ),
+        "evaluate": Work(models * tests, models * tests * answer, models * tests * speed.prompt),
+        "report": Work(),
+    }
+
+
+def table(work: dict[str, Work], rounds: int, speed: Speed) -> str:
+    """The estimate, a line for each stage and one for the sum over all rounds."""
+    lines = [f"{'stage':<10}{'calls':>10}{'written':>12}{'read':>12}{'trained':>12}{'seconds':>9}"]
+    total = 0.0
+    for name, stage in work.items():
+        times = 1 if name in ONCE else rounds
+        seconds = times * stage.seconds(speed)
+        total += seconds
+        tokens = "".join(
+            f"{times * count:>12,.0f}" for count in (stage.generated, stage.read, stage.trained)
+        )
+        lines.append(f"{name:<10}{times * stage.calls:>10,}{tokens}{seconds:>9.0f}")
+    lines.append(f"{'all':<10}{'':>46}{total:>9.0f}")
+    return "\n".join(lines)
