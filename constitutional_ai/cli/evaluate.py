@@ -42,47 +42,63 @@ Models = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling and of resampled intervals.")]
 
 
+File = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="A run file: its stage; with --model its settings."),
+]
+Prompts = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Test prompts: JSONL, CSV, hf:ID, or lab.")
+]
+Answers = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Answers made elsewhere: rows of prompt, answer, model."),
+]
+Judge = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="The model that reads the answers.")
+]
+Constitution = Annotated[
+    str | None, typer.Option(metavar="FILE", help="What the judge compares under.")
+]
+Train = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE", help="Training prompts or a run; the test may hold none."),
+]
+Samples = Annotated[int | None, typer.Option(min=1, help="Answers to each prompt.")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="0 is greedy.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Of an answer.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Prompts of each kind.")]
+Pairs = Annotated[
+    str | None, typer.Option(help="Which models the judge compares: first, all, off.")
+]
+Difference = Annotated[
+    float | None, typer.Option(help="The difference of shares that you want to find.")
+]
+Oracle = Annotated[
+    bool, typer.Option(help="In the laboratory the oracle reads the answers, else the judge.")
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Again, and drop later stages.")]
+
+
 @app.command(DEFAULT, epilog="Also: cai evaluate hhh --help.")
 def models(
-    file: Annotated[
-        str | None,
-        typer.Argument(metavar="[FILE]", help="A run file: its stage; with --model its settings."),
-    ] = None,
+    file: File = None,
     out: Out = None,
     set_: Set = None,
     model: Models = None,
-    prompts: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Test prompts: JSONL, CSV, hf:ID, or lab.")
-    ] = None,
-    answers: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Answers made elsewhere: rows of prompt, answer, model."),
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="The model that reads the answers.")
-    ] = None,
-    constitution: Annotated[
-        str | None, typer.Option(metavar="FILE", help="What the judge compares under.")
-    ] = None,
-    train: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Training prompts or a run; the test may hold none."),
-    ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Answers to each prompt.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of an answer.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Prompts of each kind.")] = None,
-    pairs: Annotated[
-        str | None, typer.Option(help="Which models the judge compares: first, all, off.")
-    ] = None,
-    difference: Annotated[
-        float | None, typer.Option(help="The difference of shares that you want to find.")
-    ] = None,
-    oracle: Annotated[
-        bool, typer.Option(help="In the laboratory the oracle reads the answers, else the judge.")
-    ] = True,
+    prompts: Prompts = None,
+    answers: Answers = None,
+    judge: Judge = None,
+    constitution: Constitution = None,
+    train: Train = None,
+    samples: Samples = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
+    limit: Limit = None,
+    pairs: Pairs = None,
+    difference: Difference = None,
+    oracle: Oracle = True,
     seed: Seed = 0,
-    redo: Annotated[bool, typer.Option("--redo", help="Again, and drop later stages.")] = False,
+    redo: Redo = False,
     json: Json = False,
 ) -> None:
     """Measure the models of a run, or those that --model and --answers name."""

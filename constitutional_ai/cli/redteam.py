@@ -19,88 +19,108 @@ def _listed(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
 
 
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="SPEC", help="A model, or NAME=SPEC; repeatable."),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Everything goes here; resumes.")]
+Run = Annotated[
+    str, typer.Option(metavar="FILE", help="A run file; its [redteam] table is the default.")
+]
+Prompts = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="lab (test topics), lab-train, or a JSONL/CSV file."),
+]
+Benign = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Benign requests, for over-refusal.")
+]
+Families = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="With commas: all, encoding, framing, context, seen, unseen, pair, tree, a name,"
+        " inner+outer.",
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, max=2, help="2 adds every two families in a row.")
+]
+Examples = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Requests with compliant answers, for few-shot."),
+]
+Judge = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="Who says whether an attack got through.")
+]
+Critic = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="Who criticises; default the judge.")
+]
+Attacker = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="Who writes the attacks of pair and tree.")
+]
+Constitution = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Whose principles criticise.")
+]
+Candidates = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A further constitution to try.")
+]
+Requests = Annotated[int | None, typer.Option(min=1, help="Harmful requests; default 100.")]
+BenignRequests = Annotated[int | None, typer.Option(min=0, help="Benign requests; default 50.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Of pair and tree; default 4.")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="Default 1.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Of an answer.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Default 0.")]
+Amend = Annotated[bool, typer.Option("--amend", help="Propose amendments from what got through.")]
+Writer = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="Who words new principles for --amend.")
+]
+Retrain = Annotated[
+    str | None,
+    typer.Option(metavar="RUNFILE", help="With --amend: align, attack, amend, align, attack."),
+]
+Test = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="With --retrain: held-out requests; default lab."),
+]
+TestFamilies = Annotated[
+    str | None, typer.Option(metavar="LIST", help="With --retrain: default all.")
+]
+TestSteps = Annotated[
+    int | None, typer.Option(min=1, max=2, help="With --retrain: as --steps; default 1.")
+]
+Control = Annotated[
+    bool, typer.Option("--control", help="With --retrain: a further run without the attacks.")
+]
+
+
 def redteam(
     context: typer.Context,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="SPEC", help="A model, or NAME=SPEC; repeatable."),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Everything goes here; resumes.")
-    ] = Path("out/redteam"),
-    run: Annotated[
-        str, typer.Option(metavar="FILE", help="A run file; its [redteam] table is the default.")
-    ] = "lab",
-    prompts: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="lab (test topics), lab-train, or a JSONL/CSV file."),
-    ] = None,
-    benign: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Benign requests, for over-refusal.")
-    ] = None,
-    families: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="With commas: all, encoding, framing, context, seen, unseen, pair, tree, a name,"
-            " inner+outer.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=2, help="2 adds every two families in a row.")
-    ] = None,
-    examples: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Requests with compliant answers, for few-shot."),
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Who says whether an attack got through.")
-    ] = None,
-    critic: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Who criticises; default the judge.")
-    ] = None,
-    attacker: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Who writes the attacks of pair and tree.")
-    ] = None,
-    constitution: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Whose principles criticise.")
-    ] = None,
-    candidates: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A further constitution to try.")
-    ] = None,
-    requests: Annotated[
-        int | None, typer.Option(min=1, help="Harmful requests; default 100.")
-    ] = None,
-    benign_requests: Annotated[
-        int | None, typer.Option(min=0, help="Benign requests; default 50.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Of pair and tree; default 4.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="Default 1.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of an answer.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Default 0.")] = None,
-    amend: Annotated[
-        bool, typer.Option("--amend", help="Propose amendments from what got through.")
-    ] = False,
-    writer: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Who words new principles for --amend.")
-    ] = None,
-    retrain: Annotated[
-        str | None,
-        typer.Option(metavar="RUNFILE", help="With --amend: align, attack, amend, align, attack."),
-    ] = None,
-    test: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="With --retrain: held-out requests; default lab."),
-    ] = None,
-    test_families: Annotated[
-        str | None, typer.Option(metavar="LIST", help="With --retrain: default all.")
-    ] = None,
-    test_steps: Annotated[
-        int | None, typer.Option(min=1, max=2, help="With --retrain: as --steps; default 1.")
-    ] = None,
-    control: Annotated[
-        bool, typer.Option("--control", help="With --retrain: a further run without the attacks.")
-    ] = False,
+    models: Models = None,
+    out: Out = Path("out/redteam"),
+    run: Run = "lab",
+    prompts: Prompts = None,
+    benign: Benign = None,
+    families: Families = None,
+    steps: Steps = None,
+    examples: Examples = None,
+    judge: Judge = None,
+    critic: Critic = None,
+    attacker: Attacker = None,
+    constitution: Constitution = None,
+    candidates: Candidates = None,
+    requests: Requests = None,
+    benign_requests: BenignRequests = None,
+    rounds: Rounds = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
+    seed: Seed = None,
+    amend: Amend = False,
+    writer: Writer = None,
+    retrain: Retrain = None,
+    test: Test = None,
+    test_families: TestFamilies = None,
+    test_steps: TestSteps = None,
+    control: Control = False,
     set_: Set = None,
     json: Json = False,
 ) -> None:
