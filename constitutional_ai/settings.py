@@ -6,9 +6,9 @@ the working directory; ``lab`` means what ships with the package.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -26,6 +26,21 @@ class Table(BaseModel):
     """Types are strict: ``"3"`` and ``true`` are no integers, an integer is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    # Fields that came later, each with the value that means what was done before it came.
+    ADDED: ClassVar[Mapping[str, Any]] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """What rows are named after and folders are compared by.
+
+        A field of ADDED counts only where it asks for something new, so that rows and folders of
+        earlier versions keep their names.
+        """
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if name not in self.ADDED or value != self.ADDED[name]
+        }
 
 
 class ModelSettings(Table):

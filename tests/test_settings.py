@@ -1,9 +1,10 @@
 """The tables of settings: their defaults, the shipped file, and back to a run file."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from constitutional_ai.run_file import setting_names
-from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.settings import Settings, Table, load_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -40,3 +41,13 @@ def test_every_stage_has_a_table() -> None:
     names = setting_names(Settings)
     for table in ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report"):
         assert any(name.startswith(f"{table}.") for name in names)
+
+
+def test_a_field_that_came_later_changes_no_identity_until_it_asks_for_something_new() -> None:
+    class Grown(Table):
+        ADDED: ClassVar[dict[str, str]] = {"gate": "off"}
+        rounds: int = 4
+        gate: str = "judge"
+
+    assert Grown(gate="off").identity() == {"rounds": 4}
+    assert Grown().identity() == {"rounds": 4, "gate": "judge"}

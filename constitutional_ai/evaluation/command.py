@@ -146,10 +146,14 @@ def fingerprint(
     if wanted.judge:
         print_["judge"] = f"{wanted.judge} {ModelSpec.parse(wanted.judge).identity()}"
         print_["constitution"] = constitution
-        label = settings.label.model_dump(mode="json")
-        print_ |= {f"label.{key}": value for key, value in label.items()}
+        print_ |= {
+            f"label.{key}": list(value) if isinstance(value, tuple) else value
+            for key, value in settings.label.identity().items()
+        }
     return print_ | {
-        f"evaluate.{key}": value for key, value in settings.evaluate if key != "difference"
+        f"evaluate.{key}": value
+        for key, value in settings.evaluate.identity().items()
+        if key != "difference"
     }
 
 

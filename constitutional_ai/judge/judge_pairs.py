@@ -60,7 +60,7 @@ def examine(
     more where its label takes more. Only the same model files, pairs and settings find again what
     is kept.
     """
-    asked = judge.settings.model_dump(), judge.constitution.hash, judge.temperature, seed, again
+    asked = judge.settings.identity(), judge.constitution.hash, judge.temperature, seed, again
     made_of = content_hash(
         ModelSpec.parse(judge.name).identity(), asked, least, [asdict(row) for row in rows]
     )

@@ -78,7 +78,7 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
             if reply.failed
             else HelpfulAnswer(
                 id=content_hash(
-                    prompt.id, NAME, name, drawing.model_dump(), settings.seed, job.round
+                    prompt.id, NAME, name, drawing.identity(), settings.seed, job.round
                 ),
                 prompt=prompt.prompt,
                 answer=reply.text,

@@ -38,7 +38,7 @@ def run(job: Job) -> dict[str, Any]:
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)
     # The limit decides no row, so raising it does not make them others.
-    asked = settings.model_dump(exclude={"max_unlabelled"})
+    asked = {k: v for k, v in settings.identity().items() if k != "max_unlabelled"}
     made_by = (NAME, stage_seed, name, job.constitution.hash, asked)
     temperatures = {n: each.temperature for n, each in judges.items() if each.temperature != 1.0}
     lost: Counter[str] = Counter()

@@ -155,11 +155,13 @@ def fingerprints(
 def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
     """The settings that a stage reads, and the models and files that they name."""
     print_: Fingerprint = {"seed": settings.seed}
-    print_ |= {f"model.{key}": _plain(value) for key, value in settings.model}
+    print_ |= {f"model.{key}": _plain(v) for key, v in settings.model.identity().items()}
     print_["model files"] = ModelSpec.parse(settings.model.path).identity()
     table = getattr(settings, stage.word)
     print_ |= {
-        f"{stage.word}.{key}": _plain(value) for key, value in table if key not in stage.no_rows
+        f"{stage.word}.{key}": _plain(value)
+        for key, value in table.identity().items()
+        if key not in stage.no_rows
     }
     specs = check.models_of(stage, settings)
     for name in stage.models:

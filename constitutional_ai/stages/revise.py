@@ -89,7 +89,7 @@ def run(job: Job) -> dict[str, Any]:
     critic_name = model_name(job, critic)
     exemplars = job.constitution.worked_revisions(settings.exemplars)
     prompts = load_prompts(job.settings.prompts.red_team, "red-team", settings.prompts, stage_seed)
-    made_by = (NAME, stage_seed, name, job.constitution.hash, settings.model_dump())
+    made_by = (NAME, stage_seed, name, job.constitution.hash, settings.identity())
     tally = Tally(folder)
 
     def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[RevisedAnswer | Failed]:

@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     engine, name = job.engine(model), model_name(job, model)
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     prompts = mixed_prompts(job, stage_seed)
-    made_by = (NAME, stage_seed, name, settings.model_dump())
+    made_by = (NAME, stage_seed, name, settings.identity())
     tally = Tally(folder)
 
     def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[Pair | Failed]:
