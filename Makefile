@@ -9,7 +9,7 @@
 # make test-gpu, bench-gpu   on a CUDA device: what needs one, and the comparisons at 0.5B and 1.5B
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check,
-# test-inspect and test-server.
+# test-slow, test-inspect and test-server.
 
 PYTHON ?= python3
 OUT    ?= out/demo
@@ -33,7 +33,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m 'slow and not gpu and not server'
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ All of it: ``python tests/durability/harness.py``, twenty kills of each stage in
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,4 +121,5 @@ def test_it_fails_where_a_resume_loses_something(
         [sys.executable, str(broken)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "6-ppo/metrics.jsonl: differs" in done.stdout
+    # Which log betrays it is a matter of where the kills fell.
+    assert re.search(r"6-ppo/(metrics|monitor|samples)\.jsonl: differs", done.stdout), done.stdout
