@@ -59,10 +59,16 @@ class RevisionStep(BaseModel):
     critique: str
     revision: str
     clean: bool  # the critique found nothing
+    rejected: str = ""  # why the gate kept the answer before (judge/gate.py); "" where it did not
+    p_fault: float | None = None  # P(the critique names a real fault), where the judge was asked
+    p_better: float | None = None  # P(the revision is better than the answer before), where asked
 
 
 class RevisedAnswer(Row):
     """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
+
+    ``finished`` says of each answer whether it came to its end; older files lack it, and then all
+    count as finished. A step's ``revision`` is what was said; the answer is what the gate let pass.
 
     ``messages`` is the SFT row: the prompt and the last answer. ``critic`` wrote critiques and
     revisions, if that is not ``model``.
@@ -76,6 +82,16 @@ class RevisedAnswer(Row):
     model: str
     seed: int
     critic: str = ""
+    finished: list[bool] = []
+
+    def learnable(self, k: int) -> bool:
+        """Whether the answer after k revisions is one: a kept revision, and not cut off.
+
+        An answer that the gate never let a revision replace is the model's own, faults and all.
+        """
+        k = min(k, len(self.steps))
+        whole = self.finished[k] if self.finished else True
+        return whole and any(not step.rejected for step in self.steps[:k])
 
 
 class HelpfulAnswer(Row):

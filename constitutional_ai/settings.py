@@ -29,6 +29,8 @@ class Table(BaseModel):
 
     # Fields that came later, each with the value that means what was done before it came.
     ADDED: ClassVar[Mapping[str, Any]] = {}
+    # Fields that say when a stage stops. They decide no row, so a change of them makes no others.
+    LIMITS: ClassVar[tuple[str, ...]] = ()
 
     def identity(self) -> dict[str, Any]:
         """What rows are named after and folders are compared by.
@@ -39,7 +41,7 @@ class Table(BaseModel):
         return {
             name: value
             for name, value in self.model_dump().items()
-            if name not in self.ADDED or value != self.ADDED[name]
+            if name not in self.LIMITS and (name not in self.ADDED or value != self.ADDED[name])
         }
 
 
@@ -86,6 +88,9 @@ class PromptsSettings(Table):
 
 
 class ReviseSettings(Table):
+    ADDED = {"form": "dialogue", "gate": "off", "draw": "any"}
+    LIMITS = ("min_kept",)
+
     prompts: Count = 500
     rounds: Count = 4
     temperature: NotNegative = 1.0
@@ -94,6 +99,15 @@ class ReviseSettings(Table):
     critic: str = Field(default="self", min_length=1)  # who criticises and rewrites: or a spec
     critique: bool = True  # false: the rewrite is asked for without one (paper, figure 7)
     exemplars: CountOrNone = 0  # worked examples of the constitution, shown before each request
+    # dialogue: the conversation goes on (paper, section 3.1); review: request and answer are quoted
+    # to a reviewer; auto: dialogue for the laboratory's models, which were taught it, else review
+    form: Literal["auto", "dialogue", "review"] = "auto"
+    # judge: a revision that is cut, a copy or no better keeps the answer before (judge/gate.py);
+    # auto: off for the laboratory's critics
+    gate: Literal["auto", "judge", "off"] = "auto"
+    # fitting: a kind of harm is drawn only for requests that are about it; auto: as for the gate
+    draw: Literal["auto", "any", "fitting"] = "auto"
+    min_kept: Share = 0.2  # the share of revisions below which the stage stops, with a gate
     chunk: Count = 300  # rows between two writes: the unit of resume
 
     @model_validator(mode="after")
@@ -126,6 +140,8 @@ class SampleSettings(Table):
 
 class LabelSettings(Table):
     """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
+
+    LIMITS = ("max_unlabelled",)
 
     judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
     jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
@@ -339,6 +355,21 @@ class Settings(Table):
         if set(name) & set("/\\\n\t") or name in (".", ".."):
             raise ValueError(f"{name!r} names the folder out/NAME; leave out slashes and line ends")
         return name
+
+    @model_validator(mode="after")
+    def _as_the_critic_was_taught(self) -> "Settings":
+        """What "auto" means for these models, so that no stage has to ask."""
+        critic = self.model.path if self.revise.critic == "self" else self.revise.critic
+        taught = critic.startswith("lab:")
+        meant = {
+            "form": "dialogue" if taught else "review",
+            "gate": "off" if taught else "judge",
+            "draw": "any" if taught else "fitting",
+        }
+        auto = {name: word for name, word in meant.items() if getattr(self.revise, name) == "auto"}
+        # The settings are frozen; this is still their making.
+        object.__setattr__(self, "revise", self.revise.model_copy(update=auto))
+        return self
 
     def to_toml(self) -> str:
         """Every setting as a run file; one without a value is a comment."""

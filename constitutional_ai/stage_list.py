@@ -48,7 +48,6 @@ STAGES = (
         constitution=True,
         models=("label.judge", "label.jury"),
         files=("label.calibration",),
-        no_rows=("max_unlabelled",),
     ),
     Stage(
         "reward",

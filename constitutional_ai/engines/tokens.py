@@ -89,6 +89,15 @@ class ChatTokens:
         pad = tokenizer.pad_token_id
         self.pad_id: int = pad if pad not in (None, self.end_id) else int(self.end_id == 0)
 
+    @property
+    def takes_system(self) -> bool:
+        """Whether a conversation may begin with a system turn."""
+        try:
+            self._layout([{"role": "system", "content": ""}, {"role": "user", "content": ""}])
+        except ModelError:
+            return not self.has_template
+        return True
+
     def prompt(self, conversation: Conversation) -> list[int]:
         """Ids up to where the assistant speaks; an assistant message that comes last is left open.
 

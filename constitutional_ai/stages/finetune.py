@@ -51,6 +51,7 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "revisions": last,
         "examples": len(examples(revised, helpful, last)),
+        "without_revision": sum(not row.learnable(last) for row in revised),
         "helpful": len(helpful),
         "helpful_unfinished": sum(not row.finished for row in helpful),
         **failures.counts(folder, FILE, job.settings.finetune.helpful - len(helpful)),
@@ -110,7 +111,8 @@ def examples(
 ) -> list[Example]:
     """Prompt and answer after k revisions (or after the row's last), then the helpful ones.
 
-    Silence and answers that were cut off are left out: they would teach silence and cutting off.
+    Left out are rows without a revision that was kept, silence and answers that were cut off: they
+    would teach the model its own faults, silence, and cutting off.
     """
     return [example for _, example in named_examples(revised, helpful, k)]
 
@@ -122,6 +124,7 @@ def named_examples(
     rows = [
         (f"revisions.jsonl:{line}", (row.prompt, row.answers[min(k, len(row.answers) - 1)]))
         for line, row in enumerate(revised, 1)
+        if row.learnable(k)
     ]
     rows += [
         (f"{FILE}:{line}", (row.prompt, row.answer))

@@ -37,9 +37,7 @@ def run(job: Job) -> dict[str, Any]:
     judge, name = seat(list(judges.values())), " + ".join(judges)
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)
-    # The limit decides no row, so raising it does not make them others.
-    asked = {k: v for k, v in settings.identity().items() if k != "max_unlabelled"}
-    made_by = (NAME, stage_seed, name, job.constitution.hash, asked)
+    made_by = (NAME, stage_seed, name, job.constitution.hash, settings.identity())
     temperatures = {n: each.temperature for n, each in judges.items() if each.temperature != 1.0}
     lost: Counter[str] = Counter()
 

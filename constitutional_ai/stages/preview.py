@@ -16,7 +16,7 @@ from constitutional_ai.principles import Constitution, Principle, Use, load_cons
 from constitutional_ai.records import Conversation, Prompt, PromptSet, content_hash
 from constitutional_ai.settings import ModelSettings, Settings
 from constitutional_ai.stages.costs import assumed, measure, table, weights_by_name, work_by_stage
-from constitutional_ai.stages.revise import Draft, Requests
+from constitutional_ai.stages.drafts import Draft, Requests
 from constitutional_ai.world import LAB
 
 CPU_WEIGHTS = 1e9  # a model with more of them is not tried without a GPU
@@ -94,9 +94,10 @@ def rendered(settings: Settings, constitution: Constitution) -> dict[str, Conver
     def drawn(use: Use, number: int) -> Principle:
         return constitution.draw(use, "red-team", 1, settings.seed, "preview", number)[0]
 
-    requests = Requests(constitution, constitution.worked_revisions(settings.revise.exemplars))
-    criticised = Draft(one, [UNSAID], principle=drawn("critique", 1))
-    revised = Draft(two, [UNSAID], principle=drawn("critique", 2), critique=UNSAID)
+    worked = constitution.worked_revisions(settings.revise.exemplars)
+    requests = Requests(constitution, worked, settings.revise.form, seed=settings.seed)
+    criticised = Draft(one, [UNSAID], [True], principle=drawn("critique", 1))
+    revised = Draft(two, [UNSAID], [True], principle=drawn("critique", 2), critique=UNSAID)
     asked = {"critique": requests.critique(criticised)}
     if not settings.revise.critique:
         asked, revised.critique = {}, None

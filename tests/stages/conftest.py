@@ -45,7 +45,10 @@ def constitution() -> Constitution:
 
 @pytest.fixture
 def make_job(tmp_path: Path, constitution: Constitution) -> MakeJob:
-    """``make_job(scripts, folder="run", round=1, **settings)`` with 30 prompts of each set."""
+    """``make_job(scripts, folder="run", round=1, **settings)`` with 30 prompts of each set.
+
+    Critique and revision are the laboratory's, if the settings say nothing else.
+    """
     sources = {}
     for name in ("red_team", "helpful"):
         lines = [json.dumps({"prompt": f"{name} request {number}"}) for number in range(30)]
@@ -55,6 +58,8 @@ def make_job(tmp_path: Path, constitution: Constitution) -> MakeJob:
     def make(
         scripts: dict[str, Engine], folder: str = "run", round: int = 1, **settings: Any
     ) -> Job:
+        plain = {"form": "dialogue", "gate": "off", "draw": "any"}
+        settings["revise"] = plain | settings.get("revise", {})
         chosen = Settings.model_validate(
             {"seed": 7, "model": {"path": "start"}, "prompts": sources, **settings}
         )
