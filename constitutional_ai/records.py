@@ -7,9 +7,9 @@ columns come beside them.
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 
@@ -36,10 +36,28 @@ def content_hash(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Row(BaseModel):
-    """Base of all rows: immutable, strict about its columns, identified by what made it."""
+class Record(BaseModel):
+    """Immutable, and strict about its columns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Columns that came later. One that says nothing is not written, so that files of earlier
+    # versions and of runs that have no use for it stay as they were.
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_silent_columns(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        row: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        for name in self.ADDED:
+            if getattr(self, name) == fields[name].default:
+                row.pop(name, None)
+        return row
+
+
+class Row(Record):
+    """Base of all rows, identified by what made it."""
+
     id: str
 
 
@@ -52,8 +70,9 @@ class Prompt(Row):
     category: str = ""  # what a test set calls it, such as "Illegal goods"; training never reads it
 
 
-class RevisionStep(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RevisionStep(Record):
+    ADDED = ("rejected", "p_fault", "p_better")
+
     principle: str
     principle_hash: str
     critique: str
@@ -67,12 +86,13 @@ class RevisionStep(BaseModel):
 class RevisedAnswer(Row):
     """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
 
-    ``finished`` says of each answer whether it came to its end; older files lack it, and then all
-    count as finished. A step's ``revision`` is what was said; the answer is what the gate let pass.
-
-    ``messages`` is the SFT row: the prompt and the last answer. ``critic`` wrote critiques and
-    revisions, if that is not ``model``.
+    ``finished`` says of each answer whether it came to its end; it is empty where all did. A step's
+    ``revision`` is what was said; the answer is what the gate let pass. ``messages`` is the SFT
+    row: the prompt and the last answer. ``critic`` wrote critiques and revisions, if that is not
+    ``model``.
     """
+
+    ADDED = ("finished",)
 
     prompt: Conversation
     answers: list[str]
@@ -82,7 +102,7 @@ class RevisedAnswer(Row):
     model: str
     seed: int
     critic: str = ""
-    finished: list[bool] = []
+    finished: tuple[bool, ...] = ()
 
     def learnable(self, k: int) -> bool:
         """Whether the answer after k revisions is one: a kept revision, and not cut off.
@@ -106,7 +126,9 @@ class HelpfulAnswer(Row):
 
 
 class Pair(Row):
-    """Two answers to one prompt, not yet compared."""
+    """Two answers to one prompt, not yet compared. ``cut``: one of them came to no end."""
+
+    ADDED = ("cut",)
 
     prompt: Conversation
     set: PromptSet
@@ -114,6 +136,7 @@ class Pair(Row):
     model: str
     seed: int
     constitution: str = ""  # hash of what the answering model was aligned under
+    cut: bool = False
 
 
 class Preference(Row):

@@ -72,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
             model=name,
             seed=job.settings.seed,
             critic=critic_name if critic != model else "",
-            finished=draft.finished,
+            finished=() if all(draft.finished) else tuple(draft.finished),
         )
 
     def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[RevisedAnswer | Failed]:
