@@ -256,7 +256,7 @@ def test_a_stage_made_from_another_is_refused(tmp_path: Path, stages: Stages) ->
 
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
     folder = Path(pipeline.__file__).parent
-    others = {"__init__", "pipeline", "check", "costs", "preview"}
+    others = {"__init__", "pipeline", "check", "drafts", "costs", "preview"}
     modules = {path.stem for path in folder.glob("*.py")} - others
     assert modules == set(STAGE_NAMES)
 
