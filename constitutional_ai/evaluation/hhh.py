@@ -19,7 +19,7 @@ from constitutional_ai.data.sources import rows_of
 from constitutional_ai.drawing.tables import p_value, shown, signed, table
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.spec import ModelSpec
-from constitutional_ai.errors import DataError, ModelError
+from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import scores
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.evaluation.scores import Observation
@@ -35,7 +35,6 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
-TOO_LONG = "the question does not fit the model's context"
 
 
 @dataclass(frozen=True)
@@ -113,12 +112,7 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
     asked: list[Conversation] = [
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
-    try:
-        replies = iter(option_shares(engine, asked, OPTIONS))
-    except ModelError:
-        if len(choices) > 1:
-            return [row for choice in choices for row in ask(engine, label, [choice])]
-        return [_chosen(label, choices[0], [Unread(TOO_LONG)])]
+    replies = iter(option_shares(engine, asked, OPTIONS))
     return [
         _chosen(label, choice, [next(replies) for _ in range(2 if choice.swapped else 1)])
         for choice in choices

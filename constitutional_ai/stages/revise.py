@@ -17,10 +17,11 @@ from typing import Any
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.ask import Ask, asker
+from constitutional_ai.engines.ask import Ask, asker, used
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
+from constitutional_ai.progress import called
 from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import (
     Conversation,
@@ -135,7 +136,7 @@ def run(job: Job) -> dict[str, Any]:
         may_fail = job.settings.http.max_failed
         rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, RevisedAnswer, may_fail)
     failed = failures.counts(folder.path, FILE, len(prompts) - len(rows))
-    return {**summary(rows), **tally.total("unfinished"), **failed}
+    return {**summary(rows), **tally.total("unfinished"), **used(engine, settings), **failed}
 
 
 def revise(
@@ -154,7 +155,8 @@ def revise(
 
     Without ``critique`` every round only rewrites.
     """
-    firsts = answer([prompt.prompt for prompt in prompts])
+    with called("answers"):
+        firsts = answer([prompt.prompt for prompt in prompts])
     requests = Requests(constitution, exemplars)
     drafts = [
         Draft(prompt, [first.text], failed=first.failed)
@@ -178,14 +180,16 @@ def revise(
 def _criticise(
     drafts: Sequence[Draft], ask: Ask, requests: "Requests", stop_when_clean: bool
 ) -> None:
-    replies = ask([requests.critique(draft) for draft in drafts])
+    with called("critiques"):
+        replies = ask([requests.critique(draft) for draft in drafts])
     for draft, reply in zip(drafts, replies, strict=True):
         draft.critique, draft.failed = reply.text, reply.failed
         draft.stopped = stop_when_clean and not reply.failed and finds_nothing(reply.text)
 
 
 def _rewrite(drafts: Sequence[Draft], ask: Ask, requests: "Requests") -> None:
-    replies = ask([requests.revision(draft) for draft in drafts])
+    with called("revisions"):
+        replies = ask([requests.revision(draft) for draft in drafts])
     for draft, reply in zip(drafts, replies, strict=True):
         draft.revision, draft.failed = reply.text, reply.failed
 
