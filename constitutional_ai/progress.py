@@ -128,6 +128,7 @@ def asking(total: int, name: str) -> Done:
         if hear is not None:
             hear(f"{name} {done}/{total}" + (f", {made:,} tokens" if made else ""))
 
+    tell(0)
     return tell
 
 

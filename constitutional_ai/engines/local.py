@@ -143,6 +143,10 @@ class LocalEngine:
         on_cpu = self.model.device.type == "cpu"
         return min(self.batch_tokens, FORWARD_TOKENS) if on_cpu else self.batch_tokens
 
+    def reads(self, conversation: Conversation) -> bool:
+        """Whether the model can answer it: it can be spelt, and leaves room."""
+        return not read_each([conversation], self._prompt)[1]
+
     def _prompt(self, conversation: Conversation) -> list[int]:
         prompt = self.tokens.prompt(conversation)
         room(self.model, len(prompt))

@@ -24,7 +24,7 @@ from constitutional_ai.evaluation import scores
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.evaluation.scores import Observation
 from constitutional_ai.job import Job
-from constitutional_ai.judge.replies import Unread, option_shares
+from constitutional_ai.judge.replies import NOT_FINITE, Unread, option_shares
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
@@ -35,6 +35,7 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
+LOST = "the question does not fit the model's context, or its server gave no reply"
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,18 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
     ]
 
 
+def _reason(reply: Unread) -> str:
+    """An engine that could not ask a question says so by numbers that are none."""
+    return LOST if reply.reason == NOT_FINITE else reply.reason
+
+
 def _chosen(label: str, choice: Choice, replies: Sequence[list[float] | Unread]) -> Chosen:
     id_ = content_hash(choice.id, label)
     p_a = []
     for reply in replies:
         if isinstance(reply, Unread):
             return Chosen(
-                id=id_, model=label, question=choice.id, p_correct=None, unlabelled=reply.reason
+                id=id_, model=label, question=choice.id, p_correct=None, unlabelled=_reason(reply)
             )
         p_a.append(reply[0])
     # The correct answer stands at `correct`, and in the second order at the other place.

@@ -19,7 +19,7 @@ REFUSED = "the judge refuses to choose"
 EMPTY = "the judge's reply is empty"
 BOTH = "the judge's reply names both options"
 NEITHER = "the judge's reply is prose that names neither option"
-FAILED = "the question does not fit the model's context, or its server gave no reply"
+FAILED = "the judge could not be asked: its engine gave no reply"
 LEAST_MASS = 1e-4  # of all options together; below it the reply would have been something else
 
 _BRACKETED = re.compile(r"\(([AB])\)")
@@ -52,14 +52,11 @@ def shares(logprobs: Sequence[float]) -> list[float] | Unread:
     """Each option's share of the probability that all options have together.
 
     An option at −inf is impossible, and the others share the whole. NaN and +inf are unreadable.
-    NaN for all of them is how an engine says that it could not ask.
     Where all options together have less than LEAST_MASS, there is no answer.
 
     >>> shares([math.log(0.25), math.log(0.25), -math.inf])
     [0.5, 0.5, 0.0]
     """
-    if logprobs and all(map(math.isnan, logprobs)):
-        return Unread(FAILED)
     if any(math.isnan(value) or value == math.inf for value in logprobs):
         return Unread(NOT_FINITE)
     if sum(map(math.exp, logprobs)) < LEAST_MASS:

@@ -138,6 +138,9 @@ class Policy:
             self.model.set_attn_implementation(trained_with)
 
     def _write(self, folder: Path) -> None:
+        drawing = self.model.generation_config
+        if drawing.temperature is not None or drawing.top_p is not None:
+            drawing.do_sample = True  # transformers refuses to save one without the other
         self.model.save_pretrained(folder)
         self.tokens.tokenizer.save_pretrained(folder)
 

@@ -14,7 +14,6 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import hhh
 from constitutional_ai.evaluation.hhh import Choice
-from constitutional_ai.judge.replies import FAILED
 from constitutional_ai.records import Conversation
 
 PAPERS = Path(os.environ.get("CAI_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -113,7 +112,7 @@ def test_a_question_too_long_for_the_model_is_counted_alone() -> None:
     choices = [Choice("1", "short", 0), Choice("2", "long " * 20, 0), Choice("3", "short", 1)]
     found = hhh.ask(engine, "m", choices)
     assert [row.p_correct for row in found] == [pytest.approx(0.9), None, pytest.approx(0.1)]
-    assert found[1].unlabelled == FAILED
+    assert found[1].unlabelled == hhh.LOST
 
 
 @pytest.mark.parametrize(
