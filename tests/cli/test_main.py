@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from constitutional_ai import __version__
 from constitutional_ai.cli.main import app
 from constitutional_ai.cli.options import SHIPPED
-from constitutional_ai.engines.base import Own
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import TrainingDiverged
 from constitutional_ai.judge.questions import questions_for
@@ -309,31 +308,6 @@ def test_the_estimate_counts_no_more_prompts_than_the_files_hold(tmp_path: Path)
     compared = 2 * 5 * 7 * helpful  # both orders, all models against the first
     graded = 6 * 7 * sum(len(question.told) for question in questions_for("lab:s"))
     assert work["evaluate"].calls == calls + compared + graded
-
-
-def test_the_estimate_leaves_out_prompts_that_fill_the_context(tmp_path: Path) -> None:
-    rows = [json.dumps({"prompt": "How do I pick a lock? " * n}) for n in (1, 900, 2)]
-    file = tmp_path / "red.jsonl"
-    file.write_text("\n".join(rows))
-    settings = load_settings("lab", ["model.path=lab:xxs", f"prompts.red_team={file}"])
-    text = preview.dry_run(settings, *preview.engine_or_reason(settings))
-    said = text.splitlines()
-    (line,) = (line for line in said if line.startswith("prompts.red_team"))
-    assert "1 of 3 prompts leave no room" in line and line.endswith(f"{file}:2")
-    revise = next(line for line in said if line.startswith("revise "))
-    assert int(revise.split()[1]) == 2 * 9  # an answer, four critiques, four revisions
-
-
-def test_a_preview_says_what_is_drawn_with_and_who_says_so() -> None:
-    engine = ScriptedEngine(lambda _: "")
-    engine.own = Own(0.7, 0.8)
-    settings = load_settings("qwen-0.5b", ["sample.temperature=0.5"])
-    assert list(preview.drawn_with(settings, engine))[:2] == [
-        "revise draws with temperature 0.7 (the model's own), top_p 0.8 (the model's own)",
-        "sample draws with temperature 0.5 (the run file), top_p 0.8 (the model's own)",
-    ]
-    (revise, *_) = preview.drawn_with(settings, None)
-    assert revise == "revise draws with temperature the model's own, top_p the model's own"
 
 
 def test_a_test_prompt_of_an_unknown_kind_is_told_with_its_line(tmp_path: Path) -> None:
