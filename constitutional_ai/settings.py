@@ -20,6 +20,7 @@ CountOrNone = Annotated[int, Field(ge=0, le=MOST)]  # zero switches the thing of
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0, le=1)]
 
 
 class Table(BaseModel):
@@ -88,12 +89,13 @@ class PromptsSettings(Table):
 
 
 class ReviseSettings(Table):
-    ADDED = {"form": "dialogue", "gate": "off", "draw": "any"}
+    ADDED = {"form": "dialogue", "gate": "off", "draw": "any", "top_p": None}
     LIMITS = ("min_kept",)
 
     prompts: Count = 500
     rounds: Count = 4
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     stop_when_clean: bool = False  # no further rounds for a row whose critique finds nothing
     critic: str = Field(default="self", min_length=1)  # who criticises and rewrites: or a spec
@@ -129,9 +131,12 @@ class FinetuneSettings(Table):
 
 
 class SampleSettings(Table):
+    ADDED = {"top_p": None}
+
     red_team: CountOrNone = 800
     helpful: CountOrNone = 800
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     swapped: Share = 0.1  # pairs whose second answer is one that was given to another prompt
     refused: Share = 0.08  # helpful prompts whose second answer is made to open like a refusal
@@ -142,6 +147,7 @@ class LabelSettings(Table):
     """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
 
     LIMITS = ("max_unlabelled",)
+    ADDED = {"top_p": None}
 
     judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
     jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
@@ -151,7 +157,8 @@ class LabelSettings(Table):
     # vote: the share of sampled replies; score: one answer at a time, on a scale
     method: Literal["compare", "thoughts", "vote", "score"] = "compare"
     samples: Count = 5  # thoughts, or votes, of each question
-    temperature: NotNegative = 1.0  # of thoughts and votes
+    temperature: NotNegative | None = None  # of thoughts and votes; not set: the model's own
+    top_p: TopP | None = None  # likewise
     max_new_tokens: Count = 256  # of a thought
     mode: Literal["auto", "soft", "hard", "clamped"] = "auto"  # clamped after thoughts, else soft
     clamp: Annotated[tuple[Share, Share], Field(strict=False)] = (0.4, 0.6)
@@ -230,12 +237,15 @@ class EvaluateSettings(Table):
     kinds all are taken. Without an oracle the run's judge reads the answers.
     """
 
+    ADDED = {"top_p": None}
+
     harmful: CountOrNone = 300
     benign: CountOrNone = 120
     borderline: CountOrNone = 120
     facts: CountOrNone = 120
     samples: Count = 1  # answers to each prompt, at a temperature above 0
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
@@ -275,7 +285,8 @@ class RedteamSettings(Table):
     requests: Count = 100
     benign_requests: CountOrNone = 50
     rounds: Count = 4  # of a search
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (in the laboratory 1)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: CountOrNone = 0  # 0 takes 64 in the laboratory, else 512
     chunk: Count = 256
 

@@ -274,7 +274,7 @@ def test_the_settings_on_the_page_are_settings() -> None:
         tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
     ]
     exemplars = [block.pop("exemplar") for block in blocks if "exemplar" in block]
-    assert len(blocks) == 7 and len(exemplars) == 1
+    assert len(blocks) == 8 and len(exemplars) == 1
     for block in blocks:
         Settings.model_validate(block)
     shipped = load_constitution("harmless").model_dump()

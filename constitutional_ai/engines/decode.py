@@ -23,10 +23,10 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from constitutional_ai.engines import llama
-from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.base import Sampling, refuse_long
 from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.prefix import PrefixCache
-from constitutional_ai.errors import ModelError
+from constitutional_ai.progress import Done, asking
 
 BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds its keys and values
 
@@ -47,37 +47,39 @@ def sample_tokens(
     """An answer for each prompt, in order: its ids, with ``end_id`` last where it was reached.
 
     An answer stops at ``sampling.max_new_tokens``, or earlier if the model's context is full.
-    Raises ModelError for a prompt that leaves no room in the context.
+    Raises DataError for a prompt that leaves no room in the context.
     """
     limits = [min(sampling.max_new_tokens, room(model, len(prompt))) for prompt in prompts]
     lengths = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     answers: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
+    done = asking(len(prompts), "answers")
     with torch.no_grad(), evaluating(model):
         if sampling.prefixes:
             sampling.prefixes.begin()
         decoder = decoder_of(model, pad_id, sampling.prefixes)
         for rows in length_batches(lengths, batch_tokens, longest_first=True):
-            batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
+            batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows], done)
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
                 answers[row] = answer
     return answers
 
 
 def room(model: Any, prompt_tokens: int) -> int:
-    """How many tokens may follow a prompt. Raises ModelError where there is no place for one."""
+    """How many tokens may follow a prompt. Raises DataError where there is no place for one."""
     context = context_of(model)
-    if prompt_tokens >= context:
-        raise ModelError(
-            f"a prompt of {prompt_tokens} tokens leaves no room for an answer in this model's"
-            f" context of {context}; shorten it, or take a model with a longer context"
-        )
+    refuse_long(prompt_tokens, context)
     return context - prompt_tokens
 
 
 def context_of(model: Any) -> int:
     """How many tokens a model can read; endless where positions have no bound, as with ALiBi."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return context_in(model.config)
+
+
+def context_in(config: Any) -> int:
+    """As ``context_of``, by the model's configuration alone."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
     return 2**31 if context is None else int(context)
 
 
@@ -251,8 +253,10 @@ class _Grown:
 class _Batch:
     """Prompts on their way to their answers; rows leave when they are done."""
 
-    def __init__(self, decoder: Decoder, prompts: list[Sequence[int]], limits: list[int]) -> None:
-        self.decoder, self.prompts = decoder, prompts
+    def __init__(
+        self, decoder: Decoder, prompts: list[Sequence[int]], limits: list[int], done: Done
+    ) -> None:
+        self.decoder, self.prompts, self.done = decoder, prompts, done
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.limits = limits
 
@@ -263,16 +267,18 @@ class _Batch:
         rows_B = torch.arange(len(self.prompts), device=logits_BV.device)  # whose answer a row is
         limits_B = torch.tensor(self.limits, device=logits_BV.device)
         alive_B = limits_B > 0
-        made = 0
+        made, alive = 0, len(self.prompts)
         while True:
             token_B = draw(logits_BV, sampling, rng)
             self._note(rows_B[alive_B], token_B[alive_B])
             made += 1
             alive_B &= (token_B != end_id) & (limits_B > made)
-            if not alive_B.any():
+            before, alive = alive, int(alive_B.sum())
+            self.done(before - alive, before)
+            if not alive:
                 self._done(rows_B, alive_B, cache)
                 return self.answers
-            if alive_B.sum() <= _COMPACT_AT * len(alive_B):
+            if alive <= _COMPACT_AT * len(alive_B):
                 self._done(rows_B, alive_B, cache)
                 going_B = alive_B.nonzero().flatten()
                 cache.select(going_B)
@@ -292,7 +298,8 @@ class _Batch:
 
 
 def draw(logits_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
-    """The next token of each row, (B,)."""
+    """The next token of each row, (B,). The sampling is silent about nothing."""
+    assert sampling.temperature is not None and sampling.top_p is not None
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
     probs_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)

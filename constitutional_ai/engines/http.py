@@ -34,7 +34,7 @@ from constitutional_ai.engines.abilities import (
     token_ids,
     token_steps,
 )
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling
 from constitutional_ai.engines.client import Client, Lost, Refused, Unusable
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError, NoLogprobs, SettingsError
@@ -71,6 +71,11 @@ class HttpEngine:
         self.can = find_abilities(self.client, self._body)
         self._questions: dict[tuple[str, ...], _Question | None] = {}
 
+    @property
+    def own(self) -> Own:
+        """The server's: what a request leaves out, it fills in."""
+        return Own(None, None)
+
     def generate(
         self, conversations: Sequence[Conversation], sampling: Sampling
     ) -> list[Completion]:
@@ -79,13 +84,14 @@ class HttpEngine:
         Each row has a seed of its own, from ``sampling.seed`` and its place. Raises ModelError for
         a conversation that is to be continued, if the server cannot.
         """
+        drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        said = {name: value for name, value in drawing.items() if value is not None}
         bodies = [
             self._asked(
                 conversation,
                 {
                     self.can.limit: sampling.max_new_tokens,
-                    "temperature": sampling.temperature,
-                    "top_p": sampling.top_p,
+                    **said,
                     "seed": random.Random(f"{sampling.seed}/{row}").getrandbits(31),
                 },
             )

@@ -18,6 +18,7 @@ from typing import Any
 from constitutional_ai.data.answers import AnswersFile
 from constitutional_ai.data.cases import Case
 from constitutional_ai.drawing import tables
+from constitutional_ai.engines.ask import used
 from constitutional_ai.engines.pool import HELD
 from constitutional_ai.evaluation import answers, judged, scores
 from constitutional_ai.evaluation.oracle import oracle
@@ -66,7 +67,7 @@ class Plan:
 
 def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
     """Write every file of the evaluation but scores.json; its content and the manifest's counts."""
-    _open_models(job, folder, plan)
+    drawn = _open_models(job, folder, plan)
     for line in power_lines(plan, job.settings.evaluate.difference):
         job.progress.note(line)
     rows = _answered(job, folder, plan, seed)
@@ -98,14 +99,20 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
         "missing": sum(bool(row.missing) for row in rows),
         "ungraded": sum(bool(row.unlabelled) for row in graded),
         "uncompared": sum(row.p_better is None for row in compared),
+        **drawn,
     }
 
 
-def _open_models(job: Job, folder: StageFolder, plan: Plan) -> None:
-    """So that a model that cannot be opened is an error before anything else is said."""
+def _open_models(job: Job, folder: StageFolder, plan: Plan) -> dict[str, Any]:
+    """So that a model that cannot be opened is an error before anything else is said.
+
+    Returns what the first one draws with.
+    """
+    models = list(plan.models.values())
     if not (folder.path / TRANSCRIPTS).exists():
-        for model in list(plan.models.values())[:HELD]:
+        for model in models[1:HELD]:
             job.engine(model)
+    return used(job.engine(models[0]), job.settings.evaluate) if models else {}
 
 
 def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:

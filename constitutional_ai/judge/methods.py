@@ -19,6 +19,7 @@ from statistics import fmean
 import numpy as np
 
 from constitutional_ai import prompts as templates
+from constitutional_ai.engines.ask import sampling_of
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError
@@ -35,6 +36,7 @@ TEN = Scale(  # one digit each, worth 1 to 10
 )
 REPLY_TOKENS = 12  # enough to name an option, or to begin a refusal
 LETTERS = ("A", "B")
+GREEDY = Sampling(temperature=0.0)
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,10 @@ def compared(engine: Engine, orders: Sequence[Order], spoken: bool) -> None:
             order.replies, order.lost = [], Counter([named])
 
 
-def said(
-    engine: Engine, orders: Sequence[Order], temperature: float = 0.0, seed: int = 0
-) -> list[str]:
+def said(engine: Engine, orders: Sequence[Order], drawing: Sampling = GREEDY) -> list[str]:
     """What the judge replies to each question: a letter, or why it is none."""
     questions = [order.asked.question() for order in orders]
-    sampling = Sampling(temperature, max_new_tokens=REPLY_TOKENS, seed=seed)
+    sampling = replace(drawing, max_new_tokens=REPLY_TOKENS)
     replies = engine.generate(questions, sampling) if questions else []
     return [FAILED if reply.failed else choice(reply.text) for reply in replies]
 
@@ -176,7 +176,7 @@ def said(
 def voted(engine: Engine, orders: Sequence[Order], settings: LabelSettings, seed: int) -> None:
     """``samples`` replies in each order; each is a vote for A or B, or lost."""
     for sample in range(settings.samples):
-        votes = said(engine, orders, settings.temperature, derive_seed(seed, "vote", sample))
+        votes = said(engine, orders, sampling_of(settings, derive_seed(seed, "vote", sample)))
         for order, vote in zip(orders, votes, strict=True):
             order.take([float(vote == "A")] if vote in LETTERS else Unread(vote))
 
@@ -214,11 +214,7 @@ def _thinking(
             _ask(talk, templates.thought(turn, one.principle))
             for talk, one in zip(talks, asked, strict=True)
         ]
-        sampling = Sampling(
-            settings.temperature,
-            max_new_tokens=settings.max_new_tokens,
-            seed=derive_seed(seed, number),
-        )
+        sampling = sampling_of(settings, derive_seed(seed, number))
         whole = [talk for talk in talks if talk]
         replies = iter(engine.generate(whole, sampling) if whole else [])
         talks = [_answered(talk, next(replies)) if talk else [] for talk in talks]

@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from constitutional_ai.constitution.lint import lint
+from constitutional_ai.data import sources
 from constitutional_ai.data.overlap import refuse_overlap_of_run
-from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.data.prompts import SET_OF_KIND, prompts_identity
 from constitutional_ai.engines.hub import hub_problem, is_here
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
@@ -57,6 +58,26 @@ def problems(
                 yield f"{place(setting)}: {setting}: {file}: no such file"
     if "report" in todo and settings.report.beside:
         yield from _attachments(settings, place)
+
+
+def remarks(settings: Settings, todo: Sequence[str] = STAGE_NAMES) -> Iterator[str]:
+    """What stops no run and is seldom meant: test prompts of an unknown kind.
+
+    A kind may be any word, and all but "harmful" ask for help. So a slip of the pen would have a
+    harmful request scored as one that deserves an answer.
+    """
+    tested = any("test" in stage.prompts for stage in STAGES if stage.word in todo)
+    if not tested or settings.prompts.test == LAB:
+        return
+    reading = sources.read(settings.prompts.test)
+    odd = [row for row in reading.prompts if row.kind not in ("", *SET_OF_KIND) and not row.set]
+    for kind in dict.fromkeys(row.kind for row in odd):
+        places = [reading.table.place(row.number) for row in odd if row.kind == kind]
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        yield (
+            f"{places[0]}{more}: the kind {kind!r} is none of {', '.join(SET_OF_KIND)}; its prompts"
+            ' are taken to deserve help, unless they name "set": "red-team"'
+        )
 
 
 def _constitution(settings: Settings, place: Place) -> Iterator[str]:

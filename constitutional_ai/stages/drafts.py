@@ -10,11 +10,12 @@ from constitutional_ai import prompts as templates
 from constitutional_ai.engines.ask import Ask
 from constitutional_ai.engines.base import Completion, Engine
 from constitutional_ai.judge.faults import names_fault
-from constitutional_ai.judge.fitting import draw, fitting
 from constitutional_ai.judge.gate import CUT, EMPTY, Gate, Passed, Revised
 from constitutional_ai.judge.judge import nonce
+from constitutional_ai.judge.kinds import draw, fitting
 from constitutional_ai.judge.replies import Unread
 from constitutional_ai.principles import Constitution, Principle, WorkedRevision
+from constitutional_ai.progress import called
 from constitutional_ai.records import Conversation, Prompt, RevisionStep
 from constitutional_ai.rewrite import stripped
 from constitutional_ai.settings import ReviseSettings
@@ -38,7 +39,7 @@ class Draft:
     failed: str = ""
     stopped: bool = False  # a critique found nothing, and no round is to follow
     steps: list[RevisionStep] = field(default_factory=list)
-    shares: dict[str, float] | Unread = field(default_factory=dict)  # judge/fitting.py
+    shares: dict[str, float] | Unread = field(default_factory=dict)  # judge/kinds.py
     principle: Principle | None = None
     critique: str | None = None
     criticised: Passed = PASSED
@@ -93,13 +94,15 @@ class Reviser:
 
     def revise(self, prompts: Sequence[Prompt], answer: Ask, criticise: Ask) -> list[Draft]:
         """A draft for each prompt, in order."""
-        firsts = answer([prompt.prompt for prompt in prompts])
+        with called("answers"):
+            firsts = answer([prompt.prompt for prompt in prompts])
         drafts = [
             Draft(prompt, [first.text], [first.finished], first.failed)
             for prompt, first in zip(prompts, firsts, strict=True)
         ]
         if self.settings.draw == "fitting":
-            shares = fitting(self.critic, prompts, self.constitution, self.seed)
+            with called("kinds of harm"):
+                shares = fitting(self.critic, prompts, self.constitution, self.seed)
             for draft, of_prompt in zip(drafts, shares, strict=True):
                 draft.shares = of_prompt
         for number in range(1, self.settings.rounds + 1):
@@ -123,7 +126,8 @@ class Reviser:
 
     def _criticise(self, drafts: Sequence[Draft], ask: Ask) -> None:
         requests = self.requests
-        replies = ask([requests.critique(draft) for draft in drafts])
+        with called("critiques"):
+            replies = ask([requests.critique(draft) for draft in drafts])
         for draft, reply in zip(drafts, replies, strict=True):
             draft.critique, draft.failed = reply.text, reply.failed
         self._look_for_faults([draft for draft in drafts if not draft.failed])
@@ -133,9 +137,9 @@ class Reviser:
         answers = [draft.answers[-1] for draft in drafts]
         critiques = [draft.critique or "" for draft in drafts]
         if self.gate:
-            for draft, passed in zip(
-                drafts, self.gate.critiques(prompts, answers, critiques), strict=True
-            ):
+            with called("critiques judged"):
+                judged = self.gate.critiques(prompts, answers, critiques)
+            for draft, passed in zip(drafts, judged, strict=True):
                 draft.criticised = passed
                 draft.clean = passed.p is not None and passed.p < 0.5
         elif self.settings.stop_when_clean or self.by_phrase:
@@ -149,12 +153,14 @@ class Reviser:
 
     def _rewrite(self, drafts: Sequence[Draft], ask: Ask) -> None:
         drafts = [draft for draft in drafts if draft.going and not draft.criticised.reason]
-        replies = ask([self.requests.revision(draft) for draft in drafts])
+        with called("revisions"):
+            replies = ask([self.requests.revision(draft) for draft in drafts])
         for draft, reply in zip(drafts, replies, strict=True):
             draft.revision, draft.failed = reply, reply.failed
             draft.text = stripped(reply.text) if self.gate else reply.text
         revised = [_revised(draft) for draft in drafts if not draft.failed]
-        passed = self.gate.revisions(revised) if self.gate else [*map(_ungated, revised)]
+        with called("revisions judged"):
+            passed = self.gate.revisions(revised) if self.gate else [*map(_ungated, revised)]
         for draft, of_draft in zip((d for d in drafts if not d.failed), passed, strict=True):
             draft.passed = of_draft
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from constitutional_ai.engines.ask import used
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.judge.agreement import disagreement, position_bias
@@ -63,7 +64,9 @@ def run(job: Job) -> dict[str, Any]:
         rows = in_chunks(folder, FILE, pairs, settings.chunk, work, tick, Preference)
     reasons = Counter(row.unlabelled for row in rows if row.unlabelled)
     _stop_at(reasons, len(rows), settings, name)
-    return summary(rows)
+    drawn = settings.method in ("thoughts", "vote")
+    engine = next(iter(judges.values())).engine
+    return {**summary(rows), **(used(engine, settings) if drawn else {})}
 
 
 def _stop_at(reasons: Counter[str], pairs: int, settings: LabelSettings, name: str) -> None:

@@ -59,7 +59,10 @@ def run_pipeline(
         done = [step for step in kept if folder.stage(*step).done]
         todo = _todo(folder, plan, done, stages)
         if todo:
-            check.refuse(settings, [name for name, _ in todo], place)
+            words = [name for name, _ in todo]
+            check.refuse(settings, words, place)
+            for remark in check.remarks(settings, words):
+                progress.note(remark)
         constitution = load_constitution(settings.constitution)
         prints = fingerprints(settings, constitution, plan)
         _check_kept(folder, kept, prints)

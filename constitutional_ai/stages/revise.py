@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.ask import asker
+from constitutional_ai.engines.ask import asker, used
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import SELF, Job, model_name
@@ -97,7 +97,7 @@ def run(job: Job) -> dict[str, Any]:
         rows = in_chunks(folder, FILE, prompts, settings.chunk, work, tick, RevisedAnswer, may_fail)
     _stop_at(rows, settings)
     failed = failures.counts(folder.path, FILE, len(prompts) - len(rows))
-    return {**summary(rows), **tally.total("unfinished"), **failed}
+    return {**summary(rows), **tally.total("unfinished"), **used(engine, settings), **failed}
 
 
 def _stop_at(rows: Sequence[RevisedAnswer], settings: ReviseSettings) -> None:

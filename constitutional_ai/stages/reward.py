@@ -18,6 +18,7 @@ from scipy.special import expit
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.learning import reward_model
+from constitutional_ai.learning.fitting import fitting
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
@@ -30,6 +31,7 @@ from constitutional_ai.store.run_folder import CHECKPOINTS
 from constitutional_ai.store.seeds import derive_seed
 
 NAME = "reward"
+PREFERENCES = "preferences.jsonl"
 Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl
 CLEAR = 0.1  # a label further than this from 0.5 has a clear side
 
@@ -37,18 +39,24 @@ CLEAR = 0.1  # a label further than this from 0.5 has a clear side
 def run(job: Job) -> dict[str, Any]:
     """Write model, metrics.jsonl, held_out.jsonl, calibration.json; the manifest's counts."""
     settings, folder = job.settings.reward, job.stage(NAME).path
-    rows = job.stage("label").rows("preferences.jsonl", Preference)
+    rows = job.stage("label").rows(PREFERENCES, Preference)
     lines = [line for line, row in enumerate(rows, 1) if row.p_chosen is not None]
     rows = [rows[line - 1] for line in lines]
     if len(rows) < 2:
         raise DataError("preferences.jsonl has fewer than two labelled pairs; `--redo label`")
+    reward = _untrained(job)
+    named = [(f"{PREFERENCES}:{line}", row) for line, row in zip(lines, rows, strict=True)]
+    fit = fitting(
+        named, lambda row: reward.length(labelled(row)), reward.context, job.progress.note
+    )
+    too_long = len(rows) - len(fit)
+    places, rows = [place for place, _ in fit], [row for _, row in fit]
     pairs = [labelled(row) for row in rows]
     seed = derive_seed(job.settings.seed, NAME, job.round)
     kept, held = reward_model.split(pairs, settings.held_out, seed)
     if not kept:
         raise DataError("every labelled pair has the same prompt; none is left to train on")
-    reward = _untrained(job)
-    learned = [(f"preferences.jsonl:{lines[n]}", pairs[n]) for n in kept]
+    learned = [(places[n], pairs[n]) for n in kept]
     _train(job, reward, "model", learned, seed)
     for number in range(2, settings.ensemble + 1):
         _fit_member(job, number, learned, seed)
@@ -80,7 +88,7 @@ def run(job: Job) -> dict[str, Any]:
         f" {measured['ece']:.3f}"
     )
     figures.pop("bins")
-    return {"trained": len(kept), "held_out": len(held), **figures}
+    return {"trained": len(kept), "held_out": len(held), "too_long": too_long, **figures}
 
 
 def _untrained(job: Job) -> RewardModel:

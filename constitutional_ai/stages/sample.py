@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.ask import asker
+from constitutional_ai.engines.ask import asker, used
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, Pair, Prompt, assistant, content_hash
@@ -82,6 +82,7 @@ def run(job: Job) -> dict[str, Any]:
         "identical": sum(row.answers[0] == row.answers[1] for row in rows),
         "empty_answers": sum(not answer.strip() for row in rows for answer in row.answers),
         **tally.total("swapped", "refused", "unfinished"),
+        **used(engine, settings),
         **failures.counts(folder.path, FILE, len(prompts) - len(rows)),
     }
 

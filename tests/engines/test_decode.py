@@ -16,7 +16,7 @@ from constitutional_ai.engines.decode import (
     padded_left,
     sample_tokens,
 )
-from constitutional_ai.errors import ModelError
+from constitutional_ai.errors import DataError
 
 PAD = 1
 
@@ -95,7 +95,7 @@ def test_an_answer_ends_with_the_context(gpt2: Any) -> None:
     prompts = [[7] * 1016, [7] * 3]
     greedy = Sampling(temperature=0, max_new_tokens=20)
     assert [len(a) for a in sample_tokens(gpt2, prompts, greedy, -1, PAD)] == [8, 20]
-    with pytest.raises(ModelError, match=r"1024 tokens leaves no room .* context of 1024"):
+    with pytest.raises(DataError, match=r"1024 tokens leaves no room .* context of 1024"):
         sample_tokens(gpt2, [[7] * 1024], greedy, 0, PAD)
 
 

@@ -202,6 +202,9 @@ def test_what_is_sent(server: FaultyServer) -> None:
     server.bodies.clear()
     asking.generate([talk, talk], Sampling(seed=2))
     assert seeds == [0, 0] and len({body["seed"] for body in server.bodies}) == 2
+    server.bodies.clear()
+    asking.generate([talk], Sampling(None, None))
+    assert not {"temperature", "top_p"} & server.bodies.pop().keys()  # the server's own
 
 
 def test_the_options_are_asked_for_by_their_ids(server: FaultyServer) -> None:

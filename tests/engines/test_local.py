@@ -1,6 +1,10 @@
 """The local engine: answers, option log-probabilities against a naive forward, and bad folders."""
 
+import copy
+import io
 import json
+import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import GenerationConfig, LlamaConfig, LlamaForSequenceClassification
 
 from constitutional_ai import machine as processor
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.decode import Transformers
-from constitutional_ai.engines.local import LocalEngine, use_threads
+from constitutional_ai.engines.local import LocalEngine, broken_weight, use_threads
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.progress import Progress, called
 from constitutional_ai.records import Conversation, assistant, user
 
 TALKS: list[Conversation] = [
@@ -114,12 +119,74 @@ def test_no_control_token_shows_in_an_answer(llama: LocalEngine) -> None:
     assert not any("<|im_end|>" in text or "<|im_start|>" in text for text in texts)
 
 
-def test_a_prompt_beyond_the_context_is_an_error(gpt2: LocalEngine) -> None:
-    long = [user("lock " * 1500)]
-    with pytest.raises(ModelError, match="context of 1024"):
-        gpt2.generate([long], Sampling(max_new_tokens=1))
-    with pytest.raises(ModelError, match="context of 1024"):
-        gpt2.option_logprobs([long], ["(A)", "(B)"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("lock " * 1500, r"a prompt of \d+ tokens leaves no room .* context of 1024; shorten it"),
+        ("half of \ud800", "half a surrogate pair"),
+    ],
+)
+def test_what_a_model_cannot_read_fails_alone(gpt2: LocalEngine, content: str, reason: str) -> None:
+    talks, greedy = [*TALKS[:1], [user(content)], *TALKS[1:]], Sampling(0, max_new_tokens=4)
+    said = gpt2.generate(talks, greedy)
+    assert re.search(reason, said[1].failed) and said[1].text == "" and not said[1].finished
+    assert [said[0], *said[2:]] == gpt2.generate(TALKS, greedy)
+    scores = gpt2.option_logprobs(talks, ["(A)", "(B)"])
+    assert all(map(math.isnan, scores[1])) and len(scores[1]) == 2
+    assert [scores[0], *scores[2:]] == gpt2.option_logprobs(TALKS, ["(A)", "(B)"])
+
+
+def test_a_model_draws_as_its_makers_say_where_a_sampling_is_silent(llama: LocalEngine) -> None:
+    model = copy.deepcopy(llama.model)
+    silent = Sampling(None, None, max_new_tokens=8, seed=5)
+    assert LocalEngine(model, llama.tokenizer).own == (1.0, 1.0)  # a config that says nothing
+    for own in ({"temperature": 0.3}, {"temperature": 0.9, "top_p": 0.4}):
+        model.generation_config = GenerationConfig(do_sample=True, **own)
+        engine = LocalEngine(model, llama.tokenizer)
+        spoken = Sampling(own["temperature"], own.get("top_p", 1.0), max_new_tokens=8, seed=5)
+        assert engine.generate(TALKS, silent) == engine.generate(TALKS, spoken)
+        assert engine.generate(TALKS, silent) != engine.generate(TALKS, replace(spoken, top_p=0.01))
+        given = replace(silent, temperature=2.0)
+        assert engine.own.fill(given).temperature == 2.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_is_refused(
+    tmp_path: Path, tiny_llama: Path, value: float
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_llama, tmp_path / "broken")
+    file = tmp_path / "broken" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.up_proj\.weight is no finite"):
+        LocalEngine.load(tmp_path / "broken")
+
+
+def test_large_weights_are_no_broken_ones() -> None:
+    layer = torch.nn.Linear(4, 4)
+    torch.nn.init.constant_(layer.weight, 3e38)  # their sum runs over
+    assert broken_weight(layer) == ""
+
+
+def test_how_far_a_call_is_can_be_heard(llama: LocalEngine) -> None:
+    out = io.StringIO()
+    shown = Progress("plain", out)
+    heard: list[str] = []
+    shown._view.within = lambda task: heard.append(task.call)  # type: ignore[method-assign]
+    with shown.task("revise", 9), called("critiques"):
+        llama.generate(TALKS, Sampling(max_new_tokens=5, seed=2))
+    rows = [int(text.split()[1].split("/")[0]) for text in heard]
+    assert heard[-1].startswith("critiques 4/4, ") and rows == sorted(rows) and len(rows) >= 5
+    heard.clear()
+    with shown.task("label", 9):
+        llama.option_logprobs([*TALKS, TALKS[0]], ["(A)", "(B)"])
+    assert heard[-1] == "questions 4/4"  # each different one is asked once
+    heard.clear()
+    llama.option_logprobs(TALKS, ["(A)", "(B)"])
+    assert heard == []  # no task is open
 
 
 def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:

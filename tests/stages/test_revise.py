@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
 from constitutional_ai.judge import gate
@@ -32,7 +32,7 @@ def critic(critique: str = "It is rude.", revision: str = "") -> ScriptedEngine:
 class Hashing:
     """Every reply is the hash of its conversation and seed, and is cut off in one case of three."""
 
-    name = "hashing"
+    name, own = "hashing", Own()
 
     def __init__(self, fail_at_call: int = 0) -> None:
         self.calls = 0

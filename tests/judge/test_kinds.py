@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.judge.fitting import draw, fitting, kinds_of_harm
+from constitutional_ai.judge.kinds import draw, fitting, kinds_of_harm
 from constitutional_ai.judge.replies import NO_ANSWER, Unread
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, Prompt, user
