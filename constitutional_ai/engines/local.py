@@ -1,8 +1,6 @@
 """The default engine: any causal language model of transformers, in this process.
 
 Weights come from safetensors only, and code from a model's repository is never run.
-
-Shapes: B rows, V vocabulary, N options.
 """
 
 import os
@@ -15,15 +13,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from constitutional_ai.engines.base import Completion, Sampling
-from constitutional_ai.engines.batching import length_batches
-from constitutional_ai.engines.decode import (
-    BATCH_TOKENS,
-    decoder_of,
-    evaluating,
-    room,
-    sample_tokens,
-)
+from constitutional_ai.engines.decode import BATCH_TOKENS, room, sample_tokens
 from constitutional_ai.engines.hub import hub_problem
+from constitutional_ai.engines.options import Question, option_scores
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
@@ -88,25 +80,14 @@ class LocalEngine:
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
-        What the options have in common goes to the prompt. One forward a batch, and its last
-        position only. Raises ValueError for options that do not differ before one of them ends.
+        One forward a batch, and its last position only; one token more where a tokenizer begins
+        all options with the same one (engines/options.py). Raises ValueError for options that do
+        not differ before one of them ends.
         """
         questions = [self._question(conversation, options) for conversation in conversations]
-        # Rounding depends on the batch, in bfloat16 so much that the same question, asked twice,
-        # would get two answers. A judge shown the same answer twice has to come out at ½.
-        different = list(dict.fromkeys(questions))
-        scores: dict[_Question, list[float]] = {}
-        with torch.no_grad(), evaluating(self.model):
-            decoder = decoder_of(self.model, self.tokens.pad_id)
-            lengths = [len(prompt) for prompt, _ in different]
-            for rows in length_batches(lengths, self._forward_tokens, longest_first=True):
-                batch = [different[row] for row in rows]
-                logprobs_BV = decoder.last([ids for ids, _ in batch]).float().log_softmax(dim=-1)
-                choices_BN = torch.tensor([ids for _, ids in batch], device=self.model.device)
-                scores_BN = logprobs_BV.gather(1, choices_BN)
-                scores.update(zip(batch, scores_BN.tolist(), strict=True))
+        scores = option_scores(self.model, self.tokens, questions, self._forward_tokens)
         return [scores[question] for question in questions]
 
     @property
@@ -115,13 +96,11 @@ class LocalEngine:
         on_cpu = self.model.device.type == "cpu"
         return min(self.batch_tokens, FORWARD_TOKENS) if on_cpu else self.batch_tokens
 
-    def _question(self, conversation: Conversation, options: Sequence[str]) -> "_Question":
-        prompt, choices = self.tokens.question(conversation, options)
-        room(self.model, len(prompt) - 1)  # the choice is read off the prompt's last position
-        return tuple(prompt), tuple(choices)
-
-
-_Question = tuple[tuple[int, ...], tuple[int, ...]]  # ids of a prompt, and what may follow it
+    def _question(self, conversation: Conversation, options: Sequence[str]) -> Question:
+        prompt, begun = self.tokens.question(conversation, options)
+        # The choice is read off the last position of the prompt and its opening.
+        room(self.model, len(prompt) + len(begun.opening) - 1)
+        return Question(tuple(prompt), begun)
 
 
 def use_threads(count: int) -> None:

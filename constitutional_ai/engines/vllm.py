@@ -73,23 +73,26 @@ class VllmEngine:
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
+        One request of a token a question; one more for each token with which all options begin.
         Raises ValueError for options that do not differ before one of them ends, ModelError for a
         prompt that fills the context.
         """
         from vllm import SamplingParams
 
         questions = [self.tokens.question(turns, options) for turns in conversations]
-        prompts = [self._checked(prompt) for prompt, _ in questions]
+        asked = [(prompt, of, k) for prompt, of in questions for k in range(len(of.places))]
+        prompts = [self._checked([*prompt, *of.opening[:k]]) for prompt, of, k in asked]
         params = [
-            SamplingParams(max_tokens=1, logprob_token_ids=ids, detokenize=False)
-            for _, ids in questions
+            SamplingParams(max_tokens=1, logprob_token_ids=of.tokens(k), detokenize=False)
+            for _, of, k in asked
         ]
-        return [
-            [output.logprobs[0][i].logprob for i in ids]
-            for output, (_, ids) in zip(self._run(prompts, params), questions, strict=True)
-        ]
+        found = (
+            {i: output.logprobs[0][i].logprob for i in of.tokens(k)}
+            for output, (_, of, k) in zip(self._run(prompts, params), asked, strict=True)
+        )
+        return [of.logprobs([next(found) for _ in of.places]) for _, of in questions]
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
         if not prompts:
