@@ -7,9 +7,9 @@ columns come beside them.
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 
@@ -134,6 +134,15 @@ class Preference(Row):
     thoughts: list[str] = []  # what the judge said before it chose
     chosen_model: str = ""  # who wrote the answers, if that is known
     rejected_model: str = ""
+    mass: float | None = None  # the probability of all options together, if it was measured
+
+    @model_serializer(mode="wrap")
+    def _without_mass(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The column only where there is one: rows of judges that have none stay as they were."""
+        row: dict[str, Any] = dump(self)
+        if self.mass is None:
+            del row["mass"]
+        return row
 
 
 class HeldOut(Row):

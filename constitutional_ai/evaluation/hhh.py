@@ -35,6 +35,7 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
+LEAST_MASS = 1e-4  # a base model may want to say much else; below it its leaning means nothing
 TOO_LONG = "the question does not fit the model's context"
 
 
@@ -114,7 +115,7 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
     try:
-        replies = iter(option_shares(engine, asked, OPTIONS))
+        replies = iter(option_shares(engine, asked, OPTIONS, LEAST_MASS))
     except ModelError:
         if len(choices) > 1:
             return [row for choice in choices for row in ask(engine, label, [choice])]

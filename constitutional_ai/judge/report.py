@@ -14,7 +14,7 @@ from typing import Any
 
 from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge.agreement import flipped, floors, position_bias
+from constitutional_ai.judge.agreement import flipped, floors, order_gap, position_bias
 from constitutional_ai.judge.certificate import fit
 from constitutional_ai.judge.judge import Judge, mean_orders
 from constitutional_ai.judge.judge_pairs import (
@@ -163,6 +163,7 @@ def order_of(both: Sequence[Both]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if orders:
         figures["bias"] = position_bias(orders).mean
+        figures["gap"] = order_gap(orders)
         figures["flips"] = stats.share(map(flipped, orders))
     if again := [(p, j.again) for _, j, p in both if j.again is not None]:
         figures["flips_after_averaging"] = stats.share(map(flipped, again))
