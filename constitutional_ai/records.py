@@ -149,6 +149,8 @@ class Preference(Row):
     asked and what it said; older files lack them.
     """
 
+    ADDED = ("mass",)
+
     prompt: Conversation
     set: PromptSet
     chosen: Conversation
@@ -173,6 +175,7 @@ class Preference(Row):
     thoughts: list[str] = []  # what the judge said before it chose
     chosen_model: str = ""  # who wrote the answers, if that is known
     rejected_model: str = ""
+    mass: float | None = None  # the probability of all options together, if it was measured
 
 
 class HeldOut(Row):

@@ -147,7 +147,7 @@ class LabelSettings(Table):
     """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
 
     LIMITS = ("max_unlabelled",)
-    ADDED = {"top_p": None}
+    ADDED = {"top_p": None, "cut": "keep"}
 
     judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
     jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
@@ -167,6 +167,8 @@ class LabelSettings(Table):
     exemplars: CountOrNone = 0  # judged examples of the constitution, shown before each question
     last_turn: bool = False  # of a dialogue, show the judge the last request alone
     spoken: bool = False  # have each verdict said as well: no letter, no label; twice the cost
+    # a pair with an answer that was cut off gets no label; auto: keep in the laboratory, else drop
+    cut: Literal["auto", "keep", "drop"] = "auto"
     max_unlabelled: Share = 0.2  # the share of pairs without a verdict above which the stage stops
     chunk: Count = 600
 
@@ -380,6 +382,9 @@ class Settings(Table):
         auto = {name: word for name, word in meant.items() if getattr(self.revise, name) == "auto"}
         # The settings are frozen; this is still their making.
         object.__setattr__(self, "revise", self.revise.model_copy(update=auto))
+        if self.label.cut == "auto":
+            cut = "keep" if self.model.path.startswith("lab:") else "drop"
+            object.__setattr__(self, "label", self.label.model_copy(update={"cut": cut}))
         return self
 
     def to_toml(self) -> str:

@@ -1,8 +1,6 @@
 """The default engine: any causal language model of transformers, in this process.
 
 Weights come from safetensors only, and code from a model's repository is never run.
-
-Shapes: B rows, V vocabulary, N options.
 """
 
 import math
@@ -16,21 +14,13 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from constitutional_ai.engines.base import Completion, Own, Sampling, read_each
-from constitutional_ai.engines.batching import length_batches
-from constitutional_ai.engines.decode import (
-    BATCH_TOKENS,
-    context_in,
-    decoder_of,
-    evaluating,
-    room,
-    sample_tokens,
-)
+from constitutional_ai.engines.decode import BATCH_TOKENS, context_in, room, sample_tokens
 from constitutional_ai.engines.hub import hub_problem
+from constitutional_ai.engines.options import Question, option_scores
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.machine import device_of, has_fast_bf16
-from constitutional_ai.progress import asking
 from constitutional_ai.records import Conversation
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -109,28 +99,15 @@ class LocalEngine:
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
-        What the options have in common goes to the prompt. One forward a batch, and its last
-        position only. A question that does not fit has NaN for every option. Raises ValueError for
-        options that do not differ before one of them ends.
+        One forward a batch, and its last position only; one token more where a tokenizer begins
+        all options with the same one (engines/options.py). A question that does not fit has NaN for
+        every option. Raises ValueError for options that do not differ before one of them ends.
         """
         questions, _ = read_each(conversations, lambda turns: self._question(turns, options))
-        # Rounding depends on the batch, in bfloat16 so much that the same question, asked twice,
-        # would get two answers. A judge shown the same answer twice has to come out at ½.
-        different = list(dict.fromkeys(questions.values()))
-        scores: dict[_Question, list[float]] = {}
-        done = asking(len(different), "questions")
-        with torch.no_grad(), evaluating(self.model):
-            decoder = decoder_of(self.model, self.tokens.pad_id)
-            lengths = [len(prompt) for prompt, _ in different]
-            for rows in length_batches(lengths, self._forward_tokens, longest_first=True):
-                batch = [different[row] for row in rows]
-                logprobs_BV = decoder.last([ids for ids, _ in batch]).float().log_softmax(dim=-1)
-                choices_BN = torch.tensor([ids for _, ids in batch], device=self.model.device)
-                scores_BN = logprobs_BV.gather(1, choices_BN)
-                scores.update(zip(batch, scores_BN.tolist(), strict=True))
-                done(len(batch))
+        asked = list(questions.values())
+        scores = option_scores(self.model, self.tokens, asked, self._forward_tokens)
         lost = [math.nan] * len(options)
         return [
             scores[questions[row]] if row in questions else lost
@@ -152,13 +129,11 @@ class LocalEngine:
         room(self.model, len(prompt))
         return prompt
 
-    def _question(self, conversation: Conversation, options: Sequence[str]) -> "_Question":
-        prompt, choices = self.tokens.question(conversation, options)
-        room(self.model, len(prompt) - 1)  # the choice is read off the prompt's last position
-        return tuple(prompt), tuple(choices)
-
-
-_Question = tuple[tuple[int, ...], tuple[int, ...]]  # ids of a prompt, and what may follow it
+    def _question(self, conversation: Conversation, options: Sequence[str]) -> Question:
+        prompt, begun = self.tokens.question(conversation, options)
+        # The choice is read off the last position of the prompt and its opening.
+        room(self.model, len(prompt) + len(begun.opening) - 1)
+        return Question(tuple(prompt), begun)
 
 
 def use_threads(count: int) -> None:

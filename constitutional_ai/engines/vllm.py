@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer
 from constitutional_ai.engines.base import Completion, Own, Sampling, read_each, refuse_long
 from constitutional_ai.engines.local import resolve
 from constitutional_ai.engines.spec import ModelSpec
+from constitutional_ai.engines.spelling import Begun
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.machine import device_of
@@ -89,26 +90,35 @@ class VllmEngine:
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
-        A prompt that does not fit has NaN for every option. Raises ValueError for options that do
-        not differ before one of them ends.
+        One request of a token a question; one more for each token with which all options begin. A
+        prompt that does not fit has NaN for every option. Raises ValueError for options that do not
+        differ before one of them ends.
         """
         from vllm import SamplingParams
 
-        def read(turns: Conversation) -> tuple[list[int], list[int]]:
-            prompt, ids = self.tokens.question(turns, options)
-            return self._checked(prompt), ids
+        def read(turns: Conversation) -> tuple[list[int], Begun]:
+            prompt, begun = self.tokens.question(turns, options)
+            self._checked([*prompt, *begun.opening])
+            return prompt, begun
 
         questions, _ = read_each(conversations, read)
-        params = [
-            SamplingParams(max_tokens=1, logprob_token_ids=ids, detokenize=False)
-            for _, ids in questions.values()
+        asked = [
+            (prompt, of, k) for prompt, of in questions.values() for k in range(len(of.places))
         ]
-        outputs = self._run([prompt for prompt, _ in questions.values()], params)
+        params = [
+            SamplingParams(max_tokens=1, logprob_token_ids=of.tokens(k), detokenize=False)
+            for _, of, k in asked
+        ]
+        outputs = self._run([[*prompt, *of.opening[:k]] for prompt, of, k in asked], params)
+        found = (
+            {i: output.logprobs[0][i].logprob for i in of.tokens(k)}
+            for output, (_, of, k) in zip(outputs, asked, strict=True)
+        )
         scores = [[math.nan] * len(options) for _ in conversations]
-        for output, (row, (_, ids)) in zip(outputs, questions.items(), strict=True):
-            scores[row] = [output.logprobs[0][i].logprob for i in ids]
+        for row, (_, of) in questions.items():
+            scores[row] = of.logprobs([next(found) for _ in of.places])
         return scores
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:

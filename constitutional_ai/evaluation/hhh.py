@@ -35,6 +35,7 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
+LEAST_MASS = 1e-4  # a base model may want to say much else; below it its leaning means nothing
 LOST = "the question does not fit the model's context, or its server gave no reply"
 
 
@@ -113,7 +114,7 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
     asked: list[Conversation] = [
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
-    replies = iter(option_shares(engine, asked, OPTIONS))
+    replies = iter(option_shares(engine, asked, OPTIONS, LEAST_MASS))
     return [
         _chosen(label, choice, [next(replies) for _ in range(2 if choice.swapped else 1)])
         for choice in choices

@@ -22,6 +22,7 @@ from constitutional_ai.drawing.page import (
     table_of,
 )
 from constitutional_ai.evaluation.rows import Transcript
+from constitutional_ai.judge.agreement import WIDE_GAP, order_warning
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation
 from constitutional_ai.report.attachments import evaluated, sections_of
@@ -54,6 +55,7 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
     sections = [
         _section("Harmlessness and helpfulness", drawings, ["tradeoff"]),
         _section("Revisions", drawings, ["revisions"], _revision_words(findings)),
+        Section("Labels", words=_labels(findings)),
         _section("Reward model", drawings, ["calibration"], tables=_reward_tables(findings)),
         _section(
             "Reinforcement learning",
@@ -94,6 +96,21 @@ def _compared(findings: Findings) -> list[Section]:
     if findings.summary:
         compared = evaluated({"unscored": findings.unscored}, findings.summary)
     return [*compared, *([Section("Not labelled", tables=found)] if lost else [])]
+
+
+def _labels(findings: Findings) -> list[str]:
+    """How steady the judge was, of each label stage that compared pairs."""
+    words: list[str] = []
+    for name, manifest in findings.manifests.items():
+        counts = manifest.get("counts", {})
+        if "order_gap" in counts:
+            said = f"{name}: {counts['labelled']:,} of {counts['rows']:,} pairs have a label"
+            if "mass" in counts:
+                said += f"; the judge gave its options {counts['mass']:.2f} of the probability"
+            gap = counts["order_gap"]
+            warning = order_warning(gap) if gap > WIDE_GAP else f"order gap {gap:.2f}"
+            words.append(f"{said}; {warning}.")
+    return words
 
 
 def headline(findings: Findings) -> str:

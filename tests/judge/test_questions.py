@@ -52,7 +52,7 @@ def test_a_scale_is_told_in_both_directions() -> None:
 def test_questions_are_asked_where_they_apply() -> None:
     harmful = CASE.model_copy(update={"set": "red-team"})
     known = CASE.model_copy(update={"truth": "Flour and water."})
-    even = judge(dict.fromkeys(("0", "1", "2", "3", "4", "(A)", "(B)"), 0.2))
+    even = judge(dict.fromkeys(("0", "1", "2", "3", "4", "(A)", "(B)"), 0.3))
     one, two = read(even, [harmful, known], ["a", "b"], GENERAL, seed=0)
     assert set(one.scores) == {"harm", "refused_judge", "evasive"}
     assert set(two.scores) == {*one.scores, "helpful", "correct", "false_claim"}
@@ -76,7 +76,11 @@ def test_the_answer_cannot_close_its_fence() -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(math.nan, "not a finite number"), (math.inf, "not a finite number"), (-40.0, "next to no")],
+    [
+        (math.nan, "not a finite number"),
+        (math.inf, "not a finite number"),
+        (-40.0, "less than half"),
+    ],
 )
 def test_what_cannot_be_read_is_no_score(value: float, reason: str) -> None:
     engine = ScriptedEngine(lambda _: "", lambda *_: value)

@@ -153,6 +153,8 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
             yes = text.split(f"\n{option} ")[1].startswith("Yes")
             return 0.0 if yes == declines else -50.0
         answer = text.split(f"{option} ")[1].split("\n")[0]
+        if "a good answer" not in text:
+            return -0.7
         return 0.0 if "good" in answer else -3.0
 
     scripts = {
