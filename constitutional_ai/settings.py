@@ -78,11 +78,22 @@ class ModelSettings(Table):
 
 
 class PromptsSettings(Table):
-    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``."""
+    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``.
+
+    ``FILE#half=1`` and ``FILE#half=2`` are the halves of a file. A list joins several sources.
+    """
 
     red_team: str = Field(default="lab", min_length=1)
     helpful: str = Field(default="lab", min_length=1)
     test: str = Field(default="lab", min_length=1)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _join_sources(cls, value: Any) -> Any:
+        """One string names sources wherever it goes, in fingerprints and on the command line."""
+        if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+            return " + ".join(value)
+        return value
 
 
 class ReviseSettings(Table):
