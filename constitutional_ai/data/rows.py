@@ -57,7 +57,8 @@ class Table:
 class PromptRow:
     """A prompt and what its row says about it; an empty text where the row says nothing.
 
-    ``answers`` are a chosen and a rejected answer. ``odd`` lists what is unusual about the row.
+    ``answers`` are a chosen and a rejected answer, ``answer`` is the one that a dialogue ends with,
+    the chosen one of two. ``odd`` lists what is unusual about the row.
     ``left_out`` says why the row gives no prompt, and then ``prompt`` is empty.
     """
 
@@ -65,6 +66,7 @@ class PromptRow:
     kind: str = ""
     category: str = ""
     answers: tuple[str, str] | None = None
+    answer: str = ""
     odd: tuple[str, ...] = ()
     left_out: str = ""
     number: int = 0

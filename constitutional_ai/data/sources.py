@@ -196,9 +196,12 @@ def _plain(row: Columns) -> PromptRow:
 def _messages(row: Columns) -> PromptRow:
     """A conversation up to its last answer, which is not part of the prompt."""
     turns: Any = row["messages"]
+    answer = ""
     if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
-        turns = turns[:-1] if turns[-1].get("role") == "assistant" else turns
-    return _plain({**row, "prompt": turns})
+        last = turns[-1]
+        if last.get("role") == "assistant":
+            turns, answer = turns[:-1], text(last.get("content"), "messages")
+    return replace(_plain({**row, "prompt": turns}), answer=answer)
 
 
 def _expected(table: Table, format: Format) -> str:
