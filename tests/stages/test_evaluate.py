@@ -298,7 +298,7 @@ def test_who_labelled_the_data_is_told_when_it_also_evaluates(
     assert same["judged_by_its_labeller"] is True
 
 
-def test_another_judge_evaluates_alone(judged_job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_judge_evaluates_alone(judged_job: Job, notes: list[str]) -> None:
     """This one scores by the reverse of what the labelling judge likes."""
 
     def reverse(turns: Conversation, option: str) -> float:
