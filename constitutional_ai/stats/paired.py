@@ -52,14 +52,13 @@ def clustered_share(clusters: Mapping[str, Sequence[bool]]) -> Estimate:
     """
     plain = stats.share(flag for group in clusters.values() for flag in group)
     p, variance, groups = plain["mean"], _cluster_variance(clusters), len(clusters)
-    if groups == plain["n"]:
-        return plain
-    if not 0 < p < 1 or not variance or groups < 2:
-        low, high = stats.wilson(p, groups)
-        return {**plain, "low": low, "high": high}
-    effective = p * (1 - p) / variance * (groups - 1) / groups
-    t = float(special.stdtrit(groups - 1, (1 + LEVEL) / 2))
-    low, high = stats.wilson(p, min(effective, plain["n"]), t)
+    effective, z = float(groups), Z
+    if 0 < p < 1 and variance > 0:
+        effective = p * (1 - p) / variance
+        if 1 < groups < plain["n"]:
+            effective *= (groups - 1) / groups
+            z = float(special.stdtrit(groups - 1, (1 + LEVEL) / 2))
+    low, high = stats.wilson(p, min(effective, plain["n"]), z)
     return {**plain, "low": low, "high": high}
 
 
