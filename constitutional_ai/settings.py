@@ -81,11 +81,22 @@ class ModelSettings(Table):
 
 
 class PromptsSettings(Table):
-    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``."""
+    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``.
+
+    ``FILE#half=1`` and ``FILE#half=2`` are the halves of a file. A list joins several sources.
+    """
 
     red_team: str = Field(default="lab", min_length=1)
     helpful: str = Field(default="lab", min_length=1)
     test: str = Field(default="lab", min_length=1)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _join_sources(cls, value: Any) -> Any:
+        """One string names sources wherever it goes, in fingerprints and on the command line."""
+        if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+            return " + ".join(value)
+        return value
 
 
 class ReviseSettings(Table):
@@ -236,11 +247,15 @@ class EvaluateSettings(Table):
     """How many test prompts of each kind, and what is asked about the answers.
 
     The counts hold for the laboratory's prompts and for a file's prompts of those kinds; of other
-    kinds all are taken. Without an oracle the run's judge reads the answers.
+    kinds all are taken. Without an oracle a judge reads the answers: ``judge``, which should not be
+    the one that labelled the training data.
     """
 
-    ADDED = {"top_p": None}
+    ADDED = {
+        "judge": "", "capability": True, "dialogues": "", "dialogue_count": 200, "top_p": None
+    }  # fmt: skip
 
+    judge: str = ""  # "base", "sl-cai" or a model's spec; "" takes the judge and jury of [label]
     harmful: CountOrNone = 300
     benign: CountOrNone = 120
     borderline: CountOrNone = 120
@@ -251,6 +266,10 @@ class EvaluateSettings(Table):
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
+    # what a model knew and still knows; the laboratory's models know neither English nor sums
+    capability: bool = True  # outside the laboratory, ask each model questions of general knowledge
+    dialogues: str = ""  # helpful dialogues of people, whose answers each model is to find likely
+    dialogue_count: Count = 200  # of them, drawn
     difference: Annotated[float, Field(gt=0, le=1)] = 0.1  # of two shares, that is to be found
     chunk: Count = 330  # answers between two writes
 

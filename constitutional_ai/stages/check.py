@@ -93,11 +93,14 @@ def _constitution(settings: Settings, place: Place) -> Iterator[str]:
 
 
 def _prompts(settings: Settings, stages: Sequence[Stage], place: Place) -> Iterator[str]:
-    for name in dict.fromkeys(name for stage in stages for name in stage.prompts):
-        try:
-            prompts_identity(getattr(settings.prompts, name))
-        except UserError as error:
-            yield f"{place(f'prompts.{name}')}: {error}"
+    sources = [f"prompts.{name}" for stage in stages for name in stage.prompts]
+    sources += [name for stage in stages for name in stage.sources]
+    for name in dict.fromkeys(sources):
+        for source in filter(None, named(settings, name)):
+            try:
+                prompts_identity(source)
+            except UserError as error:
+                yield f"{place(name)}: {error}"
     if any("test" in stage.prompts for stage in stages) and settings.prompts.test != LAB:
         try:
             refuse_overlap_of_run(settings)
@@ -190,7 +193,8 @@ def _device(settings: Settings, place: Place) -> Iterator[str]:
 
 def models_of(stage: Stage, settings: Settings) -> list[str]:
     """The specs of the models that a stage asks: the run's own, and those that it names."""
-    return [settings.model.path, *(s for name in stage.models for s in named(settings, name))]
+    specs = (spec for name in stage.models for spec in named(settings, name))
+    return [settings.model.path, *filter(None, specs)]
 
 
 def named(settings: Settings, name: str) -> list[str]:

@@ -139,8 +139,8 @@ def others(settings: Settings) -> str:
     """A line about models whose speed is not known; "" if the run asks no other model."""
     more = {"critic": settings.revise.critic, "helper": settings.finetune.helper}
     named = [f"{name} {spec}" for name, spec in more.items() if spec != SELF]
-    judges = [settings.label.judge, *settings.label.jury]
-    named += [f"judge {judge}" for judge in judges if judge not in ("base", "sl-cai")]
+    judges = [settings.label.judge, *settings.label.jury, settings.evaluate.judge]
+    named += [f"judge {judge}" for judge in judges if judge not in ("", "base", "sl-cai")]
     return f"\nCounted as if as fast as the model itself: {', '.join(named)}" if named else ""
 
 

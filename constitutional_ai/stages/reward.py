@@ -2,7 +2,8 @@
 
 Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
 label's side, and whether its probabilities mean what they say. A temperature is fitted on one half
-of them and tested on the other, both ways round, and kept if it lowers the calibration error.
+of them and tested on the other, both ways round, and kept if it lowers the calibration error. The
+error that is reported knows nothing of that choice: see ``assess``.
 
 With ``ensemble = k`` there are ``model-2`` … ``model-k`` beside ``model``, each fitted to a
 resample of the same pairs in an order of its own; PPO joins their scores (learning/reward.py).
@@ -135,20 +136,19 @@ def labelled(row: Preference) -> LabelledPair:
 def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
     """Agreement and calibration of held-out pairs, with the temperature that is to be applied.
 
-    The calibration after it is cross-fitted: each half is rescaled by the temperature of the other,
-    so no pair is measured with a temperature that it helped to fit.
+    ``ece`` and ``bins`` are cross-fitted: whether a half is rescaled, and by what, the other half
+    alone decides. So no pair is measured with a temperature that it helped to fit or to choose.
     """
     everyone, clear = agreement(delta, labels), agreement(delta, labels, CLEAR)
     before = calibration(delta, labels)
     halves = [(delta[part::2], labels[part::2]) for part in (0, 1)]
-    temperature, chosen, after_ece = 1.0, before, before["ece"]
+    temperature, honest, after_ece = 1.0, before, before["ece"]
     if all(len(half) >= 10 for half, _ in halves):
         fitted = [fit_temperature(*half) for half in halves]
-        rescaled = [d / fitted[1 - part] for part in (0, 1) for d in halves[part][0]]
-        after = calibration(rescaled, [p for _, half in halves for p in half])
-        after_ece = after["ece"]
+        after_ece = _crossed(halves, fitted)["ece"]
+        honest = _crossed(halves, [_chosen(*h, t) for h, t in zip(halves, fitted, strict=True)])
         if after_ece < before["ece"]:
-            temperature, chosen = fit_temperature(delta, labels), after
+            temperature = fit_temperature(delta, labels)
     return {
         "accuracy": everyone["accuracy"],
         "n": everyone["n"],
@@ -157,8 +157,23 @@ def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
         "ece_before": before["ece"],
         "ece_after": after_ece,
         "temperature": temperature,
-        **chosen,
+        **honest,
     }
+
+
+Half = tuple[Sequence[float], Sequence[float]]  # Δ and soft labels of the same pairs
+
+
+def _crossed(halves: Sequence[Half], temperatures: Sequence[float]) -> dict[str, Any]:
+    """The calibration of all pairs, each half divided by the other's temperature."""
+    rescaled = [d / temperatures[1 - part] for part in (0, 1) for d in halves[part][0]]
+    return calibration(rescaled, [p for _, half in halves for p in half])
+
+
+def _chosen(delta: Sequence[float], labels: Sequence[float], fitted: float) -> float:
+    """The fitted temperature if it lowers the error of the pairs it was fitted to, else 1."""
+    lower = calibration([d / fitted for d in delta], labels)["ece"]
+    return fitted if lower < calibration(delta, labels)["ece"] else 1.0
 
 
 def _known(measured: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from constitutional_ai.store.run_folder import RunFolder
 MakeJob = Callable[..., Job]
 
 
+@dataclass
 class ScriptedJob(Job):
     """``scripts`` maps a model to its engine; the run's own models by their path in its folder."""
 
-    scripts: dict[str, Engine]
+    scripts: dict[str, Engine] = field(default_factory=dict)
 
     def engine(self, model: str | Path) -> Engine:
         path = Path(model).absolute()

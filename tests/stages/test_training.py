@@ -2,12 +2,15 @@
 
 import json
 import math
+import random
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
+from scipy.special import expit
 
 from constitutional_ai.engines.local import LocalEngine, tokens_of
 from constitutional_ai.engines.scripted import ScriptedEngine
@@ -248,6 +251,19 @@ def test_reward_holds_pairs_out_and_measures_on_them(job: Job) -> None:
     row = next((r for r in held if r.id == "pair-1"), held[0])
     if row.id == "pair-1":
         assert row.p == pytest.approx(1 / (1 + math.exp(-delta)), abs=0.02)
+
+
+def test_the_calibration_error_is_not_the_lower_of_two_on_the_same_pairs() -> None:
+    """Of a model whose probabilities are right, choosing would report .058 for .070."""
+    rng = random.Random(1)
+    reported, plain = [], []
+    for _ in range(100):
+        delta = [rng.gauss(0, 1.5) for _ in range(112)]
+        labels = [float(rng.random() < expit(d)) for d in delta]
+        found = reward.assess(delta, labels)
+        reported.append(found["ece"])
+        plain.append(found["ece_before"])
+    assert fmean(reported) > 0.9 * fmean(plain)
 
 
 def test_assess_keeps_a_temperature_only_where_it_helps() -> None:
