@@ -107,6 +107,24 @@ def test_a_shipped_run_file_can_be_previewed_without_its_model(name: str) -> Non
         assert part in text
 
 
+def test_a_gguf_file_says_its_size_and_is_tried(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf", reason="pip install 'constitutional-ai[gguf]'")
+    from tests.engines import gguf_writer
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, tokenizer = local.load(tiny_llama)
+    gguf_writer.write(tmp_path / "a-70b.gguf", model, tokenizer)
+    settings = load_settings("lab", [f"model.path={tmp_path / 'a-70b.gguf'}"])
+    assert costs.weights_of(settings.model.path) == sum(w.numel() for w in model.parameters())
+    engine, reason = preview.engine_or_reason(settings)
+    assert engine is not None and reason == ""
+    missing = load_settings("lab", [f"model.path={tmp_path / 'none.gguf'}"])
+    with pytest.raises(ModelError, match="no such file"):
+        preview.engine_or_reason(missing)
+
+
 def test_a_preview_names_the_models_whose_speed_it_does_not_know() -> None:
     told = preview.others(load_settings("lab", ["finetune.helper=big", "label.jury=['base', 'b']"]))
     assert told.endswith(": helper big, judge b")

@@ -14,6 +14,7 @@ from constitutional_ai.constitution.lint import lint
 from constitutional_ai.data import sources
 from constitutional_ai.data.overlap import refuse_overlap_of_run
 from constitutional_ai.data.prompts import SET_OF_KIND, prompts_identity
+from constitutional_ai.engines import gguf_file
 from constitutional_ai.engines.hub import hub_problem, is_here
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
@@ -140,6 +141,8 @@ def _of_model(text: str, settings: Settings) -> str:
                 return _of_model(spec.name, settings)
             case "hub":
                 return _of_hub(spec)
+            case "gguf":
+                gguf_file.ready(Path(spec.name))  # unpacking it takes too long for a check
             case _:
                 spec.checkpoint()
     except UserError as error:

@@ -7,12 +7,15 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
+from constitutional_ai.engines import gguf_file
 from constitutional_ai.engines.ask import sampling_of
 from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import DataError
 from constitutional_ai.judge.questions import questions_for
 from constitutional_ai.principles import Constitution
@@ -53,7 +56,7 @@ class Work:
 # For a model that cannot be tried here: about the laboratory's S on two cores.
 ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 read")
 
-# A model with its size in its name is assumed to run on one GPU. So many operations a second are
+# A model whose size is known is assumed to run on one GPU. So many operations a second are
 # made use of. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
 GPU_FLOPS = 1e14
 WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
@@ -64,9 +67,9 @@ ANSWER_SHARE = 0.625  # of the most that an answer may take
 
 
 def assumed(settings: Settings) -> Speed:
-    """A speed by the size in the model's name, as in Qwen2.5-0.5B, or else that of ``lab:s``."""
+    """A speed by the model's size, as Qwen2.5-0.5B has it in its name, or that of ``lab:s``."""
     answer = ANSWER_SHARE * settings.revise.max_new_tokens
-    weights = weights_by_name(settings.model.path)
+    weights = weights_of(settings.model.path)
     if weights is None:
         return replace(ASSUMED, answer=answer)
     read = GPU_FLOPS / (2 * weights)
@@ -76,6 +79,14 @@ def assumed(settings: Settings) -> Speed:
         f" {written:,.0f} tokens/s written, {read:,.0f} read"
     )
     return Speed(written, read, answer, ASSUMED.prompt, source)
+
+
+def weights_of(model: str) -> float | None:
+    """How many weights a model has by its GGUF file, or else by its name. Raises ModelError."""
+    spec = ModelSpec.parse(model)
+    if spec.kind == "gguf":
+        return gguf_file.read(Path(spec.name)).weights
+    return weights_by_name(model)
 
 
 def weights_by_name(path: str) -> float | None:

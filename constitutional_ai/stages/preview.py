@@ -2,7 +2,7 @@
 
 The model answers and reads a small batch here and now, to measure its speed. If it is not on this
 machine, or too large for it, a speed is assumed, and the preview says so. Nothing is downloaded and
-no server is asked.
+no server is asked; a GGUF file is unpacked, as the run would do it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from constitutional_ai.judge.methods import seen
 from constitutional_ai.principles import Constitution, Principle, Use, load_constitution
 from constitutional_ai.records import Conversation, Prompt, PromptSet, content_hash
 from constitutional_ai.settings import MOST, ModelSettings, Settings
-from constitutional_ai.stages.costs import assumed, measure, table, weights_by_name, work_by_stage
+from constitutional_ai.stages.costs import assumed, measure, table, weights_of, work_by_stage
 from constitutional_ai.stages.drafts import Draft, Requests
 from constitutional_ai.world import LAB
 
@@ -127,8 +127,8 @@ def held(settings: Settings, fits: Fits = _any) -> Settings:
 
 
 def needs_gpu(model: ModelSettings) -> bool:
-    """Whether a model is too large, by its name, for this machine, which has no GPU."""
-    if (weights_by_name(model.path) or 0) <= CPU_WEIGHTS:
+    """Whether a model is too large, by its file or name, for this machine, which has no GPU."""
+    if (weights_of(model.path) or 0) <= CPU_WEIGHTS:
         return False
     import torch
 

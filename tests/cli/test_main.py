@@ -368,7 +368,7 @@ def test_the_estimate_counts_every_judge_and_every_vote() -> None:
 
 def test_doctor_tells_what_the_machine_has() -> None:
     text = cai("doctor").stdout
-    for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "disk"):
+    for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "GGUF files", "disk"):
         assert f"{what} " in text
     assert "run lab            fits this machine\n" in text
     assert "run qwen-0.5b      not yet: " in text

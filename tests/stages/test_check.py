@@ -26,6 +26,8 @@ def test_the_shipped_laboratory_has_no_problem(tmp_path: Path) -> None:
     [
         ('\n[model]\npath = "/nope/model"\n', 3, "no such model folder"),
         ('model.path = "lab:zzz"', 1, "unknown lab model"),
+        ('model.path = "nope.gguf"', 1, "nope.gguf: no such file"),
+        ('[label]\njudge = "nope.gguf"', 2, "nope.gguf: no such file"),
         ('model.path = "org/model@v1"', 1, "not on this machine, and HF_HUB_OFFLINE forbids"),
         ('label.judge = "http://127.0.0.1:99999/v1#m"', 1, "not a server's address"),
         ('[label]\njudge = "http://127.0.0.1:9/v1#m"', 2, "no server answers at 127.0.0.1:9"),
