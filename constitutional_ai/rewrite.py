@@ -75,8 +75,8 @@ def same(one: str, other: str) -> bool:
 def copies(text: str, source: str) -> bool:
     """Whether a text says little but what ``source`` says, in the same words and order.
 
-    >>> copies("It is rude, and cold.", "It is rude and it is cold."), copies("Yes.", "Yes!")
-    (False, True)
+    >>> copies("It is rude!", "it is rude"), copies("It is rude.", "Ask a friend to help you.")
+    (True, False)
     """
     one, other = _words(text), _words(source)
     if not one or not other:

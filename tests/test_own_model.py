@@ -156,7 +156,7 @@ def test_sizes_by_name(name: str, weights: float | None) -> None:
 def test_a_preview_shows_the_worked_examples() -> None:
     settings = load_settings("qwen-0.5b", ["revise.exemplars=1", "label.exemplars=2"])
     made = preview.rendered(settings, load_constitution("harmless"))
-    assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [7, 11, 5]
+    assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [4, 8, 5]
 
 
 def test_a_preview_shows_the_judge_as_much_of_a_dialogue_as_it_will_see(tmp_path: Path) -> None:
@@ -186,10 +186,19 @@ def test_starter_prompts() -> None:
 
 TOY = {
     "threads": 1,
-    "revise": {"prompts": 6, "rounds": 1, "chunk": 4, "max_new_tokens": 8, "exemplars": 1},
+    "revise": {
+        "prompts": 6,
+        "rounds": 1,
+        "chunk": 4,
+        "max_new_tokens": 8,
+        "exemplars": 1,
+        "form": "dialogue",
+        "gate": "off",
+        "draw": "any",
+    },
     "finetune": {"helpful": 4, "epochs": 1, "batch_tokens": 4096},
     "sample": {"red_team": 6, "helpful": 6, "max_new_tokens": 8, "swapped": 0.5},
-    "label": {"exemplars": 1, "principles": 1, "max_unlabelled": 1.0},
+    "label": {"judge": "lab:xxs", "fence": False, "exemplars": 1, "principles": 1, "cut": "keep"},
     "reward": {"epochs": 1, "batch_pairs": 4, "held_out": 0.3},
     "ppo": {
         "steps": 2,

@@ -97,10 +97,12 @@ class ChatTokens:
     @property
     def takes_system(self) -> bool:
         """Whether a conversation may begin with a system turn."""
+        if not self.has_template:
+            return True
         try:
             self._layout([{"role": "system", "content": ""}, {"role": "user", "content": ""}])
         except ModelError:
-            return not self.has_template
+            return False
         return True
 
     def prompt(self, conversation: Conversation) -> list[int]:

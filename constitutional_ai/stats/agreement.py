@@ -25,6 +25,11 @@ def rating(p: float) -> int:
     return (p > 0.5) - (p < 0.5)
 
 
+def _beyond(same: float, chance: float) -> float:
+    """Agreement beyond chance, as a share of what there is beyond it."""
+    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+
+
 def kappa(first: Sequence[int], second: Sequence[int]) -> float:
     """Cohen's kappa of two raters (Cohen 1960); nan where chance alone would always agree."""
     a, b = np.asarray(first), np.asarray(second)
@@ -32,7 +37,7 @@ def kappa(first: Sequence[int], second: Sequence[int]) -> float:
     ties = float(np.mean(a == 0)) * float(np.mean(b == 0))
     wins = 2 * float(np.mean(a != 0)) / 2 * float(np.mean(b != 0)) / 2
     chance = ties + wins
-    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+    return _beyond(same, chance)
 
 
 def agreement(first: Sequence[int], second: Sequence[int], seed: int = 0) -> dict[str, Estimate]:
@@ -54,7 +59,7 @@ def cohen(first: Sequence[bool], second: Sequence[bool]) -> float:
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     same = float(np.mean(a == b))
     chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+    return _beyond(same, chance)
 
 
 def yes_no(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> dict[str, Estimate]:

@@ -139,7 +139,9 @@ def test_identical_answers_are_not_asked_about_and_count_as_no_failure(make_job)
     assert not any("same" in turns[0]["content"] for turns in asked)
     only = make_job({"start": ScriptedEngine(lambda _: "", prefer)}, "only", label=PLAIN)
     given_pairs(only, [("same", "same")] * 2)
-    with pytest.raises(ModelError, match=r"one answer twice; raise sample\.temperature"):
+    with pytest.raises(
+        ModelError, match=r"2 hold one answer twice, 0 an answer .*; raise sample\.temperature"
+    ):
         label.run(only)
 
 
