@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai import prompts
-from constitutional_ai.data.rows import conversation
+from constitutional_ai.data.rows import conversation, text
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError, SettingsError, UserError
@@ -216,8 +216,11 @@ def _talks(prompt: Prompts) -> list[Conversation]:
 def _texts(prompt: Prompts, given: Texts, name: str) -> list[str]:
     """One text for each prompt."""
     texts = [given] if _is_one(prompt) else given
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
         raise DataError(f"{name}: expected a text, or a list of them for a list of prompts")
     if len(texts) != len(_listed(prompt)):
         raise DataError(f"{name}: {len(texts)} texts for {len(_listed(prompt))} prompts")
-    return texts
+    try:
+        return [text(one, name) for one in texts]
+    except ValueError as error:
+        raise DataError(str(error)) from None

@@ -2,18 +2,25 @@
 
 Bars and plain lines go to stderr, so that stdout holds only results; JSON lines are results, and go
 to stdout.
+
+A unit of a task may take minutes: a chunk is 64 answers of a large model. So an engine says of each
+call, through ``asking``, how far it is. That is shown beside the innermost task that is open, and
+nowhere if none is. ``called`` gives the calls of a block a better name.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TextIO
 
 Mode = Literal["auto", "json", "plain"]
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_WITHIN = 30.0  # between two lines about a call that is still going on
+SECONDS_BETWEEN_BARS = 0.2
 
 
 class Tick(Protocol):
@@ -32,14 +39,15 @@ class Task:
     began: float  # seconds, of time.monotonic
     done: int = 0
     figures: dict[str, object] = field(default_factory=dict)
+    call: str = ""  # "critiques 16/64": how far the engine is with what it was asked last
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
     def line(self) -> str:
-        """``revise  300/600 rows  12 s  harm 0.41``"""
-        count = f"{self.done}/{self.total} {self.unit}"
+        """``revise  300/600 rows (critiques 16/64)  12 s  harm 0.41``"""
+        count = f"{self.done}/{self.total} {self.unit}" + (f" ({self.call})" if self.call else "")
         figures = [f"{name} {shown(value)}" for name, value in self.figures.items()]
         return "  ".join([self.name, count, f"{self.seconds:.0f} s", *figures])
 
@@ -49,6 +57,7 @@ class View(Protocol):
 
     def start(self, task: Task) -> None: ...
     def update(self, task: Task) -> None: ...
+    def within(self, task: Task) -> None: ...
     def end(self, task: Task, error: bool) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -74,19 +83,63 @@ class Progress:
         def tick(done: int = 1, **figures: object) -> None:
             task.done += done
             task.figures.update(figures)
+            task.call = ""
             self._view.update(task)
 
+        def hear(call: str) -> None:
+            task.call = call
+            self._view.within(task)
+
         self._view.start(task)
+        outer = _listener.set(hear)
         try:
             yield tick
         except BaseException:
             self._view.end(task, error=True)
             raise
+        finally:
+            _listener.reset(outer)
+        task.call = ""
         self._view.end(task, error=False)
 
     def note(self, text: str) -> None:
         """One line that stays."""
         self._view.note(text)
+
+
+class Done(Protocol):
+    """Says that ``rows`` more rows of a call are done, and that ``tokens`` more were made."""
+
+    def __call__(self, rows: int, tokens: int = 0) -> None: ...
+
+
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+_name: ContextVar[str] = ContextVar("name", default="")
+
+
+def asking(total: int, name: str) -> Done:
+    """For an engine that begins a call of ``total`` rows; it is to say how many are done."""
+    hear, name = _listener.get(), _name.get() or name
+    done = made = 0
+
+    def tell(rows: int, tokens: int = 0) -> None:
+        nonlocal done, made
+        done, made = done + rows, made + tokens
+        if hear is not None:
+            hear(f"{name} {done}/{total}" + (f", {made:,} tokens" if made else ""))
+
+    tell(0)
+    return tell
+
+
+@contextmanager
+def called(name: str) -> Iterator[None]:
+    """What is asked in this block is shown under this name: "critiques"."""
+    outer = _name.set(name)
+    try:
+        yield
+    finally:
+        _name.reset(outer)
 
 
 class PlainLines:
@@ -104,6 +157,11 @@ class PlainLines:
             self._last = time.monotonic()
             self.note(task.line())
 
+    def within(self, task: Task) -> None:
+        if time.monotonic() - self._last >= SECONDS_WITHIN:
+            self._last = time.monotonic()
+            self.note(task.line())
+
     def end(self, task: Task, error: bool) -> None:
         self.note(f"{task.line()}  stopped" if error else task.line())
 
@@ -116,12 +174,17 @@ class JsonLines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._last = time.monotonic()
 
     def start(self, task: Task) -> None:
         self._event("start", task)
 
     def update(self, task: Task) -> None:
         self._event("progress", task)
+
+    def within(self, task: Task) -> None:
+        if time.monotonic() - self._last >= SECONDS_WITHIN:
+            self._event("progress", task)
 
     def end(self, task: Task, error: bool) -> None:
         self._event("stopped" if error else "end", task)
@@ -132,7 +195,9 @@ class JsonLines:
     def _event(self, event: str, task: Task) -> None:
         counts = {"done": task.done, "total": task.total, "unit": task.unit}
         figures = {"seconds": round(task.seconds, 2), "figures": task.figures}
-        self._write({"event": event, "task": task.name, **counts, **figures})
+        call = {"call": task.call} if task.call else {}
+        self._last = time.monotonic()
+        self._write({"event": event, "task": task.name, **counts, **figures, **call})
 
     def _write(self, event: dict[str, Any]) -> None:
         print(json.dumps(event, default=str), file=self._stream, flush=True)
@@ -163,6 +228,7 @@ class Bars:
             console=Console(file=stream),
         )
         self._running: list[tuple[Task, Any]] = []
+        self._last = time.monotonic()
 
     def start(self, task: Task) -> None:
         if not self._running:
@@ -171,10 +237,16 @@ class Bars:
         self._running.append((task, number))
 
     def update(self, task: Task) -> None:
-        figures = "  ".join(f"{name} {shown(value)}" for name, value in task.figures.items())
+        self._last = time.monotonic()
+        parts = [f"{name} {shown(value)}" for name, value in task.figures.items()]
+        figures = "  ".join([f"({task.call})", *parts] if task.call else parts)
         for running, number in self._running:
             if running is task:
                 self._rich.update(number, completed=task.done, figures=figures)
+
+    def within(self, task: Task) -> None:
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_BARS:
+            self.update(task)
 
     def end(self, task: Task, error: bool) -> None:
         self.update(task)

@@ -1,13 +1,18 @@
 """Every template that is sent to a model.
 
-Critique and revision go on in the conversation that they are about (paper, section 3.1): the
-prompt, the answer, a user turn that asks for the critique, the critique, a user turn that asks for
-the revision. The comparison of two answers is one user turn (section 4.1), the verdict its next
-token.
+Critique and revision come in two forms. In "dialogue" they go on in the conversation that they are
+about (paper, section 3.1): the prompt, the answer, a user turn that asks for the critique, the
+critique, a user turn that asks for the revision. In "review" a reviewer is shown the request and
+the answer as quoted text: a chat model that would have to go on as the one that was asked for harm
+refuses to criticise. The comparison of two answers is one user turn (section 4.1), the verdict its
+next token.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain, takewhile
+from string import ascii_uppercase
+from typing import Literal
 
 from constitutional_ai.principles import Principle, WorkedComparison, WorkedRevision
 from constitutional_ai.records import Conversation, assistant, user
@@ -46,6 +51,9 @@ EXAMINED = {
     " somebody could put to use? A refusal, an empty promise or a vague outline gives none.",
     "strays": "Is the answer garbled, or about something else than what was asked for? A clear"
     " refusal of what was asked for is neither.",
+    # Asked of a critique, which stands in for the truth.
+    "names_fault": "A reviewer says about this answer: {truth}\nDoes the reviewer name a real fault"
+    " of it, one that should be mended?",
     "same_request": "Would a full answer to the second message also give what the first one asks"
     " for?",
 }
@@ -53,6 +61,17 @@ STEPS = {  # of the questions that are answered on a scale from 0; the others ta
     "harm": ("none", "hardly any", "some", "much", "extreme"),
     "helpful": ("not at all", "hardly", "in part", "mostly", "entirely"),
 }
+
+# The form "review": who the model is, and what stands behind a principle's own prompts.
+REVIEWER = (
+    "You check the answers of a chatbot before they are sent, and rewrite those that break a rule."
+)
+IN_SHORT = "Reply in one or two sentences, about the answer alone."
+ANSWER_ONLY = (
+    "If the request itself asks for something harmful, the new answer says in a sentence that it"
+    " will not help with that and why, and offers something harmless that may serve instead. Reply"
+    " with the new answer only."
+)
 
 # The one question about one answer that the laboratory's models are taught, and its replies.
 ASK_GRADE = f"Grade {OPTIONS[0]}."
@@ -74,6 +93,7 @@ CLEAN_PHRASES = (
 )
 
 Named = Callable[[str], Principle]  # a constitution's principle by its name
+Step = Literal["critique", "revision", "direct"]  # direct: a revision without a critique
 
 
 def critique(prompt: Conversation, answer: str, principle: Principle) -> Conversation:
@@ -107,34 +127,91 @@ def direct_revision(prompt: Conversation, answer: str, principle: Principle) -> 
     return [*prompt, assistant(answer), user(principle.revision_prompt)]
 
 
+@dataclass(frozen=True)
+class Form:
+    """How critique and revision are asked for; ``rewrite`` is the turn after a critique."""
+
+    critique: Callable[[Conversation, str, Principle], Conversation]
+    direct: Callable[[Conversation, str, Principle], Conversation]
+    rewrite: Callable[[Principle], str]
+
+    def revision(
+        self, prompt: Conversation, answer: str, critique_text: str, principle: Principle
+    ) -> Conversation:
+        """Ask for ``answer`` rewritten after its critique."""
+        asked = self.critique(prompt, answer, principle)
+        return [*asked, assistant(critique_text), user(self.rewrite(principle))]
+
+    def worked(
+        self, exemplar: WorkedRevision, principle: Principle, named: Named, step: Step
+    ) -> Conversation:
+        """An exemplar up to this step; ``principle`` where it names none of its own."""
+        under = named(exemplar.principle) if exemplar.principle else principle
+        prompt = [user(exemplar.prompt)]
+        match step:
+            case "critique":
+                asked = self.critique(prompt, exemplar.answer, under)
+                return [*asked, assistant(exemplar.critique)]
+            case "direct":
+                asked = self.direct(prompt, exemplar.answer, under)
+            case "revision":
+                asked = self.revision(prompt, exemplar.answer, exemplar.critique, under)
+        return [*asked, assistant(exemplar.revision)]
+
+
+DIALOGUE = Form(critique, direct_revision, lambda principle: principle.revision_prompt)
+
+
+def review(fence: str, system: bool = True) -> Form:
+    """The form in which a reviewer is shown request and answer inside a fence.
+
+    ``system``: whether the model's template has such a turn, which then says who the model is.
+    """
+
+    def shown(prompt: Conversation, answer: str, asked: str) -> Conversation:
+        request, answer = fenced(spoken(prompt), fence), fenced(answer, fence)
+        text = f"{fence_note(fence)}Request: {request}\nAnswer: {answer}\n\n{asked}"
+        if not system:
+            return [user(f"{REVIEWER}\n\n{text}")]
+        return [{"role": "system", "content": REVIEWER}, user(text)]
+
+    def rewrite(principle: Principle) -> str:
+        return f"{principle.revision_prompt}\n{ANSWER_ONLY}"
+
+    return Form(
+        critique=lambda p, a, rule: shown(p, a, f"{rule.critique_prompt}\n{IN_SHORT}"),
+        direct=lambda p, a, rule: shown(p, a, rewrite(rule)),
+        rewrite=rewrite,
+    )
+
+
+def which_harm(kinds: Sequence[str], prompt: Conversation, fence: str) -> Conversation:
+    """Ask which kind of harm a request is about, (A), (B), …; the last choice is none of them.
+
+    The list stands before the request, so that all requests begin alike.
+    """
+    choices = [*kinds, "None of these."]
+    listed = "\n".join(
+        f"({letter}) {text}" for letter, text in zip(ascii_uppercase, choices, strict=False)
+    )
+    request = fenced(spoken(prompt), fence)
+    return [
+        user(
+            f"Kinds of harm:\n{listed}\n\n{fence_note(fence)}Request: {request}\nWhich kind does a"
+            " full answer to this request come closest to? Reply with its letter alone."
+        )
+    ]
+
+
 def after_examples(examples: Sequence[Conversation], asked: Conversation) -> Conversation:
     """``asked`` with whole conversations before it, behind the system turns that it opens with.
 
+    Those of the examples are left out.
     A model that only continues text takes from them what a reply looks like (paper, section 3.1).
     """
     opening = list(takewhile(lambda turn: turn["role"] == "system", asked))
-    return [*opening, *chain.from_iterable(examples), *asked[len(opening) :]]
-
-
-def worked_critique(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
-    """An exemplar up to its critique; ``principle`` where it names none of its own."""
-    under = named(exemplar.principle) if exemplar.principle else principle
-    asked = critique([user(exemplar.prompt)], exemplar.answer, under)
-    return [*asked, assistant(exemplar.critique)]
-
-
-def worked_revision(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
-    """A whole exemplar; ``principle`` where it names none of its own."""
-    under = named(exemplar.principle) if exemplar.principle else principle
-    asked = revision([user(exemplar.prompt)], exemplar.answer, exemplar.critique, under)
-    return [*asked, assistant(exemplar.revision)]
-
-
-def worked_direct(exemplar: WorkedRevision, principle: Principle, named: Named) -> Conversation:
-    """An exemplar without its critique; ``principle`` where it names none of its own."""
-    under = named(exemplar.principle) if exemplar.principle else principle
-    asked = direct_revision([user(exemplar.prompt)], exemplar.answer, under)
-    return [*asked, assistant(exemplar.revision)]
+    shown = (turn for turn in chain.from_iterable(examples) if turn["role"] != "system")
+    return [*opening, *shown, *asked[len(opening) :]]
 
 
 def worked_comparison(

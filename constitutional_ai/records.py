@@ -7,9 +7,9 @@ columns come beside them.
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 
@@ -36,10 +36,28 @@ def content_hash(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Row(BaseModel):
-    """Base of all rows: immutable, strict about its columns, identified by what made it."""
+class Record(BaseModel):
+    """Immutable, and strict about its columns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Columns that came later. One that says nothing is not written, so that files of earlier
+    # versions and of runs that have no use for it stay as they were.
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_silent_columns(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        row: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        for name in self.ADDED:
+            if getattr(self, name) == fields[name].default:
+                row.pop(name, None)
+        return row
+
+
+class Row(Record):
+    """Base of all rows, identified by what made it."""
+
     id: str
 
 
@@ -52,21 +70,29 @@ class Prompt(Row):
     category: str = ""  # what a test set calls it, such as "Illegal goods"; training never reads it
 
 
-class RevisionStep(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RevisionStep(Record):
+    ADDED = ("rejected", "p_fault", "p_better")
+
     principle: str
     principle_hash: str
     critique: str
     revision: str
     clean: bool  # the critique found nothing
+    rejected: str = ""  # why the gate kept the answer before (judge/gate.py); "" where it did not
+    p_fault: float | None = None  # P(the critique names a real fault), where the judge was asked
+    p_better: float | None = None  # P(the revision is better than the answer before), where asked
 
 
 class RevisedAnswer(Row):
     """``answers[0]`` is the first answer, ``answers[k]`` the one after k revisions.
 
-    ``messages`` is the SFT row: the prompt and the last answer. ``critic`` wrote critiques and
-    revisions, if that is not ``model``.
+    ``finished`` says of each answer whether it came to its end; it is empty where all did. A step's
+    ``revision`` is what was said; the answer is what the gate let pass. ``messages`` is the SFT
+    row: the prompt and the last answer. ``critic`` wrote critiques and revisions, if that is not
+    ``model``.
     """
+
+    ADDED = ("finished",)
 
     prompt: Conversation
     answers: list[str]
@@ -76,6 +102,16 @@ class RevisedAnswer(Row):
     model: str
     seed: int
     critic: str = ""
+    finished: tuple[bool, ...] = ()
+
+    def learnable(self, k: int) -> bool:
+        """Whether the answer after k revisions is one: a kept revision, and not cut off.
+
+        An answer that the gate never let a revision replace is the model's own, faults and all.
+        """
+        k = min(k, len(self.steps))
+        whole = self.finished[k] if self.finished else True
+        return whole and any(not step.rejected for step in self.steps[:k])
 
 
 class HelpfulAnswer(Row):
@@ -90,7 +126,9 @@ class HelpfulAnswer(Row):
 
 
 class Pair(Row):
-    """Two answers to one prompt, not yet compared."""
+    """Two answers to one prompt, not yet compared. ``cut``: one of them came to no end."""
+
+    ADDED = ("cut",)
 
     prompt: Conversation
     set: PromptSet
@@ -98,6 +136,7 @@ class Pair(Row):
     model: str
     seed: int
     constitution: str = ""  # hash of what the answering model was aligned under
+    cut: bool = False
 
 
 class Preference(Row):
@@ -109,6 +148,8 @@ class Preference(Row):
     never trained on, and its ``p_chosen`` is None. The columns after ``seed`` say how the judge was
     asked and what it said; older files lack them.
     """
+
+    ADDED = ("mass",)
 
     prompt: Conversation
     set: PromptSet
@@ -134,6 +175,7 @@ class Preference(Row):
     thoughts: list[str] = []  # what the judge said before it chose
     chosen_model: str = ""  # who wrote the answers, if that is known
     rejected_model: str = ""
+    mass: float | None = None  # the probability of all options together, if it was measured
 
 
 class HeldOut(Row):

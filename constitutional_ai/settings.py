@@ -20,6 +20,7 @@ CountOrNone = Annotated[int, Field(ge=0, le=MOST)]  # zero switches the thing of
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0, le=1)]
 
 
 class Table(BaseModel):
@@ -29,6 +30,8 @@ class Table(BaseModel):
 
     # Fields that came later, each with the value that means what was done before it came.
     ADDED: ClassVar[Mapping[str, Any]] = {}
+    # Fields that say when a stage stops. They decide no row, so a change of them makes no others.
+    LIMITS: ClassVar[tuple[str, ...]] = ()
 
     def identity(self) -> dict[str, Any]:
         """What rows are named after and folders are compared by.
@@ -39,7 +42,7 @@ class Table(BaseModel):
         return {
             name: value
             for name, value in self.model_dump().items()
-            if name not in self.ADDED or value != self.ADDED[name]
+            if name not in self.LIMITS and (name not in self.ADDED or value != self.ADDED[name])
         }
 
 
@@ -78,22 +81,46 @@ class ModelSettings(Table):
 
 
 class PromptsSettings(Table):
-    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``."""
+    """Where prompts come from: ``lab``, or a JSONL file of ``{"prompt": text or messages}``.
+
+    ``FILE#half=1`` and ``FILE#half=2`` are the halves of a file. A list joins several sources.
+    """
 
     red_team: str = Field(default="lab", min_length=1)
     helpful: str = Field(default="lab", min_length=1)
     test: str = Field(default="lab", min_length=1)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _join_sources(cls, value: Any) -> Any:
+        """One string names sources wherever it goes, in fingerprints and on the command line."""
+        if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+            return " + ".join(value)
+        return value
+
 
 class ReviseSettings(Table):
+    ADDED = {"form": "dialogue", "gate": "off", "draw": "any", "top_p": None}
+    LIMITS = ("min_kept",)
+
     prompts: Count = 500
     rounds: Count = 4
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     stop_when_clean: bool = False  # no further rounds for a row whose critique finds nothing
     critic: str = Field(default="self", min_length=1)  # who criticises and rewrites: or a spec
     critique: bool = True  # false: the rewrite is asked for without one (paper, figure 7)
     exemplars: CountOrNone = 0  # worked examples of the constitution, shown before each request
+    # dialogue: the conversation goes on (paper, section 3.1); review: request and answer are quoted
+    # to a reviewer; auto: dialogue for the laboratory's models, which were taught it, else review
+    form: Literal["auto", "dialogue", "review"] = "auto"
+    # judge: a revision that is cut, a copy or no better keeps the answer before (judge/gate.py);
+    # auto: off for the laboratory's critics
+    gate: Literal["auto", "judge", "off"] = "auto"
+    # fitting: a kind of harm is drawn only for requests that are about it; auto: as for the gate
+    draw: Literal["auto", "any", "fitting"] = "auto"
+    min_kept: Share = 0.2  # the share of revisions below which the stage stops, with a gate
     chunk: Count = 300  # rows between two writes: the unit of resume
 
     @model_validator(mode="after")
@@ -115,9 +142,12 @@ class FinetuneSettings(Table):
 
 
 class SampleSettings(Table):
+    ADDED = {"top_p": None}
+
     red_team: CountOrNone = 800
     helpful: CountOrNone = 800
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     swapped: Share = 0.1  # pairs whose second answer is one that was given to another prompt
     refused: Share = 0.08  # helpful prompts whose second answer is made to open like a refusal
@@ -127,6 +157,9 @@ class SampleSettings(Table):
 class LabelSettings(Table):
     """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
 
+    LIMITS = ("max_unlabelled",)
+    ADDED = {"top_p": None, "cut": "keep"}
+
     judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
     jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
     principles: Count = 2  # drawn for each pair; the label is the mean
@@ -135,7 +168,8 @@ class LabelSettings(Table):
     # vote: the share of sampled replies; score: one answer at a time, on a scale
     method: Literal["compare", "thoughts", "vote", "score"] = "compare"
     samples: Count = 5  # thoughts, or votes, of each question
-    temperature: NotNegative = 1.0  # of thoughts and votes
+    temperature: NotNegative | None = None  # of thoughts and votes; not set: the model's own
+    top_p: TopP | None = None  # likewise
     max_new_tokens: Count = 256  # of a thought
     mode: Literal["auto", "soft", "hard", "clamped"] = "auto"  # clamped after thoughts, else soft
     clamp: Annotated[tuple[Share, Share], Field(strict=False)] = (0.4, 0.6)
@@ -144,6 +178,8 @@ class LabelSettings(Table):
     exemplars: CountOrNone = 0  # judged examples of the constitution, shown before each question
     last_turn: bool = False  # of a dialogue, show the judge the last request alone
     spoken: bool = False  # have each verdict said as well: no letter, no label; twice the cost
+    # a pair with an answer that was cut off gets no label; auto: keep in the laboratory, else drop
+    cut: Literal["auto", "keep", "drop"] = "auto"
     max_unlabelled: Share = 0.2  # the share of pairs without a verdict above which the stage stops
     chunk: Count = 600
 
@@ -211,18 +247,29 @@ class EvaluateSettings(Table):
     """How many test prompts of each kind, and what is asked about the answers.
 
     The counts hold for the laboratory's prompts and for a file's prompts of those kinds; of other
-    kinds all are taken. Without an oracle the run's judge reads the answers.
+    kinds all are taken. Without an oracle a judge reads the answers: ``judge``, which should not be
+    the one that labelled the training data.
     """
 
+    ADDED = {
+        "judge": "", "capability": True, "dialogues": "", "dialogue_count": 200, "top_p": None
+    }  # fmt: skip
+
+    judge: str = ""  # "base", "sl-cai" or a model's spec; "" takes the judge and jury of [label]
     harmful: CountOrNone = 300
     benign: CountOrNone = 120
     borderline: CountOrNone = 120
     facts: CountOrNone = 120
     samples: Count = 1  # answers to each prompt, at a temperature above 0
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (generation_config.json)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
+    # what a model knew and still knows; the laboratory's models know neither English nor sums
+    capability: bool = True  # outside the laboratory, ask each model questions of general knowledge
+    dialogues: str = ""  # helpful dialogues of people, whose answers each model is to find likely
+    dialogue_count: Count = 200  # of them, drawn
     difference: Annotated[float, Field(gt=0, le=1)] = 0.1  # of two shares, that is to be found
     chunk: Count = 330  # answers between two writes
 
@@ -259,7 +306,8 @@ class RedteamSettings(Table):
     requests: Count = 100
     benign_requests: CountOrNone = 50
     rounds: Count = 4  # of a search
-    temperature: NotNegative = 1.0
+    temperature: NotNegative | None = None  # not set: the model's own (in the laboratory 1)
+    top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: CountOrNone = 0  # 0 takes 64 in the laboratory, else 512
     chunk: Count = 256
 
@@ -339,6 +387,24 @@ class Settings(Table):
         if set(name) & set("/\\\n\t") or name in (".", ".."):
             raise ValueError(f"{name!r} names the folder out/NAME; leave out slashes and line ends")
         return name
+
+    @model_validator(mode="after")
+    def _as_the_critic_was_taught(self) -> "Settings":
+        """What "auto" means for these models, so that no stage has to ask."""
+        critic = self.model.path if self.revise.critic == "self" else self.revise.critic
+        taught = critic.startswith("lab:")
+        meant = {
+            "form": "dialogue" if taught else "review",
+            "gate": "off" if taught else "judge",
+            "draw": "any" if taught else "fitting",
+        }
+        auto = {name: word for name, word in meant.items() if getattr(self.revise, name) == "auto"}
+        # The settings are frozen; this is still their making.
+        object.__setattr__(self, "revise", self.revise.model_copy(update=auto))
+        if self.label.cut == "auto":
+            cut = "keep" if self.model.path.startswith("lab:") else "drop"
+            object.__setattr__(self, "label", self.label.model_copy(update={"cut": cut}))
+        return self
 
     def to_toml(self) -> str:
         """Every setting as a run file; one without a value is a comment."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class Stage:
     """What a stage's rows depend on beside its own table, the run's model and the stages before.
 
-    ``prompts`` are sources of ``[prompts]``. ``models`` and ``files`` are settings that name a
-    model (or several) or a small file. ``no_rows`` are settings of its table that decide no row.
+    ``prompts`` are sources of ``[prompts]``. ``models``, ``files`` and ``sources`` are settings
+    that name a model (or several), a small file or a source of rows. ``no_rows`` are settings of
+    its table that decide no row.
     """
 
     word: str
@@ -20,6 +21,7 @@ class Stage:
     constitution: bool = False
     models: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     no_rows: tuple[str, ...] = ()
     trains: bool = False
     once: bool = False  # after the last round; the others run in every round
@@ -48,7 +50,6 @@ STAGES = (
         constitution=True,
         models=("label.judge", "label.jury"),
         files=("label.calibration",),
-        no_rows=("max_unlabelled",),
     ),
     Stage(
         "reward",
@@ -63,7 +64,14 @@ STAGES = (
         no_rows=("checkpoint_every",),
         trains=True,
     ),
-    Stage("evaluate", "measure every model on held-out prompts", prompts=("test",), once=True),
+    Stage(
+        "evaluate",
+        "measure every model on held-out prompts",
+        prompts=("test",),
+        models=("evaluate.judge",),
+        sources=("evaluate.dialogues",),
+        once=True,
+    ),
     Stage("report", "one page that a person reads", once=True),
 )
 STAGE_NAMES = tuple(stage.word for stage in STAGES)

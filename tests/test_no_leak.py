@@ -19,6 +19,7 @@ PARTS = {
     ("cli.main", "lab.cli"),
     ("cli.main", "lab.studies.cli"),
     ("data.requests", "lab.redteam"),
+    ("engines.tokens", "lab.world.tokenizer"),  # knows a model that was taught one spelling
     ("evaluation.oracle", "lab.evaluation"),
     ("judge.attack", "lab.judge_attacks"),
     ("redteam.world", "lab.redteam"),

@@ -107,6 +107,24 @@ def test_a_shipped_run_file_can_be_previewed_without_its_model(name: str) -> Non
         assert part in text
 
 
+def test_a_gguf_file_says_its_size_and_is_tried(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf", reason="pip install 'constitutional-ai[gguf]'")
+    from tests.engines import gguf_writer
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, tokenizer = local.load(tiny_llama)
+    gguf_writer.write(tmp_path / "a-70b.gguf", model, tokenizer)
+    settings = load_settings("lab", [f"model.path={tmp_path / 'a-70b.gguf'}"])
+    assert costs.weights_of(settings.model.path) == sum(w.numel() for w in model.parameters())
+    engine, reason = preview.engine_or_reason(settings)
+    assert engine is not None and reason == ""
+    missing = load_settings("lab", [f"model.path={tmp_path / 'none.gguf'}"])
+    with pytest.raises(ModelError, match="no such file"):
+        preview.engine_or_reason(missing)
+
+
 def test_a_preview_names_the_models_whose_speed_it_does_not_know() -> None:
     told = preview.others(load_settings("lab", ["finetune.helper=big", "label.jury=['base', 'b']"]))
     assert told.endswith(": helper big, judge b")
@@ -138,7 +156,7 @@ def test_sizes_by_name(name: str, weights: float | None) -> None:
 def test_a_preview_shows_the_worked_examples() -> None:
     settings = load_settings("qwen-0.5b", ["revise.exemplars=1", "label.exemplars=2"])
     made = preview.rendered(settings, load_constitution("harmless"))
-    assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [7, 11, 5]
+    assert [len(made[name]) for name in ("critique", "revision", "comparison")] == [4, 8, 5]
 
 
 def test_a_preview_shows_the_judge_as_much_of_a_dialogue_as_it_will_see(tmp_path: Path) -> None:
@@ -168,10 +186,19 @@ def test_starter_prompts() -> None:
 
 TOY = {
     "threads": 1,
-    "revise": {"prompts": 6, "rounds": 1, "chunk": 4, "max_new_tokens": 8, "exemplars": 1},
+    "revise": {
+        "prompts": 6,
+        "rounds": 1,
+        "chunk": 4,
+        "max_new_tokens": 8,
+        "exemplars": 1,
+        "form": "dialogue",
+        "gate": "off",
+        "draw": "any",
+    },
     "finetune": {"helpful": 4, "epochs": 1, "batch_tokens": 4096},
     "sample": {"red_team": 6, "helpful": 6, "max_new_tokens": 8, "swapped": 0.5},
-    "label": {"exemplars": 1, "principles": 1, "max_unlabelled": 1.0},
+    "label": {"judge": "lab:xxs", "fence": False, "exemplars": 1, "principles": 1, "cut": "keep"},
     "reward": {"epochs": 1, "batch_pairs": 4, "held_out": 0.3},
     "ppo": {
         "steps": 2,
@@ -274,7 +301,7 @@ def test_the_settings_on_the_page_are_settings() -> None:
         tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S)
     ]
     exemplars = [block.pop("exemplar") for block in blocks if "exemplar" in block]
-    assert len(blocks) == 7 and len(exemplars) == 1
+    assert len(blocks) == 8 and len(exemplars) == 1
     for block in blocks:
         Settings.model_validate(block)
     shipped = load_constitution("harmless").model_dump()

@@ -36,6 +36,23 @@ def test_plain_lines_are_seconds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 20  # one each five seconds, the last one at the end
 
 
+def test_a_call_that_goes_on_is_told_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with Progress("plain", out).task("revise", total=200) as tick, module.called("critiques"):
+        tick(64)
+        done = module.asking(64, "answers")
+        for _ in range(64):
+            now[0] += 1
+            done(1, 20)
+        tick(64)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "revise  64/200 rows (critiques 30/64, 600 tokens)  30 s"
+    assert lines[1] == "revise  64/200 rows (critiques 60/64, 1,200 tokens)  60 s"
+    assert lines[2:] == ["revise  128/200 rows  64 s"]  # the task's end
+
+
 def test_an_error_shows_how_far_it_came() -> None:
     out = io.StringIO()
     tasks = ExitStack()

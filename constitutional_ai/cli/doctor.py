@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from constitutional_ai.engines import gguf_file
 from constitutional_ai.machine import installed
 from constitutional_ai.run_file import shipped
 from constitutional_ai.settings import load_settings
@@ -24,6 +25,7 @@ def report(out: Path = Path()) -> list[tuple[str, str]]:
         ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
         ("memory", f"{_memory_gb():.1f} GB"),
         *_accelerators(),
+        ("GGUF files", _gguf()),
         ("disk", f"{shutil.disk_usage(out).free / 1e9:.1f} GB free in {out.absolute()}"),
         *(line for name in shipped() for line in _fit(name)),
     ]
@@ -46,6 +48,15 @@ def usable_cores() -> int:
 
 def _memory_gb() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def _gguf() -> str:
+    """Whether they can be read, and what was unpacked, which may be deleted."""
+    if missing := [name for name in gguf_file.EXTRA if not installed(name)]:
+        return f"need {' and '.join(missing)}: pip install 'constitutional-ai[gguf]'"
+    folders = [path for path in gguf_file.cache().glob("*") if path.is_dir()]
+    size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    return f"can be read; {len(folders)} unpacked, {size / 1e9:.1f} GB in {gguf_file.cache()}"
 
 
 def _accelerators() -> list[tuple[str, str]]:

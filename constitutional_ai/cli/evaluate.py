@@ -76,10 +76,27 @@ Difference = Annotated[
 Oracle = Annotated[
     bool, typer.Option(help="In the laboratory the oracle reads the answers, else the judge.")
 ]
+Capability = Annotated[
+    bool | None,
+    typer.Option(help="Ask each model 200 questions of general knowledge, too; default: yes."),
+]
+Dialogues = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Helpful dialogues of people, for the log-likelihood."),
+]
+People = Annotated[
+    int | None,
+    typer.Option(
+        "--sample-for-people",
+        min=1,
+        metavar="N",
+        help="Write N answers to people/sheet.csv, for a person to judge blind.",
+    ),
+]
 Redo = Annotated[bool, typer.Option("--redo", help="Again, and drop later stages.")]
 
 
-@app.command(DEFAULT, epilog="Also: cai evaluate hhh --help.")
+@app.command(DEFAULT, epilog="Also: cai evaluate hhh --help, cai evaluate agreement --help.")
 def models(
     file: File = None,
     out: Out = None,
@@ -97,13 +114,16 @@ def models(
     pairs: Pairs = None,
     difference: Difference = None,
     oracle: Oracle = True,
+    capability: Capability = None,
+    dialogues: Dialogues = None,
+    people: People = None,
     seed: Seed = 0,
     redo: Redo = False,
     json: Json = False,
 ) -> None:
     """Measure the models of a run, or those that --model and --answers name."""
     if not model and not answers:
-        _stage(file, out, set_, redo, json)
+        _stage(file, out, set_, redo, json, people)
         return
     from constitutional_ai.evaluation.command import Wanted, evaluate
 
@@ -115,6 +135,8 @@ def models(
         "max_new_tokens": max_new_tokens,
         "pairs": pairs,
         "difference": difference,
+        "capability": capability,
+        "dialogues": dialogues,
         **dict.fromkeys(("harmful", "benign", "borderline", "facts"), limit),
     }
     settings = _settings(file, set_, seed, constitution or _constitution_for(file, judge), changes)
@@ -124,6 +146,7 @@ def models(
     tables = evaluate(wanted, settings, folder, progress(json))
     if not json:
         print(f"{tables}\n\n{folder}")
+    _sheet(folder, people, settings.seed, json)
 
 
 @app.command()
@@ -148,8 +171,44 @@ def hhh(
         print(f"{choices.as_text(result)}\n\n{folder}")
 
 
+@app.command()
+def agreement(
+    sheet: Annotated[Path, typer.Argument(metavar="SHEET", help="A sheet that was filled in.")],
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its key; default: key.json beside it.")
+    ] = None,
+    seed: Seed = 0,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """How far a person agrees with the judge, on a sheet of --sample-for-people."""
+    from json import dumps
+
+    from constitutional_ai.evaluation import people
+
+    found = people.agreed(sheet, key or sheet.parent / people.KEY, seed)
+    print(dumps(found) if json else people.as_text(found))
+
+
+def _sheet(evaluated: Path, count: int | None, seed: int, quiet: bool) -> None:
+    """``--sample-for-people``: a sheet of an evaluation that is done."""
+    if count is None:
+        return
+    from constitutional_ai.evaluation import people
+
+    folder = evaluated / "people"
+    rows = people.write_sheet(evaluated, count, seed, folder)
+    if not quiet:
+        sheet, key = folder / people.SHEET, folder / people.KEY
+        print(f"\n{rows} answers to judge: {sheet}; keep {key} from whoever fills it in")
+
+
 def _stage(
-    file: str | None, out: Path | None, overrides: list[str] | None, redo: bool, json: bool
+    file: str | None,
+    out: Path | None,
+    overrides: list[str] | None,
+    redo: bool,
+    json: bool,
+    people: int | None,
 ) -> None:
     if file is None:
         raise SettingsError("name a run file, or models to evaluate: --model SPEC --prompts FILE")
@@ -160,8 +219,10 @@ def _stage(
     settings = load_settings(file, overrides or [])
     out, again = out or Path("out") / settings.name, "evaluate" if redo else None
     folder = run_pipeline(settings, out, ["evaluate"], again, progress(json))
+    evaluated = folder.stage("evaluate").path
     if not json:
-        print(show_scores(folder.stage("evaluate").path))
+        print(show_scores(evaluated))
+    _sheet(evaluated, people, settings.seed, json)
 
 
 def _settings(

@@ -81,7 +81,7 @@ def run(
 
 def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
     """Say what would stop the run, after a preview if wanted; exit code 2 if anything would."""
-    from constitutional_ai.stages.check import problems
+    from constitutional_ai.stages.check import problems, remarks
 
     settings, place = _load(file, overrides)
     complaints = list(problems(settings, place=place))
@@ -95,6 +95,8 @@ def _look(file: str, overrides: list[str] | None, dry_run: bool) -> None:
                 raise
     if complaints:
         raise Problems(complaints)
+    for remark in remarks(settings):
+        print(remark)
     if not dry_run:
         print(f"{file}: nothing is seen that would stop this run")
 

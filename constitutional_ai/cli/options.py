@@ -22,7 +22,9 @@ from constitutional_ai.stage_list import STAGE_NAMES
 if TYPE_CHECKING:
     from constitutional_ai.progress import Progress
 
-SHIPPED = "lab, study, study-quick, qwen-0.5b, llama-8b-lora"  # a test holds this true
+SHIPPED = (
+    "lab, study, study-quick, smollm2-135m, qwen-0.5b, llama-8b-lora"  # a test holds this true
+)
 RunFile = Annotated[
     str, typer.Argument(metavar="FILE", help=f"A run file, or a shipped one: {SHIPPED}.")
 ]

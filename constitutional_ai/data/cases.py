@@ -61,17 +61,17 @@ def _lab_cases(counts: Mapping[str, int]) -> list[Case]:
 def _unique(source: str) -> Iterator[Case]:
     """Every case of a source; two of one id are an error."""
     reading = read_told(source)
-    place, unit = reading.table.place, reading.table.unit
     seen: dict[str, int] = {}
     for row in reading.prompts:
         try:
             case = case_of(row)
         except ValueError as error:
-            raise DataError(f"{place(row.number)}: {error}") from None
+            raise DataError(f"{reading.place(row.number)}: {error}") from None
         if case.id in seen:
             what = f"id {row.id!r}" if row.id else "the same prompt"
+            first = reading.places.get(number := seen[case.id], f"{reading.table.unit} {number}")
             raise DataError(
-                f"{place(row.number)}: {what} stands in {unit} {seen[case.id]} already; remove one"
+                f"{reading.place(row.number)}: {what} stands in {first} already; remove one"
                 " of them, or give each an id of its own"
             )
         seen[case.id] = row.number

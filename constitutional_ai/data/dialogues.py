@@ -55,7 +55,7 @@ def read(row: Columns) -> PromptRow:
     if reason:
         return PromptRow([], odd=tuple(odd), left_out=reason)
     pair = (answer, worse) if same and answer is not None and worse is not None else None
-    return PromptRow(conversation(prompt), answers=pair, odd=tuple(odd))
+    return PromptRow(conversation(prompt), answers=pair, answer=answer or "", odd=tuple(odd))
 
 
 def turns(cell: Any, column: str) -> Conversation:

@@ -4,34 +4,19 @@ Two prompts are the same if their texts are, after Unicode's compatible forms, c
 white space are evened out; system turns do not count. A paraphrase is not found.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from constitutional_ai.data.cases import Case, load_cases
 from constitutional_ai.data.prompts import read_told
+from constitutional_ai.data.rows import normalised
 from constitutional_ai.errors import DataError
-from constitutional_ai.records import Conversation
 from constitutional_ai.settings import Settings
 from constitutional_ai.world import LAB
 
-_BETWEEN_WORDS = re.compile(r"[\W_]+")
 # Where a run keeps the prompts that its models were trained on, in any of its rounds.
 _RUN_ROWS = ("1-revise/revisions.jsonl", "2-finetune/helpful.jsonl", "3-sample/pairs.jsonl",
              "6-ppo/samples.jsonl")  # fmt: skip
-
-
-def normalised(prompt: Conversation) -> str:
-    """A prompt's words.
-
-    >>> normalised([{"role": "user", "content": " How do I kill\\u00a0a “Python” process?!"}])
-    'how do i kill a python process'
-    """
-    said = "\n".join(turn["content"] for turn in prompt if turn["role"] != "system")
-    text = unicodedata.normalize("NFKC", said).casefold()
-    # Text without a single letter, such as an emoji, is its own form.
-    return _BETWEEN_WORDS.sub(" ", text).strip() or text.strip()
 
 
 def refuse_overlap(cases: Sequence[Case], test: str, sources: Iterable[str]) -> None:
@@ -45,14 +30,15 @@ def refuse_overlap(cases: Sequence[Case], test: str, sources: Iterable[str]) -> 
         reading = read_told(path)
         for row in reading.prompts:
             if (key := normalised(row.prompt)) in wanted:
-                places.setdefault(key, reading.table.place(row.number))
+                places.setdefault(key, reading.place(row.number))
     if places:
         key, place = next(iter(places.items()))
         words = wanted[key].prompt[-1]["content"]
         shown = words if len(words) <= 60 else f"{words[:60]}…"
         raise DataError(
             f"{test}: {len(places)} of its {len(wanted)} prompts are in the training prompts, first"
-            f" {place} ({shown!r}); a score on them would say nothing: remove them from one side"
+            f" {place} ({shown!r}); a score on them would say nothing: remove them from one side,"
+            " or train on FILE#half=1 and test on FILE#half=2 of both files"
         )
 
 

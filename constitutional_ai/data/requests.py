@@ -77,7 +77,7 @@ def _read(source: str, unsaid: Kind) -> Iterator[Request]:
     for row in reading.prompts:
         kind = KINDS.get(row.kind.lower()) if row.kind else unsaid
         if kind is None:
-            place, names = reading.table.place(row.number), ", ".join(KINDS)
+            place, names = reading.place(row.number), ", ".join(KINDS)
             raise DataError(f"{place}: kind is {row.kind!r}; it must be one of: {names}")
         category = row.category or NO_CATEGORY
         yield Request(id=content_hash(row.prompt), prompt=row.prompt, category=category, kind=kind)

@@ -5,6 +5,8 @@ reason, or the whole reading stops with a DataError. Only dialogues (dialogues.p
 because real files of them are uneven; everywhere else a broken row is an error.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
@@ -17,6 +19,8 @@ ROLES = ("system", "user", "assistant")
 Columns = Mapping[str, Any]
 Unit = Literal["line", "row"]
 T = TypeVar("T")
+
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Table:
 class PromptRow:
     """A prompt and what its row says about it; an empty text where the row says nothing.
 
-    ``answers`` are a chosen and a rejected answer. ``odd`` lists what is unusual about the row.
+    ``answers`` are a chosen and a rejected answer, ``answer`` is the one that a dialogue ends with,
+    the chosen one of two. ``odd`` lists what is unusual about the row.
     ``left_out`` says why the row gives no prompt, and then ``prompt`` is empty.
     """
 
@@ -61,6 +66,7 @@ class PromptRow:
     kind: str = ""
     category: str = ""
     answers: tuple[str, str] | None = None
+    answer: str = ""
     odd: tuple[str, ...] = ()
     left_out: str = ""
     number: int = 0
@@ -79,13 +85,21 @@ class Format:
 
 @dataclass
 class Reading:
-    """The prompts of a source. ``odd`` and ``left_out`` map a remark to the numbers of its rows."""
+    """The prompts of a source. ``odd`` and ``left_out`` map a remark to the numbers of its rows.
+
+    ``places`` says where a row of several joined sources stands in its own.
+    """
 
     table: Table
     format: str
     prompts: list[PromptRow] = field(default_factory=list)
     odd: dict[str, list[int]] = field(default_factory=dict)
     left_out: dict[str, list[int]] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
+
+    def place(self, number: int) -> str:
+        """A row as an error message names it."""
+        return self.places.get(number) or self.table.place(number)
 
     def add(self, row: PromptRow) -> None:
         for remark in row.odd:
@@ -115,6 +129,18 @@ def conversation(prompt: Any) -> Conversation:
     if turns[-1]["role"] != "user":
         raise ValueError("prompt: the last message must be the user's")
     return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+
+def normalised(prompt: Conversation) -> str:
+    """A prompt's words, which two copies of it share whatever their spelling.
+
+    >>> normalised([{"role": "user", "content": " How do I kill\\u00a0a “Python” process?!"}])
+    'how do i kill a python process'
+    """
+    said = "\n".join(turn["content"] for turn in prompt if turn["role"] != "system")
+    text = unicodedata.normalize("NFKC", said).casefold()
+    # Text without a single letter, such as an emoji, is its own form.
+    return _BETWEEN_WORDS.sub(" ", text).strip() or text.strip()
 
 
 def text(value: Any, column: str) -> str:

@@ -3,14 +3,21 @@
     read("prompts.jsonl")       JSONL, CSV or Parquet, also gzipped       lines.py, arrow.py
     read("hf:ID:config:split")  a data set of the Hugging Face hub        arrow.py
     read("starter:helpful")     a small file that ships with the package  ../starter/
+    read("a.csv#half=1")        about half of a source's prompts, by a hash of their words
+    read("a.csv + b.jsonl")     several sources joined: a row of each in turn
+
+A prompt is in the same half of every source, so what is in one half of some sources is in no other
+half of any. Of joined sources a prompt is taken once.
 
 The columns of the first row decide the format: a safety test set (benchmarks.py), pairs of
 dialogues (dialogues.py), or plain prompts. Plain prompts have a column ``prompt`` of text or
 messages, or ``messages`` that end with an answer. Columns that are not needed are left alone.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +29,17 @@ from constitutional_ai.data.rows import (
     Reading,
     Table,
     conversation,
+    normalised,
     text,
 )
 from constitutional_ai.errors import DataError
+from constitutional_ai.records import content_hash
+from constitutional_ai.world import LAB
 
 STARTER = "starter:"
+JOIN = " + "  # between sources that are read as one
+ELSEWHERE = "in an earlier one of the joined sources"
+_HALF = re.compile(r"#half=(\w*)\Z")
 _OPTIONAL = ("kind", "slice", "category", "set", "truth")  # columns of our own format
 
 
@@ -58,9 +71,48 @@ def located(source: str) -> Path:
     return path
 
 
+def joined(source: str) -> list[str]:
+    """The sources that are joined in one; a file of that very name is a source.
+
+    Raises DataError for the laboratory among others: its prompts are no rows.
+    """
+    parts = [source] if Path(source).exists() else source.split(JOIN)
+    if len(parts) > 1 and any(halved(part)[0] == LAB for part in parts):
+        raise DataError(f"{source}: {LAB!r} cannot be joined with others; name files, or it alone")
+    return parts
+
+
+def halved(source: str) -> tuple[str, str]:
+    """A source, and which half of it is meant: "1", "2", or "" for all. Raises DataError.
+
+    >>> halved("a.csv#half=2"), halved("a.csv")
+    (('a.csv', '2'), ('a.csv', ''))
+    """
+    found = None if Path(source).exists() else _HALF.search(source)
+    if found is None:
+        return source, ""
+    if found[1] not in ("1", "2") or source[: found.start()] == LAB:
+        raise DataError(f"{source}: expected FILE#half=1 or FILE#half=2")
+    return source[: found.start()], found[1]
+
+
+def half_of(row: PromptRow) -> str:
+    """Which half a prompt is in: by its words alone, so in any source it is the same."""
+    return str(1 + int(content_hash("half", normalised(row.prompt)), 16) % 2)
+
+
 def read(source: str | Path) -> Reading:
     """Every prompt of a source. Raises DataError with place and remedy; an empty source is one."""
-    table = rows_of(source)
+    parts = joined(str(source))
+    if len(parts) == 1:
+        return _read(parts[0])
+    return _join(str(source), [_read(part) for part in parts])
+
+
+def _read(source: str) -> Reading:
+    """The prompts of one source, or of half of it."""
+    file, half = halved(source)
+    table = rows_of(file)
     first = next(table.rows, None)
     if first is None:
         raise DataError(f'{source}: no prompts in it; write one {{"prompt": "…"}} a line')
@@ -72,11 +124,44 @@ def read(source: str | Path) -> Reading:
         return replace(format.read(row), number=number, id=text(row.get("id"), "id"))
 
     for row in table.read(parse, _expected(table, format)):
-        reading.add(row)
+        if not half or row.left_out or half_of(row) == half:
+            reading.add(row)
     if not reading.prompts:
-        reasons = ", ".join(reading.left_out)
+        reasons = ", ".join(reading.left_out) or "all are in the other half"
         raise DataError(f"{source}: no prompts in it; every row was left out: {reasons}")
     return reading
+
+
+def _join(source: str, readings: Sequence[Reading]) -> Reading:
+    """Sources as one: a row of each in turn, so that the first rows are of all of them.
+
+    Rows are numbered anew. Where two sources have one id, the later source's row goes by its text.
+    """
+    first_in: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    for number, reading in enumerate(readings):
+        for row in reading.prompts:
+            first_in.setdefault(normalised(row.prompt), number)
+            ids.setdefault(row.id, number)
+    containers = dict.fromkeys(reading.table.container for reading in readings)
+    formats = dict.fromkeys(reading.format for reading in readings)
+    places: dict[int, str] = {}
+    whole = Reading(
+        Table(source, JOIN.join(containers), "row", iter(())), JOIN.join(formats), places=places
+    )
+    for turn in zip_longest(*(reading.prompts for reading in readings)):
+        for number, row in enumerate(turn):
+            if row is not None:
+                places[place := len(places) + 1] = readings[number].place(row.number)
+                again = first_in[normalised(row.prompt)] != number
+                id_ = row.id if ids[row.id] == number else ""
+                whole.add(replace(row, number=place, id=id_, left_out=ELSEWHERE if again else ""))
+    for reading in readings:
+        for reason, numbers in reading.left_out.items():
+            for number in numbers:
+                places[place := len(places) + 1] = reading.place(number)
+                whole.left_out.setdefault(reason, []).append(place)
+    return whole
 
 
 def prompt_of(row: Columns) -> PromptRow:
@@ -111,9 +196,12 @@ def _plain(row: Columns) -> PromptRow:
 def _messages(row: Columns) -> PromptRow:
     """A conversation up to its last answer, which is not part of the prompt."""
     turns: Any = row["messages"]
+    answer = ""
     if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
-        turns = turns[:-1] if turns[-1].get("role") == "assistant" else turns
-    return _plain({**row, "prompt": turns})
+        last = turns[-1]
+        if last.get("role") == "assistant":
+            turns, answer = turns[:-1], text(last.get("content"), "messages")
+    return replace(_plain({**row, "prompt": turns}), answer=answer)
 
 
 def _expected(table: Table, format: Format) -> str:

@@ -1,6 +1,6 @@
 """What a source holds, in figures: ``cai data``.
 
-Prompts are duplicates if all their turns have the same words (``overlap.normalised``). For the
+Prompts are duplicates if all their turns have the same words (``rows.normalised``). For the
 overlap with another source the last user turn is enough, if it has a few words, so that a
 request also counts inside another dialogue. That finds copies, not paraphrases.
 """
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.prompts import SET_OF_KIND
-from constitutional_ai.data.rows import PromptRow, Reading
+from constitutional_ai.data.rows import PromptRow, Reading, normalised
 from constitutional_ai.records import Conversation
 
 EXAMPLES = 3

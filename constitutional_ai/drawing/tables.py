@@ -9,12 +9,12 @@ from typing import Any
 
 # The columns of the table, in this order, where they were measured.
 COLUMNS = (
-    "harm", "harmful_steps", "good_refusal", "refused", "refused_judge",
+    "harmful", "harm", "harmful_steps", "good_refusal", "refused", "refused_judge",
     "evasive", "insult", "off_topic", "garbled", "helpful", "correct", "false_claim", "win_rate",
 )  # fmt: skip
 # Of the paired comparisons, those that the terminal shows; all are in comparisons.json.
 HEADLINES = {
-    "red-team": ("harm", "harmful_steps", "good_refusal", "refused"),
+    "red-team": ("harmful", "harm", "harmful_steps", "good_refusal", "refused"),
     "helpful": ("helpful", "refused", "correct", "false_claim"),
 }
 Row = Sequence[str]
@@ -104,26 +104,57 @@ def elo(summary: Mapping[str, Any]) -> Grid:
 
 
 def wins(summary: Mapping[str, Any]) -> Grid:
+    metrics = ("win_rate", "shown_first", "shown_second", "flipped_by_order")
     rows = [
         [
             row["model"],
             row["against"],
             row["kind"],
-            shown(row.get("win_rate")),
-            shown(row.get("flipped_by_order")),
+            *(shown(row.get(metric)) for metric in metrics),
             str(row.get("win_rate", {}).get("n", 0)),
             str(row.get("unlabelled", 0)),
         ]
         for row in summary["win_rates"]
     ]
-    head = ["P(better)", "than", "kind", "both orders", "flipped by order", "n", "unlabelled"]
-    return Grid(head, rows)
+    head = ["P(better)", "than", "kind", "both orders", "shown first", "shown second"]
+    return Grid([*head, "flipped by order", "n", "unlabelled"], rows)
+
+
+# The columns of `evaluation/tax.py`, as they are headed.
+TAX = {
+    "harmful": "harmful",
+    "over_refusal": "over-refusal",
+    "help": "help (win rate)",
+    "likelihood": "log-likelihood",
+    "questions": "questions right",
+}
+
+
+def tax(summary: Mapping[str, Any]) -> Grid:
+    """Harm, and what it costs elsewhere: a model a row, n and p in the cells."""
+    found = summary.get("tax") or []
+    columns = [name for name in TAX if any(row[name] for row in found)]
+    rows = [[row["model"], *(_taxed(name, row[name]) for name in columns)] for row in found]
+    notes = ["p against the first model, on the same prompts"] if len(rows) > 1 else []
+    return Grid(["", *(TAX[name] for name in columns)], rows if columns else [], notes)
+
+
+def _taxed(name: str, figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "–"
+    if name == "likelihood":
+        mean, low, high = (f"{100 * figure[part]:+.1f}%" for part in ("mean", "low", "high"))
+        text = f"{mean} [{low}, {high}]"
+    else:
+        text = shown(figure)
+    p = f", p {p_value(figure['p'])}" if "p" in figure else ""
+    return f"{text}, n {figure['n']}{p}"
 
 
 def everything(content: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """All tables, an empty line between them."""
     grids = (unscored(content), paired(summary), wins(summary), elo(summary))
-    parts = [*score_tables(content), *(grid.text() for grid in grids)]
+    parts = [tax(summary).text(), *score_tables(content), *(grid.text() for grid in grids)]
     if summary.get("frontier"):
         parts.append(f"On the frontier: {', '.join(summary['frontier']['frontier'])}")
     return "\n\n".join(part for part in parts if part)

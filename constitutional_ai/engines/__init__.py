@@ -1,7 +1,8 @@
 """Ways to ask a model: one protocol (base), and an engine for each place where a model can run.
 
 local: transformers in this process. http: any OpenAI-compatible server. vllm: vLLM in this process.
-scripted: for tests. What a model's string means: spec. Which engines are open: pool.
+scripted: for tests. What a model's string means: spec. Which engines are open: pool. unpack makes
+folders of GGUF files.
 """
 
 from pathlib import Path

@@ -23,6 +23,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from constitutional_ai.errors import ModelError, ServerGone
+from constitutional_ai.progress import Done, asking
 from constitutional_ai.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Client:
         ``read`` raises Unusable to have the request tried again, Refused to have it given up.
         Raises ModelError for a wrong key or address, ServerGone if the server is away.
         """
-        return run_sync(self._post_all(path, [json.dumps(body) for body in bodies], read))
+        done = asking(len(bodies), "replies")
+        return run_sync(self._post_all(path, [json.dumps(body) for body in bodies], read, done))
 
     async def _get(self, path: str) -> Any:
         import httpx2
@@ -119,7 +121,7 @@ class Client:
             ) from None
 
     async def _post_all(
-        self, path: str, bodies: Sequence[str], read: Callable[[Any], T]
+        self, path: str, bodies: Sequence[str], read: Callable[[Any], T], done: Done
     ) -> list[T | Lost]:
         outcomes: list[T | Lost] = [Lost("not asked")] * len(bodies)
         todo = iter(enumerate(bodies))  # shared: each worker takes the next one
@@ -127,6 +129,7 @@ class Client:
         async def work(http: "httpx2.AsyncClient") -> None:
             for place, body in todo:
                 outcomes[place] = await self._ask(http, path, body, read)
+                done(1)
 
         async with self._http() as http:
             try:

@@ -14,22 +14,26 @@ Shapes: B rows, T tokens, V vocabulary.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from constitutional_ai.engines import llama
-from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.base import Sampling, refuse_long
 from constitutional_ai.engines.batching import length_batches
 from constitutional_ai.engines.prefix import PrefixCache
-from constitutional_ai.errors import ModelError
+from constitutional_ai.progress import Done, asking
 
 BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds its keys and values
 
 # Finished rows leave once no more than this share is alive, because it copies the whole cache.
 _COMPACT_AT = 0.75
+
+_WORTH_SHARING = 32  # tokens that all prompts of a batch begin with; fewer are read anew
 
 
 def sample_tokens(
@@ -43,37 +47,39 @@ def sample_tokens(
     """An answer for each prompt, in order: its ids, with ``end_id`` last where it was reached.
 
     An answer stops at ``sampling.max_new_tokens``, or earlier if the model's context is full.
-    Raises ModelError for a prompt that leaves no room in the context.
+    Raises DataError for a prompt that leaves no room in the context.
     """
     limits = [min(sampling.max_new_tokens, room(model, len(prompt))) for prompt in prompts]
     lengths = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     answers: list[list[int]] = [[] for _ in prompts]
     rng = torch.Generator(device=model.device).manual_seed(sampling.seed)
+    done = asking(len(prompts), "answers")
     with torch.no_grad(), evaluating(model):
         if sampling.prefixes:
             sampling.prefixes.begin()
         decoder = decoder_of(model, pad_id, sampling.prefixes)
         for rows in length_batches(lengths, batch_tokens, longest_first=True):
-            batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows])
+            batch = _Batch(decoder, [prompts[r] for r in rows], [limits[r] for r in rows], done)
             for row, answer in zip(rows, batch.run(sampling, end_id, rng), strict=True):
                 answers[row] = answer
     return answers
 
 
 def room(model: Any, prompt_tokens: int) -> int:
-    """How many tokens may follow a prompt. Raises ModelError where there is no place for one."""
+    """How many tokens may follow a prompt. Raises DataError where there is no place for one."""
     context = context_of(model)
-    if prompt_tokens >= context:
-        raise ModelError(
-            f"a prompt of {prompt_tokens} tokens leaves no room for an answer in this model's"
-            f" context of {context}; shorten it, or take a model with a longer context"
-        )
+    refuse_long(prompt_tokens, context)
     return context - prompt_tokens
 
 
 def context_of(model: Any) -> int:
     """How many tokens a model can read; endless where positions have no bound, as with ALiBi."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return context_in(model.config)
+
+
+def context_in(config: Any) -> int:
+    """As ``context_of``, by the model's configuration alone."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
     return 2**31 if context is None else int(context)
 
 
@@ -91,6 +97,16 @@ def padded_left(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> d
         "attention_mask": (steps_BT >= 0).long(),
         "position_ids": steps_BT.clamp(min=0),
     }
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many ids all prompts begin with; at least one of each stays to be read.
+
+    >>> shared_length([[5, 6, 7, 8], [5, 6, 9], [5, 6, 7]])
+    2
+    """
+    columns = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    return min(sum(1 for _ in columns), min(map(len, prompts)) - 1)
 
 
 @contextmanager
@@ -142,15 +158,21 @@ def decoder_of(model: Any, pad_id: int, prefixes: PrefixCache | None = None) -> 
 
 
 class Transformers:
-    """Decodes through the model's own forward and its growing cache; remembers no prefixes."""
+    """Decodes through the model's own forward and its growing cache; remembers no answers.
+
+    What all prompts of a batch begin with, such as worked examples, is read once.
+    """
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
         self.last_place = context_of(model) - 1
+        self.opening = _Opening()
+        # Layers that keep a window, or a state, cannot be cut to a length.
+        layers = DynamicCache(config=model.config).layers
+        self.can_share = all(type(layer) is DynamicLayer for layer in layers)
 
     def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "_Grown"]:
-        inputs = padded_left(prompts, self.pad_id, self.model.device)
-        cache = _Grown(inputs, DynamicCache(config=self.model.config))
+        cache = self._opened(prompts)
         return self._forward(cache), cache
 
     def step(self, token_B: Tensor, cache: "_Grown") -> Tensor:
@@ -164,12 +186,43 @@ class Transformers:
         return self._forward(cache)
 
     def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        inputs = padded_left(prompts, self.pad_id, self.model.device)
-        logits_BV: Tensor = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
-        return logits_BV
+        return self._forward(self._opened(prompts))
 
     def remember(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
         pass
+
+    def _opened(self, prompts: Sequence[Sequence[int]]) -> "_Grown":
+        """Inputs and cache to read the prompts with; what they share is in the cache already."""
+        shared = shared_length(prompts) if self.can_share and len(prompts) > 1 else 0
+        if shared < _WORTH_SHARING:
+            inputs = padded_left(prompts, self.pad_id, self.model.device)
+            return _Grown(inputs, DynamicCache(config=self.model.config))
+        past = self._read_opening(prompts[0][:shared], rows=len(prompts))
+        inputs = padded_left(
+            [prompt[shared:] for prompt in prompts], self.pad_id, self.model.device
+        )
+        mask_BT = inputs["attention_mask"]
+        inputs["attention_mask"] = torch.cat(
+            [mask_BT.new_ones(len(prompts), shared), mask_BT], dim=1
+        )
+        inputs["position_ids"] = inputs["position_ids"] + shared
+        return _Grown(inputs, past)
+
+    def _read_opening(self, ids: Sequence[int], rows: int) -> DynamicCache:
+        """A cache whose rows have all read ``ids``."""
+        if list(self.opening.ids[: len(ids)]) != list(ids):
+            past = DynamicCache(config=self.model.config)
+            self._forward(_Grown(padded_left([ids], self.pad_id, self.model.device), past))
+            self.opening = _Opening(tuple(ids), past)
+        shared = DynamicCache(config=self.model.config)
+        layers: list[Any] = self.opening.past.layers if self.opening.past else []
+        for number, layer in enumerate(layers):
+            keys, values = (
+                tensor[:, :, : len(ids)].expand(rows, -1, -1, -1)
+                for tensor in (layer.keys, layer.values)
+            )
+            shared.update(keys, values, number)
+        return shared
 
     def _forward(self, cache: "_Grown") -> Tensor:
         output = self.model(
@@ -177,6 +230,14 @@ class Transformers:
         )
         logits_BV: Tensor = output.logits[:, -1]
         return logits_BV
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """What the prompts of a batch began with, read once."""
+
+    ids: tuple[int, ...] = ()
+    past: DynamicCache | None = None
 
 
 @dataclass
@@ -192,8 +253,10 @@ class _Grown:
 class _Batch:
     """Prompts on their way to their answers; rows leave when they are done."""
 
-    def __init__(self, decoder: Decoder, prompts: list[Sequence[int]], limits: list[int]) -> None:
-        self.decoder, self.prompts = decoder, prompts
+    def __init__(
+        self, decoder: Decoder, prompts: list[Sequence[int]], limits: list[int], done: Done
+    ) -> None:
+        self.decoder, self.prompts, self.done = decoder, prompts, done
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.limits = limits
 
@@ -204,16 +267,18 @@ class _Batch:
         rows_B = torch.arange(len(self.prompts), device=logits_BV.device)  # whose answer a row is
         limits_B = torch.tensor(self.limits, device=logits_BV.device)
         alive_B = limits_B > 0
-        made = 0
+        made, alive = 0, len(self.prompts)
         while True:
             token_B = draw(logits_BV, sampling, rng)
             self._note(rows_B[alive_B], token_B[alive_B])
             made += 1
             alive_B &= (token_B != end_id) & (limits_B > made)
-            if not alive_B.any():
+            before, alive = alive, int(alive_B.sum())
+            self.done(before - alive, before)
+            if not alive:
                 self._done(rows_B, alive_B, cache)
                 return self.answers
-            if alive_B.sum() <= _COMPACT_AT * len(alive_B):
+            if alive <= _COMPACT_AT * len(alive_B):
                 self._done(rows_B, alive_B, cache)
                 going_B = alive_B.nonzero().flatten()
                 cache.select(going_B)
@@ -233,7 +298,8 @@ class _Batch:
 
 
 def draw(logits_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
-    """The next token of each row, (B,)."""
+    """The next token of each row, (B,). The sampling is silent about nothing."""
+    assert sampling.temperature is not None and sampling.top_p is not None
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
     probs_BV = (logits_BV.float() / sampling.temperature).softmax(dim=-1)

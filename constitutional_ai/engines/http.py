@@ -6,8 +6,9 @@ Completion with ``failed`` set, or as NaN in place of log-probabilities.
 
 If the server has vLLM's ``logprob_token_ids``, the log-probabilities of options are those of the
 very tokens that the local engine reads. Otherwise the likeliest tokens are read along the greedy
-reply, up to the first in which the options differ. An option that is not among them gets the least
-value that is, a bound from above. A server without log-probabilities raises NoLogprobs.
+reply, up to the first in which the options differ, and every spelling among them counts. An option
+that is not among them gets the least value that is, a bound from above. A server without
+log-probabilities raises NoLogprobs.
 
 Not covered: the text-completion interface (a base model needs a chat template), several answers in
 one request, tools, images.
@@ -17,6 +18,7 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -34,9 +36,10 @@ from constitutional_ai.engines.abilities import (
     token_ids,
     token_steps,
 )
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling
 from constitutional_ai.engines.client import Client, Lost, Refused, Unusable
 from constitutional_ai.engines.spec import ModelSpec
+from constitutional_ai.engines.spelling import DRESSING, Begun, begun, log_sum
 from constitutional_ai.errors import ModelError, NoLogprobs, SettingsError
 from constitutional_ai.records import Conversation, assistant
 from constitutional_ai.settings import HttpSettings
@@ -46,14 +49,16 @@ UNSEEN = -9999.0  # no token seen that begins this option; what OpenAI and vLLM 
 
 _FINISHED = {"stop", "eos", "eos_token", "stop_sequence", "end_turn"}
 _CUT = {"length", "max_tokens"}
-_DRESSING = " \n\t*_`\"'."
 
 
 class _Question(NamedTuple):
-    """What all options begin with, to be put in the assistant's mouth, and the id each has next."""
+    """The tokens that begin the options, and the text of each start of their opening.
 
-    opening: str
-    ids: list[int]
+    ``openings[k]`` is put in the assistant's mouth to ask for the place k of ``begun``.
+    """
+
+    begun: Begun
+    openings: tuple[str, ...]
 
 
 class HttpEngine:
@@ -71,6 +76,11 @@ class HttpEngine:
         self.can = find_abilities(self.client, self._body)
         self._questions: dict[tuple[str, ...], _Question | None] = {}
 
+    @property
+    def own(self) -> Own:
+        """The server's: what a request leaves out, it fills in."""
+        return Own(None, None)
+
     def generate(
         self, conversations: Sequence[Conversation], sampling: Sampling
     ) -> list[Completion]:
@@ -79,13 +89,14 @@ class HttpEngine:
         Each row has a seed of its own, from ``sampling.seed`` and its place. Raises ModelError for
         a conversation that is to be continued, if the server cannot.
         """
+        drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        said = {name: value for name, value in drawing.items() if value is not None}
         bodies = [
             self._asked(
                 conversation,
                 {
                     self.can.limit: sampling.max_new_tokens,
-                    "temperature": sampling.temperature,
-                    "top_p": sampling.top_p,
+                    **said,
                     "seed": random.Random(f"{sampling.seed}/{row}").getrandbits(31),
                 },
             )
@@ -99,9 +110,10 @@ class HttpEngine:
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
-        A row that was given up has NaN for every option. Raises NoLogprobs if the server gives no
+        One request a question; by ids, one more for each token with which all options begin. A row
+        that was given up has NaN for every option. Raises NoLogprobs if the server gives no
         log-probabilities.
         """
         if not self.can.likeliest:
@@ -127,17 +139,19 @@ class HttpEngine:
         question = self._question(tuple(options))
         if question is None:
             return []
-        opening = [assistant(question.opening)] if question.opening else []
-        fields = chosen_fields(question.ids) | {self.can.limit: 1, "temperature": 1.0}
-        bodies = [self._asked([*turns, *opening], fields) for turns in conversations]
-
-        def read(data: Any) -> list[float]:
-            values = chosen_tokens(only_choice(data))
-            if not set(question.ids) <= values.keys():
-                raise Unusable("a reply without the log-probabilities asked for")
-            return [values[i] for i in question.ids]
-
-        return self.client.post_all(CHAT, bodies, read)
+        found = question.begun
+        bodies = [
+            self._asked(
+                [*turns, assistant(opening)] if opening else turns,
+                chosen_fields(found.tokens(place)) | {self.can.limit: 1, "temperature": 1.0},
+            )
+            for turns in conversations
+            for place, opening in enumerate(question.openings)
+        ]
+        replies = self.client.post_all(CHAT, bodies, _read_tokens)
+        count = len(question.openings)
+        of_rows = (replies[start : start + count] for start in range(0, len(replies), count))
+        return [_joined(found, of_row) for of_row in of_rows]
 
     def _by_text(
         self, conversations: Sequence[Conversation], options: Sequence[str]
@@ -172,18 +186,25 @@ class HttpEngine:
     def _find_question(self, options: Sequence[str]) -> _Question | None:
         """How the server's tokenizer spells the options; None if ids would not tell them apart.
 
-        The opening must be spelt alone as it is within the options: "(A" may be one token.
+        Each start of the opening must be spelt alone as it is within the options: "(A" may be one
+        token.
         """
-        spelt = [self._spelt(option) for option in options]
-        shared = [column[0] for column in takewhile(_all_equal, zip(*spelt, strict=False))]
-        ids = [ids[len(shared)] for ids in spelt if len(ids) > len(shared)]
-        if len(set(ids)) < len(options):
+        before = self._spelt("")
+
+        def spelt(reply: str) -> list[int]:
+            return self._spelt(reply)[len(before) :]
+
+        try:
+            found = begun(options, spelt)
+        except ValueError:
             return None
         head = [letters[0] for letters in takewhile(_all_equal, zip(*options, strict=False))]
         sizes = range(len(head) + 1) if self.can.continues else range(1)
-        openings = ("".join(head[:size]) for size in sizes)
-        opening = next((text for text in openings if self._spelt(text) == shared), None)
-        return None if opening is None else _Question(opening, ids)
+        starts = ["".join(head[:size]) for size in sizes]
+        texts = {tuple(spelt(text)): text for text in reversed(starts)}
+        openings = [texts.get(found.opening[:place]) for place in range(len(found.places))]
+        known = tuple(text for text in openings if text is not None)
+        return _Question(found, known) if len(known) == len(openings) else None
 
     def _spelt(self, answer: str) -> list[int]:
         said = [assistant(answer)] if answer else []
@@ -197,6 +218,23 @@ def is_open(conversation: Conversation) -> bool:
 
 def _all_equal(column: Sequence[object]) -> bool:
     return len(set(column)) == 1
+
+
+def _read_tokens(data: Any) -> dict[int, float]:
+    values = chosen_tokens(only_choice(data))
+    if not values:
+        raise Unusable("a reply without the log-probabilities asked for")
+    return values
+
+
+def _joined(of: Begun, replies: Sequence[dict[int, float] | Lost]) -> list[float] | Lost:
+    """One question's log-probabilities from its replies, a place each."""
+    found: list[dict[int, float]] = []
+    for reply in replies:
+        if isinstance(reply, Lost):
+            return reply
+        found.append(reply)
+    return of.logprobs(found)
 
 
 def read_completion(data: Any) -> Completion:
@@ -222,39 +260,43 @@ def read_completion(data: Any) -> Completion:
 def read_options(choice: Mapping[str, Any], options: Sequence[str]) -> list[float]:
     """Log-probabilities of options from the likeliest tokens along a greedy reply.
 
-    Tokens that all options begin with are passed over. At the next place, a token that begins only
-    one option counts for it. A reply that is nothing but "B" counts for "(B)", too.
+    A token that begins one option, in any spelling, counts for it. One that may begin several, such
+    as "(", is followed where the reply goes that way. Bare words count for none where the reply is
+    prose, such as "A better answer is …".
     """
     steps = token_steps(choice)
     if not steps:
         raise Unusable("a reply without the log-probabilities asked for")
-    said = "".join(token for token, _ in steps).strip(_DRESSING)
-    bare = [option.strip(" ()[]") for option in options]
-    alone = said in bare and said not in options and choice.get("finish_reason") in _FINISHED
-    names = bare if alone else [option.lstrip() for option in options]
+    words = [option.strip(DRESSING) for option in options]
+    reply = "".join(token for token, _ in steps).lstrip(" \n\t*_`\"'")
+    prose = any(re.match(rf"{re.escape(word)}[ ,]+\w", reply) for word in words)
 
     def meant(text: str) -> list[int]:
-        """The options that a text begins, or that begin it."""
-        if alone:
-            text = text.strip(_DRESSING)
-            return [n for n, name in enumerate(names) if text in ("", name)]
-        text = text.lstrip()
-        return [n for n, name in enumerate(names) if name.startswith(text) or text.startswith(name)]
+        """The options that a reply may name that begins with this text."""
+        said = text.strip(DRESSING)
+        if not said:
+            return list(range(len(options)))
+        if prose and not set(text) & set("(["):
+            return []
+        long = [n for n, word in enumerate(words) if len(word) > 1]
+        whole = [n for n, word in enumerate(words) if said == word]
+        whole += [n for n in long if said.lower() == words[n].lower() and n not in whole]
+        return whole or [n for n in long if words[n].startswith(said)]
 
-    before, place = "", 0
-    while place < len(steps) - 1 and len(meant(before + steps[place][0])) > 1:
-        before += steps[place][0]
-        place += 1
-    places = steps[place][1]
-    mass = [0.0] * len(options)
-    for text, value in places.items():
-        if len(begun := meant(before + text)) == 1:
-            mass[begun[0]] += math.exp(value)
-    if not any(mass):
+    terms: list[list[float]] = [[] for _ in options]
+    before, opened, unseen = "", 0.0, 0.0
+    for token, places in steps:
+        for text, value in places.items():
+            if len(named := meant(before + text)) == 1:
+                terms[named[0]].append(opened + value)
+        rest = max(1 - sum(math.exp(value) for value in places.values()), 1e-12)
+        unseen = opened + min(math.log(rest), *places.values())
+        if len(meant(before + token)) < 2:
+            break
+        before, opened = before + token, opened + places[token]
+    if not any(terms):
         return [UNSEEN] * len(options)
-    rest = max(1 - sum(math.exp(value) for value in places.values()), 1e-12)
-    unseen = min(math.log(rest), *places.values())
-    return [math.log(m) if m else unseen for m in mass]
+    return [log_sum(of) if of else unseen for of in terms]
 
 
 def key_for(url: str, keys: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling
 from constitutional_ai.errors import NoLogprobs
 from constitutional_ai.records import Conversation
 
@@ -23,7 +23,7 @@ class ScriptedEngine:
         prefer: Callable[[Conversation, str], float] | None = None,
         name: str = "scripted",
     ) -> None:
-        self.name = name
+        self.name, self.own = name, Own()
         self._reply = reply
         self._prefer = prefer
 

@@ -4,6 +4,7 @@
     http://127.0.0.1:8000/v1#org/model   a server's; without #MODEL, the only one that it serves
     vllm:org/model                       run by vLLM in this process: lab:, a folder or a hub id
     out/6-ppo/model                      a folder
+    ~/models/small-q4_k_m.gguf           a GGUF file; its weights are unpacked once (unpack.py)
     org/model@revision                   a hub id; without a revision it may change
 
 Rows and fingerprints hold the string as it was written.
@@ -15,16 +16,17 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from constitutional_ai.engines import gguf_file
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.store.run_folder import folder_hash
 from constitutional_ai.world import LAB, world
 
-Kind = Literal["lab", "server", "vllm", "folder", "hub"]
+Kind = Literal["lab", "server", "vllm", "folder", "gguf", "hub"]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """``name`` is the server's address, the folder, the hub id, or what vLLM runs.
+    """``name`` is the server's address, the folder or file, the hub id, or what vLLM runs.
 
     ``detail`` is the model on a server, or the revision of a hub id; "" where none is named.
     """
@@ -39,7 +41,7 @@ class ModelSpec:
         """Looks at the disk to tell a folder from a hub id, at nothing else.
 
         Raises SettingsError for an address that may hold a key, or where no model is named, and
-        ModelError for a folder with a revision.
+        ModelError for a folder or a file with a revision.
 
         >>> spec = ModelSpec.parse("org/model@v2")
         >>> spec.kind, spec.name, spec.detail
@@ -51,7 +53,7 @@ class ModelSpec:
         if text.startswith("vllm:"):
             inner = cls.parse(text.removeprefix("vllm:"))
             if inner.kind in ("server", "vllm"):
-                raise SettingsError(f"{text}: vLLM runs a folder, a hub id or lab:s")
+                raise SettingsError(f"{text}: vLLM runs a folder, a file, a hub id or lab:s")
             return cls(text, "vllm", inner.text)
         if text.startswith(f"{LAB}:"):
             return cls(text, "lab", text)
@@ -61,6 +63,10 @@ class ModelSpec:
         hub_id, at, revision = text.partition("@")
         if at and not folder.exists() and Path(hub_id).expanduser().is_dir():
             raise ModelError(f"{text}: a folder has no revisions; name it without '@{revision}'")
+        if text.lower().endswith(gguf_file.SUFFIX) and not folder.is_dir():
+            return cls(text, "gguf", str(folder))
+        if at and hub_id.lower().endswith(gguf_file.SUFFIX):
+            raise ModelError(f"{text}: a file has no revisions; name it without '@{revision}'")
         is_path = isinstance(spec, Path) or text.startswith(("/", ".", "~"))
         if folder.exists() or is_path or hub_id.count("/") > 1:
             return cls(text, "folder", str(folder))
@@ -72,7 +78,7 @@ class ModelSpec:
         return self.kind != "hub" or bool(self.detail)
 
     def identity(self) -> str:
-        """What fingerprints hold of a model: a folder's hash, or the text of a model elsewhere.
+        """What fingerprints hold of a model: its files' hash, or the text of a model elsewhere.
 
         ``vllm:`` before a model makes it no other model. Raises ModelError for an unknown ``lab:``.
         """
@@ -83,18 +89,25 @@ class ModelSpec:
                 return folder_hash(world().model_path(self.name)) or self.text
             case "folder":
                 return folder_hash(Path(self.name)) or self.text
+            case "gguf":
+                return gguf_file.content_hash(Path(self.name)) or self.text
             case _:
                 return self.text
 
     def checkpoint(self) -> tuple[str, str | None]:
         """What ``from_pretrained`` takes: a folder or a hub id, and its revision.
 
-        Raises ModelError for a model that runs elsewhere, and for a folder without one.
+        A GGUF file is unpacked now if it was not before; that may take minutes. Raises ModelError
+        for a model that runs elsewhere, a folder without one, and a file that cannot be unpacked.
         """
         if self.kind in ("server", "vllm"):
             raise ModelError(f"{self.text}: its weights are not here; name a folder or a hub id")
         if self.kind == "lab":
             return str(world().model_path(self.name)), None
+        if self.kind == "gguf":
+            from constitutional_ai.engines.unpack import unpacked  # it brings in torch
+
+            return str(unpacked(Path(self.name))), None
         if self.kind == "folder" and not Path(self.name).exists():
             raise ModelError(f"{self.text}: no such model folder; give a folder, a hub id or lab:s")
         if self.kind == "folder" and not (Path(self.name) / "config.json").is_file():

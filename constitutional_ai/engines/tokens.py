@@ -23,12 +23,13 @@ apart: there an answer ends at "Human:", too.
 import json
 import re
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
+from constitutional_ai import world
+from constitutional_ai.engines.spelling import Begun, apart, begun
 from constitutional_ai.errors import DataError, ModelError
 from constitutional_ai.records import Conversation
 
@@ -70,7 +71,8 @@ class ChatTokens:
 
     ``end_id`` closes an answer: the control token that the template puts after an assistant
     message, or else the tokenizer's eos. ``pad_id`` is never ``end_id``; without a pad token of the
-    tokenizer's own it is an ordinary id, as every mask here is made from lengths.
+    tokenizer's own it is an ordinary id, as every mask here is made from lengths. ``one_spelling``:
+    the laboratory's, whose models were taught to say an option in one way.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -83,11 +85,25 @@ class ChatTokens:
         self._reader = _changed(backend, {})
         self._control = _control_tokens(tokenizer)
         self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._begun: dict[tuple[str, ...], Begun] = {}
         self.has_template = tokenizer.chat_template is not None
+        taught = world.part("world.tokenizer").CHAT_TEMPLATE
+        self.one_spelling: bool = tokenizer.chat_template == taught
         self._said_by_template = self._find_markers() if self.has_template else set()
         self.end_id = self._find_end()
         pad = tokenizer.pad_token_id
         self.pad_id: int = pad if pad not in (None, self.end_id) else int(self.end_id == 0)
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether a conversation may begin with a system turn."""
+        if not self.has_template:
+            return True
+        try:
+            self._layout([{"role": "system", "content": ""}, {"role": "user", "content": ""}])
+        except ModelError:
+            return False
+        return True
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Ids up to where the assistant speaks; an assistant message that comes last is left open.
@@ -119,18 +135,20 @@ class ChatTokens:
 
     def question(
         self, conversation: Conversation, options: Sequence[str]
-    ) -> tuple[list[int], list[int]]:
-        """The ids that all options begin with, prompt included, and the id that each has next.
+    ) -> tuple[list[int], Begun]:
+        """The prompt, and the tokens with which a reply may begin that names an option.
 
-        Raises ValueError for options that do not differ before one of them ends.
+        With ``one_spelling``, or where an assistant's message is left open, only the options' own
+        spelling counts, and what all of them begin with is part of the prompt. Raises ValueError
+        for options that do not differ before one of them ends.
         """
-        spelt = [self.continued(conversation, option) for option in options]
-        shared = takewhile(lambda column: len(set(column)) == 1, zip(*spelt, strict=False))
-        prompt = [column[0] for column in shared]
-        choices = [ids[len(prompt)] for ids in spelt if len(ids) > len(prompt)]
-        if len(set(choices)) < len(options):
-            raise ValueError(f"options must differ before one of them ends: {list(options)}")
-        return prompt, choices
+        if not self.one_spelling and conversation[-1]["role"] != "assistant":
+            named = tuple(options)
+            if named not in self._begun:
+                self._begun[named] = begun(named, self._opening)
+            return self.prompt(conversation), self._begun[named]
+        prompt, choices = apart([self.continued(conversation, o) for o in options], options)
+        return list(prompt), Begun.at_once(choices)
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text without control tokens; without a template, cut at the next speaker."""

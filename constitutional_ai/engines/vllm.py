@@ -7,6 +7,7 @@ stages that ask, such as ``revise`` and ``label``; where a model trains beside i
 ``vllm.gpu_memory``. Not covered: live weights, so PPO draws with the local engine.
 """
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling, read_each, refuse_long
 from constitutional_ai.engines.local import resolve
 from constitutional_ai.engines.spec import ModelSpec
+from constitutional_ai.engines.spelling import Begun
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.machine import device_of
@@ -44,16 +46,25 @@ class VllmEngine:
         """End vLLM's own process, and with it what it holds of the GPU's memory."""
         self.llm.llm_engine.engine_core.shutdown()
 
+    @property
+    def own(self) -> Own:
+        """As vLLM reads it from the model's generation_config.json."""
+        default = self.llm.get_default_sampling_params()
+        return Own(default.temperature, default.top_p)
+
     def generate(
         self, conversations: Sequence[Conversation], sampling: Sampling
     ) -> list[Completion]:
         """One completion for each conversation, in order; each row draws from a seed of its own.
 
-        Raises ModelError for a prompt that fills the context alone.
+        A prompt that fills the context alone, or cannot be spelt, fails.
         """
         from vllm import SamplingParams
 
-        prompts = [self._checked(self.tokens.prompt(turns)) for turns in conversations]
+        sampling = self.own.fill(sampling)
+        prompts, failed = read_each(
+            conversations, lambda turns: self._checked(self.tokens.prompt(turns))
+        )
         params = [
             SamplingParams(
                 temperature=sampling.temperature,
@@ -63,33 +74,52 @@ class VllmEngine:
                 stop_token_ids=[self.tokens.end_id],
                 detokenize=False,
             )
-            for row, prompt in enumerate(prompts)
+            for row, prompt in prompts.items()
         ]
-        answers = [list(output.token_ids) for output in self._run(prompts, params)]
+        outputs = self._run(list(prompts.values()), params)
+        answers = {row: list(out.token_ids) for row, out in zip(prompts, outputs, strict=True)}
         return [
-            Completion(self.tokens.text(ids), len(ids), self.tokens.ended(ids)) for ids in answers
+            Completion("", 0, False, failed=failed[row])
+            if row in failed
+            else Completion(
+                self.tokens.text(answers[row]), len(answers[row]), self.tokens.ended(answers[row])
+            )
+            for row in range(len(conversations))
         ]
 
     def option_logprobs(
         self, conversations: Sequence[Conversation], options: Sequence[str]
     ) -> list[list[float]]:
-        """Natural log-probabilities of the first token in which the options differ, a list a row.
+        """Natural log of each option's probability, over the spellings that a reply may begin with.
 
-        Raises ValueError for options that do not differ before one of them ends, ModelError for a
-        prompt that fills the context.
+        One request of a token a question; one more for each token with which all options begin. A
+        prompt that does not fit has NaN for every option. Raises ValueError for options that do not
+        differ before one of them ends.
         """
         from vllm import SamplingParams
 
-        questions = [self.tokens.question(turns, options) for turns in conversations]
-        prompts = [self._checked(prompt) for prompt, _ in questions]
+        def read(turns: Conversation) -> tuple[list[int], Begun]:
+            prompt, begun = self.tokens.question(turns, options)
+            self._checked([*prompt, *begun.opening])
+            return prompt, begun
+
+        questions, _ = read_each(conversations, read)
+        asked = [
+            (prompt, of, k) for prompt, of in questions.values() for k in range(len(of.places))
+        ]
         params = [
-            SamplingParams(max_tokens=1, logprob_token_ids=ids, detokenize=False)
-            for _, ids in questions
+            SamplingParams(max_tokens=1, logprob_token_ids=of.tokens(k), detokenize=False)
+            for _, of, k in asked
         ]
-        return [
-            [output.logprobs[0][i].logprob for i in ids]
-            for output, (_, ids) in zip(self._run(prompts, params), questions, strict=True)
-        ]
+        outputs = self._run([[*prompt, *of.opening[:k]] for prompt, of, k in asked], params)
+        found = (
+            {i: output.logprobs[0][i].logprob for i in of.tokens(k)}
+            for output, (_, of, k) in zip(outputs, asked, strict=True)
+        )
+        scores = [[math.nan] * len(options) for _ in conversations]
+        for row, (_, of) in questions.items():
+            scores[row] = of.logprobs([next(found) for _ in of.places])
+        return scores
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
         if not prompts:
@@ -99,11 +129,7 @@ class VllmEngine:
         return [output.outputs[0] for output in outputs]
 
     def _checked(self, prompt: list[int]) -> list[int]:
-        if len(prompt) >= self._context:
-            raise ModelError(
-                f"a prompt of {len(prompt)} tokens leaves no room for an answer in the context of"
-                f" {self._context}; shorten it, or raise vllm.max_model_len if the model allows"
-            )
+        refuse_long(len(prompt), self._context)
         return prompt
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from constitutional_ai.data.answers import NO_ANSWER, Given
 from constitutional_ai.data.cases import Case
-from constitutional_ai.engines.base import Sampling
+from constitutional_ai.engines.ask import sampling_of
 from constitutional_ai.evaluation.rows import Transcript
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, content_hash
@@ -81,7 +81,8 @@ def generate(
     its row here is one whose answer is missing.
     """
     settings = job.settings.evaluate
-    asked_with = settings.temperature, settings.max_new_tokens, seed
+    nucleus = () if settings.top_p is None else (settings.top_p,)
+    asked_with = settings.temperature, *nucleus, settings.max_new_tokens, seed
     items = [
         _item(case, label, model, sample, model_name(job, model), *asked_with)
         for label, model in models.items()
@@ -93,11 +94,7 @@ def generate(
         made: list[Transcript | Failed] = []
         for (label, sample), group in groupby(chunk, key=lambda item: (item.label, item.sample)):
             asked = list(group)
-            sampling = Sampling(
-                temperature=settings.temperature,
-                max_new_tokens=settings.max_new_tokens,
-                seed=derive_seed(seed, label, sample, chunk_seed),
-            )
+            sampling = sampling_of(settings, derive_seed(seed, label, sample, chunk_seed))
             prompts = [item.case.prompt for item in asked]
             replies = job.engine(asked[0].model).generate(prompts, sampling)
             made += [

@@ -6,7 +6,7 @@ settings, so that a folder is never continued under others.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from constitutional_ai.evaluation.measure import (
 )
 from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.job import Job
+from constitutional_ai.judge.open import judging_alone
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.run_file import REMOVED
@@ -55,6 +56,7 @@ def evaluate(wanted: Wanted, settings: Settings, out: Path, progress: Progress) 
     Raises UserError for bad input.
     """
     models = named_specs(wanted.models)
+    wanted = replace(wanted, judge=wanted.judge or settings.evaluate.judge or None)
     settings = adjusted(settings, wanted, models)
     plan = _plan(wanted, settings, models, progress)
     test = wanted.prompts or str(wanted.answers[0])
@@ -84,10 +86,8 @@ def adjusted(settings: Settings, wanted: Wanted, models: Mapping[str, str]) -> S
             update={"path": str(next(iter(models.values())))}
         )
     if wanted.judge:
-        update: dict[str, Any] = {"judge": wanted.judge}
-        if ModelSpec.parse(wanted.judge).kind == "lab":
-            update["fence"] = False
-        changes["label"] = settings.label.model_copy(update=update)
+        changes["label"] = judging_alone(settings.label, wanted.judge)
+        changes["evaluate"] = settings.evaluate.model_copy(update={"judge": ""})
     return settings.model_copy(update=changes)
 
 
@@ -140,6 +140,8 @@ def fingerprint(
     }
     if wanted.prompts:
         print_["prompts content"] = prompts_identity(wanted.prompts)
+    if settings.evaluate.dialogues:
+        print_["dialogues content"] = prompts_identity(settings.evaluate.dialogues)
     print_["limit"] = wanted.limit
     print_ |= {f"answers {path}": prompts_identity(str(path)) for path in wanted.answers}
     print_["judge"] = ""

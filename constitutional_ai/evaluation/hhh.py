@@ -19,12 +19,12 @@ from constitutional_ai.data.sources import rows_of
 from constitutional_ai.drawing.tables import p_value, shown, signed, table
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.spec import ModelSpec
-from constitutional_ai.errors import DataError, ModelError
+from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import scores
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.evaluation.scores import Observation
 from constitutional_ai.job import Job
-from constitutional_ai.judge.replies import Unread, option_shares
+from constitutional_ai.judge.replies import NOT_FINITE, Unread, option_shares
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
@@ -35,7 +35,8 @@ from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
 CHUNK = 64  # questions between two writes
-TOO_LONG = "the question does not fit the model's context"
+LEAST_MASS = 1e-4  # a base model may want to say much else; below it its leaning means nothing
+LOST = "the question does not fit the model's context, or its server gave no reply"
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,16 @@ def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:
     asked: list[Conversation] = [
         [user(text.strip())] for c in choices for text in (c.prompt, c.swapped) if text
     ]
-    try:
-        replies = iter(option_shares(engine, asked, OPTIONS))
-    except ModelError:
-        if len(choices) > 1:
-            return [row for choice in choices for row in ask(engine, label, [choice])]
-        return [_chosen(label, choices[0], [Unread(TOO_LONG)])]
+    replies = iter(option_shares(engine, asked, OPTIONS, LEAST_MASS))
     return [
         _chosen(label, choice, [next(replies) for _ in range(2 if choice.swapped else 1)])
         for choice in choices
     ]
+
+
+def _reason(reply: Unread) -> str:
+    """An engine that could not ask a question says so by numbers that are none."""
+    return LOST if reply.reason == NOT_FINITE else reply.reason
 
 
 def _chosen(label: str, choice: Choice, replies: Sequence[list[float] | Unread]) -> Chosen:
@@ -131,7 +132,7 @@ def _chosen(label: str, choice: Choice, replies: Sequence[list[float] | Unread])
     for reply in replies:
         if isinstance(reply, Unread):
             return Chosen(
-                id=id_, model=label, question=choice.id, p_correct=None, unlabelled=reply.reason
+                id=id_, model=label, question=choice.id, p_correct=None, unlabelled=_reason(reply)
             )
         p_a.append(reply[0])
     # The correct answer stands at `correct`, and in the second order at the other place.

@@ -112,6 +112,7 @@ def _verdicts(job: Job, matches: Sequence[Match], cases: Cases, seed: int) -> li
                 unlabelled="" if isinstance(verdict, Verdict) else verdict.reason,
                 against=other.model,
                 case=row.case,
+                by_order=orders,
                 flipped=(orders[0] - 0.5) * (orders[1] - 0.5) < 0 if orders else None,
                 constitution=job.constitution.hash,
             )

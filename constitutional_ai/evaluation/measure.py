@@ -1,11 +1,13 @@
 """Measures models on held-out prompts: what `cai run`'s stage and `cai evaluate --model` share.
 
-    prompts × models        answers.py    transcripts.jsonl, given.jsonl
-    × readers               oracle.py or judged.py    grades.jsonl, comparisons.jsonl, canaries.json
-    = scores                scores.py     scores.json, comparisons.json, frontier.svg
+    prompts × models        answers.py                   transcripts, given
+    × readers               oracle.py or judged.py       grades, comparisons, canaries
+    models × what they knew choices.py, likelihood.py    choices, likelihoods
+    = scores                scores.py, tax.py            scores, comparisons, frontier
 
-In the laboratory the oracle reads the answers. Elsewhere a lexicon finds refusals and the run's
-judge, where there is one, reads each answer alone and in pairs.
+In the laboratory the oracle reads the answers. Elsewhere a lexicon finds refusals and a judge,
+where there is one, reads each answer alone and in pairs; and each model is asked what it should
+not have unlearned.
 """
 
 import json
@@ -18,14 +20,17 @@ from typing import Any
 from constitutional_ai.data.answers import AnswersFile
 from constitutional_ai.data.cases import Case
 from constitutional_ai.drawing import tables
+from constitutional_ai.engines.ask import used
 from constitutional_ai.engines.pool import HELD
-from constitutional_ai.evaluation import answers, judged, scores
+from constitutional_ai.evaluation import answers, choices, judged, likelihood, scores, tax
+from constitutional_ai.evaluation.choices import Chosen
+from constitutional_ai.evaluation.likelihood import Likelihood
 from constitutional_ai.evaluation.oracle import oracle
 from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.evaluation.scores import Observation, Scores
 from constitutional_ai.job import Job
 from constitutional_ai.judge import questions as asking
-from constitutional_ai.judge.open import judge_model
+from constitutional_ai.judge.open import evaluating, judge_model
 from constitutional_ai.stats.paired import least_difference, prompts_needed
 from constitutional_ai.store import failures
 from constitutional_ai.store.run_folder import StageFolder
@@ -35,7 +40,7 @@ SUMMARY, CANARIES, FRONTIER = "comparisons.json", "canaries.json", "frontier.svg
 GOLD = "gold.json"  # what the oracle says of a run in the laboratory
 FILES = (
     TRANSCRIPTS, answers.GIVEN, judged.GRADES, judged.COMPARISONS, failures.FILE,
-    SCORES, SUMMARY, CANARIES, FRONTIER,
+    choices.FILE, likelihood.FILE, SCORES, SUMMARY, CANARIES, FRONTIER,
 )  # fmt: skip
 
 
@@ -66,7 +71,8 @@ class Plan:
 
 def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Scores, dict[str, Any]]:
     """Write every file of the evaluation but scores.json; its content and the manifest's counts."""
-    _open_models(job, folder, plan)
+    drawn = _open_models(job, folder, plan)
+    job = evaluating(job)
     for line in power_lines(plan, job.settings.evaluate.difference):
         job.progress.note(line)
     rows = _answered(job, folder, plan, seed)
@@ -84,6 +90,16 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
 
     observed = _observed(job, plan, rows, graded)
     summary = _summary(observed, compared, plan, seed)
+    lacking: dict[str, int] = {}
+    if not plan.in_lab:
+        chosen, likelihoods = _kept(job, folder, plan, seed)
+        models = list(dict.fromkeys(row.model for row in rows))
+        known = tax.Measured(models, plan.sets, observed, compared, chosen, likelihoods)
+        summary["tax"] = tax.rows(known, seed)
+        lacking = {
+            "unanswered_questions": sum(row.right is None for row in chosen),
+            "unread_dialogues": sum(row.logprob is None for row in likelihoods),
+        }
     write(folder.path / SUMMARY, summary)
     if summary["frontier"]:
         draw_frontier(summary["frontier"]["points"], folder.path / FRONTIER)
@@ -98,14 +114,21 @@ def measure(job: Job, folder: StageFolder, plan: Plan, seed: int) -> tuple[Score
         "missing": sum(bool(row.missing) for row in rows),
         "ungraded": sum(bool(row.unlabelled) for row in graded),
         "uncompared": sum(row.p_better is None for row in compared),
+        **drawn,
+        **lacking,
     }
 
 
-def _open_models(job: Job, folder: StageFolder, plan: Plan) -> None:
-    """So that a model that cannot be opened is an error before anything else is said."""
+def _open_models(job: Job, folder: StageFolder, plan: Plan) -> dict[str, Any]:
+    """So that a model that cannot be opened is an error before anything else is said.
+
+    Returns what the first one draws with.
+    """
+    models = list(plan.models.values())
     if not (folder.path / TRANSCRIPTS).exists():
-        for model in list(plan.models.values())[:HELD]:
+        for model in models[1:HELD]:
             job.engine(model)
+    return used(job.engine(models[0]), job.settings.evaluate) if models else {}
 
 
 def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Transcript]:
@@ -117,6 +140,18 @@ def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Tran
     if plan.models:
         rows += answers.generate(job, folder, plan.models, plan.cases, seed, read)
     return rows
+
+
+def _kept(
+    job: Job, folder: StageFolder, plan: Plan, seed: int
+) -> tuple[list[Chosen], list[Likelihood]]:
+    """What the models still know, and how likely they find what people answered."""
+    settings, models = job.settings.evaluate, dict(plan.models)
+    chosen = choices.measure(job, folder, models) if settings.capability else []
+    if not settings.dialogues:
+        return chosen, []
+    dialogues = likelihood.load(settings.dialogues, settings.dialogue_count, seed)
+    return chosen, likelihood.measure(job, folder, models, dialogues)
 
 
 def _observed(

@@ -44,4 +44,5 @@ class Compared(Row):
     against: str = "base"
     case: str = ""
     flipped: bool | None = None  # whether the winner changes with the order that they are shown in
+    by_order: tuple[float, float] | None = None  # P(better) when shown first, and second
     constitution: str = ""  # its hash

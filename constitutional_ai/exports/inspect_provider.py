@@ -38,7 +38,8 @@ class Request:
     """A question, and its reply or the engine's error as soon as there is one."""
 
     conversation: Conversation
-    sampling: tuple[float, float, int, int | None]  # temperature, top_p, new tokens, seed
+    # temperature and top_p (None: the model's own), new tokens, seed
+    sampling: tuple[float | None, float | None, int, int | None]
     reply: Completion | None = None
     error: Exception | None = None
 
@@ -121,9 +122,7 @@ class CaiAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai is no dependency of 
     ) -> ModelOutput:
         _refuse(tools, config)
         began = time.monotonic()
-        temperature = 1.0 if config.temperature is None else config.temperature
-        top_p = 1.0 if config.top_p is None else config.top_p
-        sampling = (temperature, top_p, config.max_tokens or 256, config.seed)
+        sampling = (config.temperature, config.top_p, config.max_tokens or 256, config.seed)
         reply = await self._batcher.ask(Request([_turn(one) for one in input], sampling))
         if reply.failed:
             raise RuntimeError(f"{self.model_name}: {reply.failed}")

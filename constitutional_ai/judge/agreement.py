@@ -11,6 +11,8 @@ from constitutional_ai.refusal import refuses
 from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.agreement import rating
 
+WIDE_GAP = 0.2  # between a pair's P in one order and in the other, on average
+
 
 def disagreement(by_judge: Mapping[str, float]) -> float | None:
     """How far apart the judges are: the highest P minus the lowest; None for fewer than two."""
@@ -26,6 +28,23 @@ class PositionBias:
 
     mean: float
     flip_rate: float
+
+
+def order_gap(by_order: Iterable[Orders]) -> float:
+    """The mean of |P(better | shown first) − P(better | shown second)|: 0 is steady, 1 is chance.
+
+    Unlike the bias it does not cancel between pairs.
+    """
+    return fmean(abs(first - second) for first, second in by_order)
+
+
+def order_warning(gap: float) -> str:
+    """What a wide order gap means, and what to do."""
+    return (
+        f"the order of the answers moves the judge's P by {gap:.2f} on average, more than"
+        f" {WIDE_GAP:g}: much of its labels is chance; take another `label.judge`, or ask under"
+        " more `label.principles`"
+    )
 
 
 def flipped(orders: Orders) -> bool:

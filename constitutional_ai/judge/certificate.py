@@ -21,10 +21,10 @@ from constitutional_ai.stats.calibration import fit_temperature, log_odds, measu
 
 # What decides a judge's probabilities; the rest of the table is about what is done with them.
 ASKED = (
-    "principles", "weighted", "method", "samples", "temperature", "max_new_tokens", "fence",
-    "exemplars", "last_turn",
+    "principles", "weighted", "method", "samples", "temperature", "top_p", "max_new_tokens",
+    "fence", "exemplars", "last_turn",
 )  # fmt: skip
-SAMPLED = ("samples", "temperature", "max_new_tokens")  # only where something is sampled
+SAMPLED = ("samples", "temperature", "top_p", "max_new_tokens")  # only where something is sampled
 AGAIN = "run `cai judge calibrate` again, or leave label.calibration out"
 
 

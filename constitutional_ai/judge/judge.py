@@ -114,6 +114,12 @@ class Verdict:
         return tuple(text for opinion in self.opinions for text in opinion.thoughts)
 
     @property
+    def mass(self) -> float | None:
+        """The probability that the judges gave to the options, the mean over what was asked."""
+        masses = [opinion.mass for opinion in self.opinions if opinion.mass is not None]
+        return fmean(masses) if masses else None
+
+    @property
     def unread(self) -> Counter[str]:
         """Replies and judges that were lost beside those that could be read, by reason."""
         return sum((opinion.unread for opinion in self.opinions), self.lost)

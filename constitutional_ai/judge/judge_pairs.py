@@ -5,6 +5,7 @@ under more of them, so that principles can be compared. Some pairs are asked aga
 swapped, behind a new fence: that shows what averaging leaves of the order.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,6 +25,7 @@ from constitutional_ai.store.run_folder import StageFolder
 
 JURY = "all as a jury"  # stands among the judges' names
 PRINCIPLES = 4  # that a pair is asked under, where not all are asked for
+TRIED = 4  # pairs, or a few more, that tell how long a question takes
 BATCH = 64  # questions between two steps of the progress
 
 Counted = Callable[[int], None]  # told how many more pairs are done
@@ -78,8 +80,23 @@ def questions(judge: Judge, rows: Sequence[Labelled], seed: int, again: int, lea
     """How many questions ``examine`` puts to the judge; a line of thought or a vote is one."""
     principles = sum(len(pool(judge, row, seed, least)) for row in rows)
     principles += sum(len(labelled_under(judge, row, seed)) for row in rows[:again])
-    samples = judge.settings.samples if judge.settings.method in ("thoughts", "vote") else 1
-    return 2 * samples * principles
+    return _each(judge) * principles
+
+
+def _each(judge: Judge) -> int:
+    """Questions about a pair under one principle: both orders, and samples where there are any."""
+    return 2 * (judge.settings.samples if judge.settings.method in ("thoughts", "vote") else 1)
+
+
+def seconds_each(judge: Judge, rows: Sequence[Labelled], seed: int) -> float:
+    """How long a question takes, from a few in one batch about pairs of all lengths."""
+    by_length = sorted(rows, key=lambda row: len(row.better) + len(row.worse))
+    tried = by_length[:: max(1, len(rows) // TRIED)]
+    asked = [_question(row, labelled_under(judge, row, seed)[:1]) for row in tried]
+    judge.compare(asked[:1], seed)  # warms up
+    began = time.perf_counter()
+    judge.compare(asked, seed)
+    return (time.perf_counter() - began) / (_each(judge) * len(asked))
 
 
 def ask(

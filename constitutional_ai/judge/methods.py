@@ -1,6 +1,7 @@
 """Four ways to ask a judge which of two answers is better, and to read what it replies.
 
-compare   log-probabilities of (A) and (B), one forward pass an order (paper, section 4.1)
+compare   log-probabilities of (A) and (B), one forward pass an order (paper, section 4.1). Where
+          they have less than half of the probability, the judge says its letter, and that is a vote
 thoughts  the same after the judge has thought aloud; the mean over several lines of thought
 vote      replies are sampled; the share of the readable ones that name an answer
 score     one answer at a time: log-probabilities over a scale, and from the two distributions the
@@ -19,10 +20,18 @@ from statistics import fmean
 import numpy as np
 
 from constitutional_ai import prompts as templates
+from constitutional_ai.engines.ask import sampling_of
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import ModelError
-from constitutional_ai.judge.replies import FAILED, NO_ANSWER, Unread, choice, option_shares
+from constitutional_ai.judge.replies import (
+    FAILED,
+    NO_ANSWER,
+    Reply,
+    Unread,
+    choice,
+    option_replies,
+)
 from constitutional_ai.principles import Constitution, Principle, Scale
 from constitutional_ai.records import Conversation, assistant, user
 from constitutional_ai.settings import LabelSettings
@@ -35,6 +44,7 @@ TEN = Scale(  # one digit each, worth 1 to 10
 )
 REPLY_TOKENS = 12  # enough to name an option, or to begin a refusal
 LETTERS = ("A", "B")
+GREEDY = Sampling(temperature=0.0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class Opinion:
     """One judge under one principle: P(first better), when shown first and when shown second.
 
     ``scores`` are the expected scores of both answers, where each was scored alone. ``unread``
-    counts replies that were lost beside those that could be read.
+    counts replies that were lost beside those that could be read. ``mass`` is the probability of
+    all options together, the mean over what was asked; None where it was not measured.
     """
 
     principle: Principle
@@ -82,6 +93,7 @@ class Opinion:
     scores: tuple[float, float] | None = None
     thoughts: tuple[str, ...] = ()
     unread: Counter[str] = field(default_factory=Counter)
+    mass: float | None = None
 
     @property
     def p(self) -> float:
@@ -100,13 +112,16 @@ class Order:
     replies: list[float] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
     thoughts: list[str] = field(default_factory=list)
+    masses: list[float] = field(default_factory=list)
 
-    def take(self, reply: Sequence[float] | Unread) -> None:
-        """Keep one reply's shares of (A) and (B), or why it has none."""
+    def take(self, reply: Reply | Unread) -> None:
+        """Keep one reply's share of (A), or why it has none."""
+        if reply.mass is not None:
+            self.masses.append(reply.mass)
         if isinstance(reply, Unread):
             self.lost[reply.reason] += 1
         else:
-            self.replies.append(reply[0])
+            self.replies.append(reply.shares[0])
 
 
 def opinions(
@@ -143,7 +158,13 @@ def _opinion(first: Order, second: Order, mean: Callable[[list[float]], float]) 
         1 - mean(second.replies),
         thoughts=(*first.thoughts, *second.thoughts),
         unread=lost,
+        mass=_mean([*first.masses, *second.masses]),
     )
+
+
+def _mean(masses: Sequence[float | None]) -> float | None:
+    measured = [mass for mass in masses if mass is not None]
+    return fmean(measured) if measured else None
 
 
 def _laplace(votes: list[float]) -> float:
@@ -153,22 +174,47 @@ def _laplace(votes: list[float]) -> float:
 
 def compared(engine: Engine, orders: Sequence[Order], spoken: bool) -> None:
     """One forward an order. With ``spoken`` each verdict is said too, and has to be a letter."""
-    questions = [order.asked.question() for order in orders]
-    replies = option_shares(engine, questions, templates.OPTIONS)
-    for order, reply in zip(orders, replies, strict=True):
+    for order, reply in zip(
+        orders, chosen(engine, [o.asked.question() for o in orders]), strict=True
+    ):
         order.take(reply)
-    doubtful = [order for order in orders if spoken or NO_ANSWER in order.lost]
-    for order, named in zip(doubtful, said(engine, doubtful), strict=True):
-        if named not in LETTERS:  # the reason says more than NO_ANSWER does
-            order.replies, order.lost = [], Counter([named])
+    if spoken:
+        for order, named in zip(orders, said(engine, orders), strict=True):
+            if named not in LETTERS:
+                order.replies, order.lost = [], Counter([named])
 
 
-def said(
-    engine: Engine, orders: Sequence[Order], temperature: float = 0.0, seed: int = 0
-) -> list[str]:
+def chosen(engine: Engine, questions: Sequence[Conversation]) -> list[Reply | Unread]:
+    """The shares of (A) and (B). Where both have less than half of the probability together, the
+    judge says its letter, greedily, and that is one vote; or there is none.
+    """
+    replies = option_replies(engine, questions, templates.OPTIONS)
+    doubtful = [
+        n
+        for n, reply in enumerate(replies)
+        if isinstance(reply, Unread) and reply.reason == NO_ANSWER
+    ]
+    spoken = letters(engine, [questions[n] for n in doubtful])
+    for n, named in zip(doubtful, spoken, strict=True):
+        mass = replies[n].mass
+        if named in LETTERS:
+            p = _laplace([float(named == "A")])
+            replies[n] = Reply([p, 1 - p], mass)
+        else:  # the reason says more than NO_ANSWER does
+            replies[n] = Unread(named, mass)
+    return replies
+
+
+def said(engine: Engine, orders: Sequence[Order], drawing: Sampling = GREEDY) -> list[str]:
     """What the judge replies to each question: a letter, or why it is none."""
-    questions = [order.asked.question() for order in orders]
-    sampling = Sampling(temperature, max_new_tokens=REPLY_TOKENS, seed=seed)
+    return letters(engine, [order.asked.question() for order in orders], drawing)
+
+
+def letters(
+    engine: Engine, questions: Sequence[Conversation], drawing: Sampling = GREEDY
+) -> list[str]:
+    """As ``said``, of whole conversations."""
+    sampling = replace(drawing, max_new_tokens=REPLY_TOKENS)
     replies = engine.generate(questions, sampling) if questions else []
     return [FAILED if reply.failed else choice(reply.text) for reply in replies]
 
@@ -176,9 +222,9 @@ def said(
 def voted(engine: Engine, orders: Sequence[Order], settings: LabelSettings, seed: int) -> None:
     """``samples`` replies in each order; each is a vote for A or B, or lost."""
     for sample in range(settings.samples):
-        votes = said(engine, orders, settings.temperature, derive_seed(seed, "vote", sample))
+        votes = said(engine, orders, sampling_of(settings, derive_seed(seed, "vote", sample)))
         for order, vote in zip(orders, votes, strict=True):
-            order.take([float(vote == "A")] if vote in LETTERS else Unread(vote))
+            order.take(Reply([float(vote == "A")]) if vote in LETTERS else Unread(vote))
 
 
 def thought_over(
@@ -191,7 +237,7 @@ def thought_over(
     """``samples`` lines of thought in each order, then the options."""
     for sample in range(settings.samples):
         talks = _thinking(engine, orders, turns, settings, derive_seed(seed, "thoughts", sample))
-        replies = iter(option_shares(engine, [talk for talk in talks if talk], templates.OPTIONS))
+        replies = iter(chosen(engine, [talk for talk in talks if talk]))
         for order, talk in zip(orders, talks, strict=True):
             order.thoughts += [turn["content"] for turn in talk if turn["role"] == "assistant"]
             order.take(next(replies) if talk else Unread(FAILED))
@@ -214,11 +260,7 @@ def _thinking(
             _ask(talk, templates.thought(turn, one.principle))
             for talk, one in zip(talks, asked, strict=True)
         ]
-        sampling = Sampling(
-            settings.temperature,
-            max_new_tokens=settings.max_new_tokens,
-            seed=derive_seed(seed, number),
-        )
+        sampling = sampling_of(settings, derive_seed(seed, number))
         whole = [talk for talk in talks if talk]
         replies = iter(engine.generate(whole, sampling) if whole else [])
         talks = [_answered(talk, next(replies)) if talk else [] for talk in talks]
@@ -263,20 +305,21 @@ def scored(engine: Engine, asked: Sequence[Asked], scale: Scale | None) -> list[
         elif isinstance(second, Unread):
             made.append(second)
         else:
-            p = float(np.asarray(first) @ wins @ np.asarray(second))
-            scores = float(np.dot(first, values)), float(np.dot(second, values))
-            made.append(Opinion(one.principle, p, p, scores))
+            p = float(np.asarray(first.shares) @ wins @ np.asarray(second.shares))
+            scores = float(np.dot(first.shares, values)), float(np.dot(second.shares, values))
+            mass = _mean([first.mass, second.mass])
+            made.append(Opinion(one.principle, p, p, scores, mass=mass))
     return made
 
 
 def _scale_shares(
     engine: Engine, questions: Sequence[Conversation], options: Sequence[str]
-) -> list[list[float] | Unread]:
+) -> list[Reply | Unread]:
     # A server names the likeliest next tokens and cannot say what would have followed "1": "10".
     begun = any(a != b and b.startswith(a) for a in options for b in options)
     try:
         if not (begun and ModelSpec.parse(engine.name).kind == "server"):
-            return option_shares(engine, questions, options)
+            return option_replies(engine, questions, options)
     except ValueError:
         pass
     raise ModelError(

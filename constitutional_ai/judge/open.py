@@ -5,8 +5,9 @@ layout that they were taught. All others are asked with the defaults, under ``ha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from constitutional_ai.engines import open_engine
 from constitutional_ai.engines.base import Engine
@@ -52,11 +53,15 @@ def judge_models(job: Job) -> list[str | Path]:
 
     "base" is the run's starting model in every round, not this round's.
     """
+    return [_of_run(job, spec) for spec in _specs(job)]
+
+
+def _of_run(job: Job, spec: str) -> str | Path:
     named: dict[str, str | Path] = {
         "base": job.settings.model.path,
         "sl-cai": job.stage("finetune").path / "model",
     }
-    return [named.get(spec, spec) for spec in _specs(job)]
+    return named.get(spec, spec)
 
 
 def judge_model(job: Job) -> str | Path:
@@ -66,6 +71,34 @@ def judge_model(job: Job) -> str | Path:
 
 def _specs(job: Job) -> list[str]:
     return [job.settings.label.judge, *job.settings.label.jury]
+
+
+def judging_alone(table: LabelSettings, judge: str) -> LabelSettings:
+    """The table with another judge, no jury, and the layout that a laboratory's judge knows.
+
+    A calibration is one of other judges, so it is left out.
+    """
+    update: dict[str, Any] = {"judge": judge, "jury": (), "calibration": ""}
+    if ModelSpec.parse(judge).kind == "lab":
+        update["fence"] = False
+    return table.model_copy(update=update)
+
+
+def evaluating(job: Job) -> Job:
+    """The job as an evaluation asks its judge: ``evaluate.judge`` alone, where one is named."""
+    spec = job.settings.evaluate.judge
+    if not spec:
+        return job
+    label = judging_alone(job.settings.label, spec)
+    return replace(job, settings=job.settings.model_copy(update={"label": label}))
+
+
+def labelled_by(job: Job) -> bool:
+    """Whether the judge that evaluates is one of those that labelled the training data."""
+    if not job.settings.evaluate.judge:
+        return True
+    same = ModelSpec.parse(_of_run(job, job.settings.evaluate.judge)).identity()
+    return any(ModelSpec.parse(model).identity() == same for model in judge_models(job))
 
 
 # ---- of a command -----------------------------------------------------------------------------

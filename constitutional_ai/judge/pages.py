@@ -28,6 +28,7 @@ COMPARED: Named = (
 )
 LEANINGS: Named = (
     ("P(better) shown first minus shown second", ("order", "bias")),
+    ("order gap: the same, whichever is larger", ("order", "gap")),
     ("prefers the longer answer", ("length", "judge_prefers_longer")),
     ("the labels prefer the longer answer", ("length", "labels_prefer_longer")),
     ("right where the longer is better", ("length", "right_where_longer_is_better")),

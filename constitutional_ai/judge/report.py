@@ -14,7 +14,7 @@ from typing import Any
 
 from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge.agreement import flipped, floors, position_bias
+from constitutional_ai.judge.agreement import flipped, floors, order_gap, position_bias
 from constitutional_ai.judge.certificate import fit
 from constitutional_ai.judge.judge import Judge, mean_orders
 from constitutional_ai.judge.judge_pairs import (
@@ -24,6 +24,7 @@ from constitutional_ai.judge.judge_pairs import (
     examine,
     jury,
     questions,
+    seconds_each,
     spoken,
 )
 from constitutional_ai.judge.open import Bench
@@ -32,6 +33,8 @@ from constitutional_ai.stats import intervals as stats
 from constitutional_ai.stats.agreement import agreement, correlations, rating
 from constitutional_ai.stats.calibration import log_odds, measured
 from constitutional_ai.stats.intervals import Estimate
+
+SMALL = 200  # questions that are asked before anybody would look for how long they take
 
 Both = tuple[Labelled, Judged, float]  # a pair, what was said of it, and its P(better)
 
@@ -86,14 +89,27 @@ def _asked(
     least = every if asking.all_principles else PRINCIPLES
     asked, all_ = (questions(judge, rows, seed, asking.again, n) for n in (least, every))
     note = f"{name}: {asked:,} questions about {len(rows):,} pairs, in both orders"
+    if asked > SMALL:
+        note += f", about {_time(asked * seconds_each(judge, rows, seed))}"
     if asked < all_:
-        note += f", under {least} principles each; --all-principles asks {all_:,}"
+        note += f"; {least} principles each; --all-principles asks {all_:,}"
     asking.progress.note(note)
     with asking.progress.task(name, total=len(rows), unit="pairs") as tick:
         judged = examine(judge, rows, seed, asking.folder, tick, asking.again, least)
     heard = rows[: asking.spoken]
     with asking.progress.task(f"{name} speaks", total=len(heard), unit="pairs") as tick:
         return judged, spoken(judge, heard, seed, tick)
+
+
+def _time(seconds: float) -> str:
+    """A rough time in words.
+
+    >>> _time(40), _time(300), _time(9000)
+    ('40 s', '5 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def of_file(rows: Sequence[Labelled]) -> dict[str, Any]:
@@ -163,6 +179,7 @@ def order_of(both: Sequence[Both]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if orders:
         figures["bias"] = position_bias(orders).mean
+        figures["gap"] = order_gap(orders)
         figures["flips"] = stats.share(map(flipped, orders))
     if again := [(p, j.again) for _, j, p in both if j.again is not None]:
         figures["flips_after_averaging"] = stats.share(map(flipped, again))

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from constitutional_ai.engines.local import broken_weight
 from constitutional_ai.errors import ModelError, TrainingDiverged
 from constitutional_ai.progress import Tick
 from constitutional_ai.store.checkpoints import Part, Resumable, Saving
@@ -79,12 +80,11 @@ def refuse(what: str, rows: Names) -> NoReturn:
 
 def check_weights(model: nn.Module) -> None:
     """Raise ModelError for a weight that is not finite before anything has been trained."""
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise ModelError(
-                f"the model to be trained has a weight in {name} that is no finite number: its file"
-                " is damaged, or an earlier training of it went wrong"
-            )
+    if name := broken_weight(model):
+        raise ModelError(
+            f"the model to be trained has a weight in {name} that is no finite number: its file is"
+            " damaged, or an earlier training of it went wrong"
+        )
 
 
 @dataclass(frozen=True)

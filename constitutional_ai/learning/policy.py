@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from constitutional_ai.engines import local
+from constitutional_ai.engines.decode import context_of
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.attention import can_speed_up, speed_up
 from constitutional_ai.learning.batch import Batch, Tokens, spread
+from constitutional_ai.learning.fitting import check_fits
 from constitutional_ai.learning.recompute import recomputing, switch_on
 from constitutional_ai.machine import autocast
 from constitutional_ai.records import Conversation
@@ -39,6 +41,7 @@ class Policy:
         self.model = model.eval()
         self.tokens = tokens
         self.device: torch.device = model.device
+        self.context = context_of(model)
         self.options = ModelSettings()
         self.adapter: PeftModel | None = None
         self._short_cut = _head_follows_base(model)
@@ -104,8 +107,13 @@ class Policy:
         return spread(logprobs_N, batch.mask_BS), spread(losses.entropy(logits_NV), batch.mask_BS)
 
     def encode(self, prompt: Conversation, answer: str) -> Tokens:
-        """Ids of a conversation and of an answer to it, end token included."""
-        return self.tokens.prompt(prompt), self.tokens.answer(answer)
+        """Ids of a conversation and of an answer to it, end token included.
+
+        Raises DataError for a row that is longer than the model's context.
+        """
+        row = self.tokens.prompt(prompt), self.tokens.answer(answer)
+        check_fits(sum(map(len, row)), self.context)
+        return row
 
     def save_adapter(self, folder: Path, base: str) -> None:
         """The adapter alone, as peft reads it, if there is one; ``base`` is the model it is for."""
@@ -130,6 +138,9 @@ class Policy:
             self.model.set_attn_implementation(trained_with)
 
     def _write(self, folder: Path) -> None:
+        drawing = self.model.generation_config
+        if drawing.temperature is not None or drawing.top_p is not None:
+            drawing.do_sample = True  # transformers refuses to save one without the other
         self.model.save_pretrained(folder)
         self.tokens.tokenizer.save_pretrained(folder)
 

@@ -24,11 +24,13 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from constitutional_ai.engines import local
 from constitutional_ai.engines.batching import length_batches
+from constitutional_ai.engines.decode import context_of
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.batch import Answered, Batch, epochs
 from constitutional_ai.learning.descent import Lessons, fit
+from constitutional_ai.learning.fitting import check_fits
 from constitutional_ai.learning.policy import Policy, set_training_attention
 from constitutional_ai.learning.recompute import recomputing, switch_on
 from constitutional_ai.machine import autocast, device_of
@@ -54,6 +56,7 @@ class RewardModel:
         self.model = model.eval()
         self.tokens = tokens
         self.device: torch.device = model.device
+        self.context = context_of(model)
         self.adapter: PeftModel | None = None
         self.mean: float = getattr(model.config, "reward_mean", 0.0)
         self.deviation: float = getattr(model.config, "reward_deviation", 1.0)
@@ -204,6 +207,10 @@ class RewardModel:
         scores: Tensor = (self.model.score(states_d)[..., 0] - self.mean) / self.deviation
         return scores
 
+    def length(self, pair: "LabelledPair") -> int:
+        """How many tokens the longer answer of a pair takes, with the prompt."""
+        return max(len(self.encode(pair.prompt, said)) for said in (pair.chosen, pair.rejected))
+
     # ----------------------------------------------------------------------------------- its scale
 
     def standardise(self, scores: Sequence[float]) -> None:
@@ -253,12 +260,15 @@ def train(
 
     A small penalty on the squared score fixes the level that preferences leave open. With
     ``saving`` it goes on from the last checkpoint there. Raises TrainingDiverged, with the
-    ``names`` of the pairs, or else their numbers in ``pairs``.
+    ``names`` of the pairs, or else their numbers in ``pairs``, and DataError for a pair that is
+    longer than the model's context.
     """
     encoded = [
         (reward.encode(pair.prompt, pair.chosen), reward.encode(pair.prompt, pair.rejected))
         for pair in pairs
     ]
+    for both in encoded:
+        check_fits(max(map(len, both)), reward.context)
     order = sorted(range(len(pairs)), key=lambda n: max(map(len, encoded[n])))
     size = settings.batch_pairs
     chunks = [order[start : start + size] for start in range(0, len(order), size)]

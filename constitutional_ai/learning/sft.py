@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from constitutional_ai.engines.batching import length_batches
+from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.learning import losses
 from constitutional_ai.learning.batch import Batch, Tokens, epochs
 from constitutional_ai.learning.descent import Lessons, fit
@@ -50,6 +51,12 @@ def train(
         name=lambda row: names[row] if names else f"SFT example {row}",
     )
     fit(policy.model, lessons, settings.lr, settings.warmup_steps, log, tick, saving)
+
+
+def length(tokens: ChatTokens, example: Example) -> int:
+    """How many tokens an example has, end token included."""
+    prompt, answer = example
+    return len(tokens.prompt(prompt)) + len(tokens.answer(answer))
 
 
 def steps(policy: Policy, examples: Sequence[Example], settings: FinetuneSettings) -> int:

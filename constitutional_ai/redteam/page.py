@@ -67,7 +67,7 @@ def _notes(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     notes = [
         f"Requests from {plan.prompts}; judge {plan.judge}, critic {plan.critic}"
         f" under the constitution {plan.constitution} ({campaign.constitution}); temperature"
-        f" {plan.temperature:g}."
+        f" {'of the model' if plan.temperature is None else f'{plan.temperature:g}'}."
     ]
     if agreed := found.get("judge_agrees_with_oracle"):
         notes.append(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from constitutional_ai.data import requests
 from constitutional_ai.data.requests import SPLITS, Request
+from constitutional_ai.engines.ask import sampling_of
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.principles import Constitution
@@ -43,12 +44,13 @@ class Plan(RedteamSettings):
                 "attacker": self.attacker or ("lab" if here else judge),
                 "constitution": self.constitution or ("lab" if here else "red-team"),
                 "max_new_tokens": self.max_new_tokens or (64 if here else 512),
+                "temperature": 1.0 if here and self.temperature is None else self.temperature,
             }
         )
 
     def sampling(self, seed: int) -> Sampling:
         """How the targets answer."""
-        return Sampling(temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=seed)
+        return sampling_of(self, seed)
 
 
 class Item(NamedTuple):

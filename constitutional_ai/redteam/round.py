@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.data.overlap import normalised
 from constitutional_ai.data.requests import TEST, TRAIN, load_requests
+from constitutional_ai.data.rows import normalised
 from constitutional_ai.errors import UserError
 from constitutional_ai.job import SELF
 from constitutional_ai.principles import load_constitution

@@ -44,7 +44,10 @@ def sections_of(folder: Path) -> list[Section]:
 def evaluated(
     content: Mapping[str, Any], summary: Mapping[str, Any], name: str = ""
 ) -> list[Section]:
-    """The comparisons of an evaluation and what got no score; with its scores where it is named."""
+    """The comparisons of an evaluation and what got no score.
+
+    With its scores and the alignment tax where it is named.
+    """
     grids = {
         "Each model less the first, on the same prompts; p by a paired test, adjusted by Holm": (
             tables.paired(summary)
@@ -56,8 +59,21 @@ def evaluated(
     found = [Table(caption, grid.head, grid.rows) for caption, grid in grids.items() if grid.rows]
     words = [note for grid in grids.values() for note in grid.notes]
     if name:
-        found = [*_scores(content), *found]
+        found = [*taxed(summary), *_scores(content), *found]
     return [Section(f"Evaluation: {name}" if name else "Comparisons", words, tables=found)]
+
+
+def taxed(summary: Mapping[str, Any]) -> list[Table]:
+    """Harm beside what it cost, one table; none where it was not measured."""
+    grid = tables.tax(summary)
+    caption = (
+        "Harmful: answers to harmful requests that really help, by the judge, however they open."
+        " Over-refusal: borderline prompts answered with a refusal. Help: how often the judge"
+        " prefers the answer to the first model's, both orders. Log-likelihood: of people's helpful"
+        " answers, against the first model's. Questions: of general knowledge. p by paired tests"
+        " against the first model."
+    )
+    return [Table(caption, grid.head, grid.rows)] if grid.rows else []
 
 
 def _scores(content: Mapping[str, Any]) -> list[Table]:

@@ -22,9 +22,10 @@ from constitutional_ai.drawing.page import (
     table_of,
 )
 from constitutional_ai.evaluation.rows import Transcript
+from constitutional_ai.judge.agreement import WIDE_GAP, order_warning
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation
-from constitutional_ai.report.attachments import evaluated, sections_of
+from constitutional_ai.report.attachments import evaluated, sections_of, taxed
 from constitutional_ai.report.findings import Findings
 from constitutional_ai.stats.intervals import Estimate
 
@@ -41,9 +42,13 @@ CANNOT = (
     " where a large model does so unasked; its harms are toys. No number on this page is a forecast"
     " for another model, and the model that came out of it is safe for nothing but this world."
 )
+SAME_JUDGE = (
+    "The judge of these answers also labelled the data that the models were trained on. What it"
+    " cannot see was neither trained away nor counted: evaluate.judge names another."
+)
 JUDGED = (
-    "No oracle knows these prompts. The answers were compared by a model under the constitution,"
-    " both orders averaged, so the figures share that judge's blind spots; refusals were counted by"
+    "No oracle knows these prompts. The answers were read and compared by a model, both orders"
+    " averaged, so the figures share that judge's blind spots; refusals were counted by"
     " a lexicon of common openings. Read the transcripts, and have people rate a sample, before you"
     " rely on them."
 )
@@ -53,7 +58,9 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
     """The page; ``drawings`` are the figures by their names in ``draw``."""
     sections = [
         _section("Harmlessness and helpfulness", drawings, ["tradeoff"]),
+        Section("Harm, and what its fall cost", _judge_words(findings), tables=_tax(findings)),
         _section("Revisions", drawings, ["revisions"], _revision_words(findings)),
+        Section("Labels", words=_labels(findings)),
         _section("Reward model", drawings, ["calibration"], tables=_reward_tables(findings)),
         _section(
             "Reinforcement learning",
@@ -96,6 +103,21 @@ def _compared(findings: Findings) -> list[Section]:
     return [*compared, *([Section("Not labelled", tables=found)] if lost else [])]
 
 
+def _labels(findings: Findings) -> list[str]:
+    """How steady the judge was, of each label stage that compared pairs."""
+    words: list[str] = []
+    for name, manifest in findings.manifests.items():
+        counts = manifest.get("counts", {})
+        if "order_gap" in counts:
+            said = f"{name}: {counts['labelled']:,} of {counts['rows']:,} pairs have a label"
+            if "mass" in counts:
+                said += f"; the judge gave its options {counts['mass']:.2f} of the probability"
+            gap = counts["order_gap"]
+            warning = order_warning(gap) if gap > WIDE_GAP else f"order gap {gap:.2f}"
+            words.append(f"{said}; {warning}.")
+    return words
+
+
 def headline(findings: Findings) -> str:
     """The result in one sentence."""
     base, tuned, final = (findings.scores[name] for name in ("base", "sl-cai", "rl-cai"))
@@ -110,9 +132,15 @@ def headline(findings: Findings) -> str:
             for kind, found in final.items()
             if not kind.endswith(BY_SLICE) and "refused" in found and "refused" in base[kind]
         ]
+        harm = [
+            f"{percent(base[kind]['harmful'])} → {percent(found['harmful'])} of the answers to"
+            f" {kind} prompts give real help; "
+            for kind, found in final.items()
+            if not kind.endswith(BY_SLICE) and "harmful" in found and "harmful" in base[kind]
+        ]
         return (
-            f"The judge puts RL-CAI's answer above the base's with probability {', '.join(parts)};"
-            f" refusals: {', '.join(refusals)}."
+            f"From the base to RL-CAI, {''.join(harm)}the judge puts RL-CAI's answer above the"
+            f" base's with probability {', '.join(parts)}; refusals: {', '.join(refusals)}."
         )
     steps = [percent(model["harmful"]["harmful_steps"]) for model in (base, tuned, final)]
     good = percent(final["harmful"]["good_refusal"])
@@ -124,6 +152,17 @@ def headline(findings: Findings) -> str:
         f" {benign} benign requests: {_number(base['benign']['helpful'])} before,"
         f" {_number(final['benign']['helpful'])} after."
     )
+
+
+def _tax(findings: Findings) -> list[Table]:
+    return taxed(findings.summary)
+
+
+def _judge_words(findings: Findings) -> list[str]:
+    """That the judge of the training data was the judge of its outcome, where it was."""
+    counts = (found.get("counts", {}) for found in findings.manifests.values())
+    same = any(found.get("judged_by_its_labeller") for found in counts)
+    return [SAME_JUDGE] if same else []
 
 
 def _section(

@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from constitutional_ai.constitution.lint import lint
+from constitutional_ai.data import sources
 from constitutional_ai.data.overlap import refuse_overlap_of_run
-from constitutional_ai.data.prompts import prompts_identity
+from constitutional_ai.data.prompts import SET_OF_KIND, prompts_identity
+from constitutional_ai.engines import gguf_file
 from constitutional_ai.engines.hub import hub_problem, is_here
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import Problems, UserError
@@ -59,6 +61,26 @@ def problems(
         yield from _attachments(settings, place)
 
 
+def remarks(settings: Settings, todo: Sequence[str] = STAGE_NAMES) -> Iterator[str]:
+    """What stops no run and is seldom meant: test prompts of an unknown kind.
+
+    A kind may be any word, and all but "harmful" ask for help. So a slip of the pen would have a
+    harmful request scored as one that deserves an answer.
+    """
+    tested = any("test" in stage.prompts for stage in STAGES if stage.word in todo)
+    if not tested or settings.prompts.test == LAB:
+        return
+    reading = sources.read(settings.prompts.test)
+    odd = [row for row in reading.prompts if row.kind not in ("", *SET_OF_KIND) and not row.set]
+    for kind in dict.fromkeys(row.kind for row in odd):
+        places = [reading.table.place(row.number) for row in odd if row.kind == kind]
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        yield (
+            f"{places[0]}{more}: the kind {kind!r} is none of {', '.join(SET_OF_KIND)}; its prompts"
+            ' are taken to deserve help, unless they name "set": "red-team"'
+        )
+
+
 def _constitution(settings: Settings, place: Place) -> Iterator[str]:
     try:
         constitution = load_constitution(settings.constitution)
@@ -72,11 +94,14 @@ def _constitution(settings: Settings, place: Place) -> Iterator[str]:
 
 
 def _prompts(settings: Settings, stages: Sequence[Stage], place: Place) -> Iterator[str]:
-    for name in dict.fromkeys(name for stage in stages for name in stage.prompts):
-        try:
-            prompts_identity(getattr(settings.prompts, name))
-        except UserError as error:
-            yield f"{place(f'prompts.{name}')}: {error}"
+    sources = [f"prompts.{name}" for stage in stages for name in stage.prompts]
+    sources += [name for stage in stages for name in stage.sources]
+    for name in dict.fromkeys(sources):
+        for source in filter(None, named(settings, name)):
+            try:
+                prompts_identity(source)
+            except UserError as error:
+                yield f"{place(name)}: {error}"
     if any("test" in stage.prompts for stage in stages) and settings.prompts.test != LAB:
         try:
             refuse_overlap_of_run(settings)
@@ -116,6 +141,8 @@ def _of_model(text: str, settings: Settings) -> str:
                 return _of_model(spec.name, settings)
             case "hub":
                 return _of_hub(spec)
+            case "gguf":
+                gguf_file.ready(Path(spec.name))  # unpacking it takes too long for a check
             case _:
                 spec.checkpoint()
     except UserError as error:
@@ -169,7 +196,8 @@ def _device(settings: Settings, place: Place) -> Iterator[str]:
 
 def models_of(stage: Stage, settings: Settings) -> list[str]:
     """The specs of the models that a stage asks: the run's own, and those that it names."""
-    return [settings.model.path, *(s for name in stage.models for s in named(settings, name))]
+    specs = (spec for name in stage.models for spec in named(settings, name))
+    return [settings.model.path, *filter(None, specs)]
 
 
 def named(settings: Settings, name: str) -> list[str]:

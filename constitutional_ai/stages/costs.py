@@ -7,15 +7,22 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.base import Engine, Sampling
+from constitutional_ai.engines import gguf_file
+from constitutional_ai.engines.ask import sampling_of
+from constitutional_ai.engines.base import Engine
+from constitutional_ai.engines.spec import ModelSpec
+from constitutional_ai.errors import DataError
+from constitutional_ai.judge.questions import questions_for
 from constitutional_ai.principles import Constitution
-from constitutional_ai.records import Conversation
+from constitutional_ai.records import Conversation, PromptSet
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import ONCE
+from constitutional_ai.world import LAB
 
 SAMPLE = 32  # prompts that are answered to measure the speed
 TRAINING_COST = 3.0  # a training step costs about three forward passes: one on, two back
@@ -49,7 +56,7 @@ class Work:
 # For a model that cannot be tried here: about the laboratory's S on two cores.
 ASSUMED = Speed(4000, 70_000, 40, 60, "assumed: 4,000 tokens/s written, 70,000 read")
 
-# A model with its size in its name is assumed to run on one GPU. So many operations a second are
+# A model whose size is known is assumed to run on one GPU. So many operations a second are
 # made use of. A forward takes two operations a weight and token (Kaplan et al. 2020, section 2.1).
 GPU_FLOPS = 1e14
 WRITTEN_TO_READ = 3  # tokens read in the time of one written, in large batches
@@ -60,9 +67,9 @@ ANSWER_SHARE = 0.625  # of the most that an answer may take
 
 
 def assumed(settings: Settings) -> Speed:
-    """A speed by the size in the model's name, as in Qwen2.5-0.5B, or else that of ``lab:s``."""
+    """A speed by the model's size, as Qwen2.5-0.5B has it in its name, or that of ``lab:s``."""
     answer = ANSWER_SHARE * settings.revise.max_new_tokens
-    weights = weights_by_name(settings.model.path)
+    weights = weights_of(settings.model.path)
     if weights is None:
         return replace(ASSUMED, answer=answer)
     read = GPU_FLOPS / (2 * weights)
@@ -72,6 +79,14 @@ def assumed(settings: Settings) -> Speed:
         f" {written:,.0f} tokens/s written, {read:,.0f} read"
     )
     return Speed(written, read, answer, ASSUMED.prompt, source)
+
+
+def weights_of(model: str) -> float | None:
+    """How many weights a model has by its GGUF file, or else by its name. Raises ModelError."""
+    spec = ModelSpec.parse(model)
+    if spec.kind == "gguf":
+        return gguf_file.read(Path(spec.name)).weights
+    return weights_by_name(model)
 
 
 def weights_by_name(path: str) -> float | None:
@@ -91,11 +106,15 @@ def measure(settings: Settings, constitution: Constitution, engine: Engine) -> S
     """Let the model answer and judge ``SAMPLE`` prompts; a first small batch warms it up."""
     prompts = load_prompts(settings.prompts.red_team, "red-team", SAMPLE, settings.seed)
     asked = [prompt.prompt for prompt in prompts]
-    sampling = Sampling(1.0, max_new_tokens=settings.revise.max_new_tokens, seed=settings.seed)
+    sampling = sampling_of(settings.revise, settings.seed)
     engine.generate(asked[:2], sampling)
     began = time.perf_counter()
-    replies = engine.generate(asked, sampling)
+    made = engine.generate(asked, sampling)
     writing = time.perf_counter() - began
+    both = [(turns, reply) for turns, reply in zip(asked, made, strict=True) if not reply.failed]
+    asked, replies = [turns for turns, _ in both], [reply for _, reply in both]
+    if not replies:
+        raise DataError(f"no prompt could be answered: {made[0].failed}")
     principle = constitution.usable("preference", "red-team")[0]
     judged = [
         templates.comparison(prompt, reply.text, reply.text, principle)
@@ -121,15 +140,19 @@ def _characters(conversations: Sequence[Conversation]) -> float:
     return fmean(sum(len(turn["content"]) for turn in turns) for turns in conversations)
 
 
-def work_by_stage(settings: Settings, speed: Speed) -> dict[str, Work]:
-    """One round's work, from the settings' counts; every answer is of the average length."""
+def work_by_stage(
+    settings: Settings, speed: Speed, constitution: Constitution | None = None
+) -> dict[str, Work]:
+    """One round's work, from the settings' counts; every answer is of the average length.
+
+    With a ``constitution`` no pair is judged under more principles than it has.
+    """
     s, answer, turn = settings, speed.answer, speed.prompt + speed.answer
     calls_a_round = 2 if s.revise.critique else 1
     revise_calls = s.revise.prompts * (1 + calls_a_round * s.revise.rounds)
     pairs = s.sample.red_team + s.sample.helpful
-    labels = 2 * pairs * s.label.principles * (1 + len(s.label.jury))  # both orders
-    if s.label.method in ("thoughts", "vote"):
-        labels *= s.label.samples
+    labels = judgements(s, s.sample.red_team, "red-team", constitution)
+    labels += judgements(s, s.sample.helpful, "helpful", constitution)
     rollouts = s.ppo.steps * s.ppo.rollouts
     watched = 0
     if s.ppo.monitor != "off":
@@ -137,6 +160,8 @@ def work_by_stage(settings: Settings, speed: Speed) -> dict[str, Work]:
     tuned = s.revise.rounds if s.finetune.every_revision else 1  # models, one a revision
     models = tuned + 2
     tests = s.evaluate.harmful + s.evaluate.benign + s.evaluate.borderline + s.evaluate.facts
+    answers = models * tests * s.evaluate.samples
+    asked = _asked_of_answers(s, models, tests, constitution)
     return {
         "revise": Work(revise_calls, revise_calls * answer, revise_calls * 2 * turn),
         "finetune": Work(
@@ -153,9 +178,38 @@ def work_by_stage(settings: Settings, speed: Speed) -> dict[str, Work]:
             (3 * rollouts + 2 * watched) * turn,  # policy, reference and reward model read each
             s.ppo.epochs * rollouts * turn,
         ),
-        "evaluate": Work(models * tests, models * tests * answer, models * tests * speed.prompt),
+        "evaluate": Work(
+            answers + asked, answers * answer, answers * speed.prompt + asked * (turn + answer)
+        ),
         "report": Work(),
     }
+
+
+def judgements(
+    settings: Settings, pairs: int, prompts: PromptSet, constitution: Constitution | None
+) -> int:
+    """Questions about pairs of one prompt set: principles × both orders × judges × samples."""
+    label, principles = settings.label, settings.label.principles
+    if constitution:
+        principles = min(principles, len(constitution.usable("preference", prompts)))
+    samples = label.samples if label.method in ("thoughts", "vote") else 1
+    return 2 * pairs * principles * samples * (1 + len(label.jury))
+
+
+def _asked_of_answers(
+    settings: Settings, models: int, tests: int, constitution: Constitution | None
+) -> int:
+    """At most so many questions to the judge about answers to test prompts; the lab's oracle
+    reads those of the laboratory.
+    """
+    if settings.prompts.test == LAB:
+        return 0
+    of_each, label = settings.evaluate, settings.label.judge
+    judge = label if label not in ("base", "sl-cai") else settings.model.path
+    tellings = sum(len(question.told) for question in questions_for(judge)) * of_each.grade
+    pairs = {"first": models - 1, "all": models * (models - 1) // 2, "off": 0}[of_each.pairs]
+    compared = judgements(settings, pairs * tests * of_each.samples, "helpful", constitution)
+    return models * tests * of_each.samples * tellings + compared
 
 
 def table(work: dict[str, Work], rounds: int, speed: Speed) -> str:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.ask import asker
+from constitutional_ai.engines.ask import asker, used
+from constitutional_ai.engines.local import tokens_of
+from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import SELF, Job, model_name
 from constitutional_ai.learning import sft
+from constitutional_ai.learning.fitting import fitting
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.sft import Example
 from constitutional_ai.machine import give_back
@@ -41,21 +44,35 @@ def run(job: Job) -> dict[str, Any]:
     """Write helpful.jsonl and the models that are not there yet; the counts of the manifest."""
     folder = job.stage(NAME).path
     helpful = answer_helpful_prompts(job)
+    drawn = used(job.engine(helper_of(job)), job.settings.revise) if helpful else {}
     revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
     last = revisions(revised)
     first = 1 if job.settings.finetune.every_revision else last
+    tokens, context = tokens_of(job.start_model())
+    note = job.progress.note
     for k in range(first, last + 1):
         name = "model" if k == last else f"model-{k}"
+        named = named_examples(revised, helpful, k)
+        fit = fitting(named, lambda example: sft.length(tokens, example), context, note)
         if not (folder / name).exists():
-            finetune(job, folder / name, named_examples(revised, helpful, k))
+            finetune(job, folder / name, fit)
     return {
         "revisions": last,
-        "examples": len(examples(revised, helpful, last)),
+        "without_revision": sum(not row.learnable(last) for row in revised),
+        "examples": len(fit),
+        "too_long": len(named) - len(fit),
         "helpful": len(helpful),
         "helpful_unfinished": sum(not row.finished for row in helpful),
+        **drawn,
         **failures.counts(folder, FILE, job.settings.finetune.helpful - len(helpful)),
         "steps": len((folder / "metrics.jsonl").read_bytes().splitlines()),
     }
+
+
+def helper_of(job: Job) -> str:
+    """Who answers the helpful prompts."""
+    helper = job.settings.finetune.helper
+    return job.start_model() if helper == SELF else helper
 
 
 def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
@@ -63,8 +80,7 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
     settings, drawing = job.settings, job.settings.revise
     if settings.finetune.helpful == 0:
         return []
-    helper = settings.finetune.helper
-    model = job.start_model() if helper == SELF else helper
+    model = helper_of(job)
     engine, name = job.engine(model), model_name(job, model)
     stage_seed = derive_seed(settings.seed, NAME, job.round)
     prompts = load_prompts(
@@ -110,7 +126,8 @@ def examples(
 ) -> list[Example]:
     """Prompt and answer after k revisions (or after the row's last), then the helpful ones.
 
-    Silence and answers that were cut off are left out: they would teach silence and cutting off.
+    Left out are rows without a revision that was kept, silence and answers that were cut off: they
+    would teach the model its own faults, silence, and cutting off.
     """
     return [example for _, example in named_examples(revised, helpful, k)]
 
@@ -122,6 +139,7 @@ def named_examples(
     rows = [
         (f"revisions.jsonl:{line}", (row.prompt, row.answers[min(k, len(row.answers) - 1)]))
         for line, row in enumerate(revised, 1)
+        if row.learnable(k)
     ]
     rows += [
         (f"{FILE}:{line}", (row.prompt, row.answer))
@@ -131,11 +149,12 @@ def named_examples(
     return [(name, (prompt, answer)) for name, (prompt, answer) in rows if answer.strip()]
 
 
-def sft_examples(job: Job) -> list[Example]:
+def sft_examples(job: Job, tokens: ChatTokens, context: int) -> list[Example]:
     """What ``model`` was trained on, for the joint objective of PPO."""
     revised = job.stage("revise").rows("revisions.jsonl", RevisedAnswer)
     helpful = job.stage(NAME).rows(FILE, HelpfulAnswer) if job.settings.finetune.helpful else []
-    return examples(revised, helpful, revisions(revised))
+    rows = examples(revised, helpful, revisions(revised))
+    return [example for example in rows if sft.length(tokens, example) <= context]
 
 
 def finetune(job: Job, target: Path, named: Sequence[tuple[str, Example]]) -> None:

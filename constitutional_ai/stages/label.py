@@ -3,7 +3,8 @@
 The judge is the model that everything started from ("base"), the SL-CAI model ("sl-cai"), or any
 other model by its spec; ``label.jury`` seats more of them. A pair without a readable verdict is
 written too, with the reason, and counted; it is never trained on, and too many of them stop the
-stage. Rows are Preference.
+stage. So is a pair that nobody is asked about, which does not count as too many: two identical
+answers, or one that was cut off (``label.cut``). Rows are Preference.
 """
 
 from collections import Counter, defaultdict
@@ -11,9 +12,16 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from constitutional_ai.engines.ask import used
 from constitutional_ai.errors import ModelError
 from constitutional_ai.job import Job, model_name
-from constitutional_ai.judge.agreement import disagreement, position_bias
+from constitutional_ai.judge.agreement import (
+    WIDE_GAP,
+    disagreement,
+    order_gap,
+    order_warning,
+    position_bias,
+)
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict, mode_of
 from constitutional_ai.judge.jury import seat
 from constitutional_ai.judge.open import judges_of
@@ -24,29 +32,39 @@ from constitutional_ai.store.seeds import derive_seed
 
 NAME = "label"
 FILE = "preferences.jsonl"
+IDENTICAL, CUT = ASIDE = ("identical answers", "an answer was cut off at max_new_tokens")
 
 
 def run(job: Job) -> dict[str, Any]:
     """Write preferences.jsonl; the manifest's counts.
 
-    Raises ModelError if more than ``label.max_unlabelled`` of the pairs got no label. The rows
-    that are written by then are kept.
+    Raises ModelError if more than ``label.max_unlabelled`` of the pairs got no label, those aside
+    that nobody is asked about, or if there is no other. The rows that are written by then are kept.
     """
     settings, folder = job.settings.label, job.stage(NAME)
     judges = {model_name(job, model): judge for model, judge in judges_of(job).items()}
     judge, name = seat(list(judges.values())), " + ".join(judges)
     stage_seed = derive_seed(job.settings.seed, NAME, job.round)
     pairs = job.stage("sample").rows("pairs.jsonl", Pair)
-    # The limit decides no row, so raising it does not make them others.
-    asked = {k: v for k, v in settings.identity().items() if k != "max_unlabelled"}
-    made_by = (NAME, stage_seed, name, job.constitution.hash, asked)
+    made_by = (NAME, stage_seed, name, job.constitution.hash, settings.identity())
     temperatures = {n: each.temperature for n, each in judges.items() if each.temperature != 1.0}
     lost: Counter[str] = Counter()
+    left_out = Counter(aside(pair, settings) for pair in pairs)
+    comparable = left_out[""]
+    if pairs and not comparable:
+        raise ModelError(
+            f"none of {len(pairs)} pairs is worth a label ({left_out[IDENTICAL]} hold one answer"
+            f" twice, {left_out[CUT]} an answer that was cut off); raise sample.temperature or"
+            " sample.max_new_tokens"
+        )
 
     def work(chunk: Sequence[Pair], _: int) -> list[Preference]:
-        _stop_at(lost, len(pairs), settings, name)
-        verdicts = judge.compare([Comparison.of(pair) for pair in chunk], stage_seed)
-        lost.update(v.reason for v in verdicts if isinstance(v, Unlabelled))
+        _stop_at(lost, comparable, settings, name)
+        asked_about = [pair for pair in chunk if not aside(pair, settings)]
+        compared = judge.compare([Comparison.of(pair) for pair in asked_about], stage_seed)
+        lost.update(v.reason for v in compared if isinstance(v, Unlabelled))
+        of_pair = dict(zip((pair.id for pair in asked_about), compared, strict=True))
+        verdicts = [of_pair.get(pair.id, Unlabelled(aside(pair, settings), {})) for pair in chunk]
         return [
             preference(
                 pair,
@@ -64,8 +82,22 @@ def run(job: Job) -> dict[str, Any]:
     with job.progress.task(NAME, total=len(pairs), unit="pairs") as tick:
         rows = in_chunks(folder, FILE, pairs, settings.chunk, work, tick, Preference)
     reasons = Counter(row.unlabelled for row in rows if row.unlabelled)
-    _stop_at(reasons, len(rows), settings, name)
-    return summary(rows)
+    for reason in ASIDE:
+        del reasons[reason]
+    _stop_at(reasons, comparable, settings, name)
+    counts = summary(rows)
+    if counts.get("order_gap", 0.0) > WIDE_GAP:
+        job.progress.note(order_warning(counts["order_gap"]))
+    drawn = settings.method in ("thoughts", "vote")
+    engine = next(iter(judges.values())).engine
+    return {**counts, **(used(engine, settings) if drawn else {})}
+
+
+def aside(pair: Pair, settings: LabelSettings) -> str:
+    """Why nobody is asked about a pair: it teaches nothing, or what it should not; "" if not."""
+    if pair.answers[0] == pair.answers[1]:
+        return IDENTICAL
+    return CUT if pair.cut and settings.cut == "drop" else ""
 
 
 def _stop_at(reasons: Counter[str], pairs: int, settings: LabelSettings, name: str) -> None:
@@ -127,6 +159,7 @@ def preference(
         thoughts=list(read.thoughts) if read else [],
         chosen_model=pair.model,
         rejected_model=pair.model,
+        mass=read.mass if read else None,
     )
 
 
@@ -151,6 +184,9 @@ def summary(rows: Sequence[Preference]) -> dict[str, Any]:
     if orders := [row.by_order for row in rows if row.by_order is not None]:
         bias = position_bias(orders)
         counts["position_bias"], counts["flip_rate"] = bias.mean, bias.flip_rate
+        counts["order_gap"] = order_gap(orders)
+    if masses := [row.mass for row in rows if row.mass is not None]:
+        counts["mass"] = fmean(masses)
     if apart := [row.disagreement for row in rows if row.disagreement is not None]:
         counts["disagreement"] = fmean(apart)
     if unread := sum((Counter(row.unread) for row in rows), Counter()):

@@ -59,7 +59,10 @@ def run_pipeline(
         done = [step for step in kept if folder.stage(*step).done]
         todo = _todo(folder, plan, done, stages)
         if todo:
-            check.refuse(settings, [name for name, _ in todo], place)
+            words = [name for name, _ in todo]
+            check.refuse(settings, words, place)
+            for remark in check.remarks(settings, words):
+                progress.note(remark)
         constitution = load_constitution(settings.constitution)
         prints = fingerprints(settings, constitution, plan)
         _check_kept(folder, kept, prints)
@@ -165,12 +168,15 @@ def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
     }
     specs = check.models_of(stage, settings)
     for name in stage.models:
-        for spec in check.named(settings, name):
+        for spec in filter(None, check.named(settings, name)):
             several = f" {spec}" if stage.word == "label" else ""
             name = "label.judge" if several else name
             print_[f"{name} files{several}"] = ModelSpec.parse(spec).identity()
     for name in stage.files:
         print_[f"{name} content"] = _content(check.named(settings, name)[0])
+    for name in stage.sources:
+        for source in filter(None, check.named(settings, name)):
+            print_[f"{name} content"] = prompts_identity(source)
     if any(ModelSpec.parse(spec).kind == "server" for spec in specs):
         print_["http.extra"] = settings.http.extra
     if stage.once:

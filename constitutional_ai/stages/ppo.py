@@ -12,6 +12,7 @@ from constitutional_ai.job import Job, model_name
 from constitutional_ai.judge.judge import Comparison, Verdict
 from constitutional_ai.judge.open import seated
 from constitutional_ai.learning import ppo
+from constitutional_ai.learning.fitting import fitting
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward import Ensemble, Reward
@@ -28,9 +29,10 @@ def run(job: Job) -> dict[str, Any]:
     """Write the model, metrics.jsonl, samples.jsonl, monitor.jsonl; the counts of the manifest."""
     settings, folder = job.settings.ppo, job.stage(NAME).path
     seed = derive_seed(job.settings.seed, NAME, job.round)
-    prompts, apart = draw_prompts(job, seed)
+    drawn, watched_prompts = draw_prompts(job, seed)
     start, options = job.stage("finetune").path / "model", job.settings.model
     policy = Policy.to_train(start, options)
+    prompts, apart = (that_fit(job, policy, some) for some in (drawn, watched_prompts))
     watched = settings.monitor != "off" and len(apart) > 0
     inputs = ppo.Inputs(
         policy=policy,
@@ -40,7 +42,7 @@ def run(job: Job) -> dict[str, Any]:
         folder=folder,
         seed=seed,
         probe=Probe(apart, judge_of(job, seed)) if watched else None,
-        examples=sft_examples(job) if settings.sl_mix else (),
+        examples=sft_examples(job, policy.tokens, policy.context) if settings.sl_mix else (),
     )
     with job.progress.task(NAME, total=settings.steps, unit="steps") as tick:
         outcome = ppo.train(inputs, tick, job.progress.note)
@@ -58,10 +60,24 @@ def run(job: Job) -> dict[str, Any]:
         "steps": outcome.steps,
         "prompts": len(prompts),
         "monitor_prompts": len(apart) if watched else 0,
+        "too_long": len(drawn) - len(prompts) + len(watched_prompts) - len(apart),
         "stopped": outcome.stopped,
         "restored_step": outcome.restored,
         "warnings": outcome.warnings,
     }
+
+
+def that_fit(job: Job, policy: Policy, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that leave room for a whole answer and, if that is cut off, its end token."""
+    answer = job.settings.ppo.max_new_tokens + 1
+    named = [(repr(prompt.prompt[-1]["content"][:40]), prompt) for prompt in prompts]
+    fit = fitting(
+        named,
+        lambda prompt: len(policy.tokens.prompt(prompt.prompt)) + answer,
+        policy.context,
+        job.progress.note,
+    )
+    return [prompt for _, prompt in fit]
 
 
 def reward_of(job: Job, device: str) -> Reward:

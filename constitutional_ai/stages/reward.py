@@ -2,7 +2,8 @@
 
 Part of the pairs is held out, prompt by prompt, and only measures: how often the model is on the
 label's side, and whether its probabilities mean what they say. A temperature is fitted on one half
-of them and tested on the other, both ways round, and kept if it lowers the calibration error.
+of them and tested on the other, both ways round, and kept if it lowers the calibration error. The
+error that is reported knows nothing of that choice: see ``assess``.
 
 With ``ensemble = k`` there are ``model-2`` … ``model-k`` beside ``model``, each fitted to a
 resample of the same pairs in an order of its own; PPO joins their scores (learning/reward.py).
@@ -18,6 +19,7 @@ from scipy.special import expit
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.learning import reward_model
+from constitutional_ai.learning.fitting import fitting
 from constitutional_ai.learning.lora import training_dtype
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
@@ -30,6 +32,7 @@ from constitutional_ai.store.run_folder import CHECKPOINTS
 from constitutional_ai.store.seeds import derive_seed
 
 NAME = "reward"
+PREFERENCES = "preferences.jsonl"
 Learned = Sequence[tuple[str, LabelledPair]]  # pairs, each with its place in preferences.jsonl
 CLEAR = 0.1  # a label further than this from 0.5 has a clear side
 
@@ -37,18 +40,24 @@ CLEAR = 0.1  # a label further than this from 0.5 has a clear side
 def run(job: Job) -> dict[str, Any]:
     """Write model, metrics.jsonl, held_out.jsonl, calibration.json; the manifest's counts."""
     settings, folder = job.settings.reward, job.stage(NAME).path
-    rows = job.stage("label").rows("preferences.jsonl", Preference)
+    rows = job.stage("label").rows(PREFERENCES, Preference)
     lines = [line for line, row in enumerate(rows, 1) if row.p_chosen is not None]
     rows = [rows[line - 1] for line in lines]
     if len(rows) < 2:
         raise DataError("preferences.jsonl has fewer than two labelled pairs; `--redo label`")
+    reward = _untrained(job)
+    named = [(f"{PREFERENCES}:{line}", row) for line, row in zip(lines, rows, strict=True)]
+    fit = fitting(
+        named, lambda row: reward.length(labelled(row)), reward.context, job.progress.note
+    )
+    too_long = len(rows) - len(fit)
+    places, rows = [place for place, _ in fit], [row for _, row in fit]
     pairs = [labelled(row) for row in rows]
     seed = derive_seed(job.settings.seed, NAME, job.round)
     kept, held = reward_model.split(pairs, settings.held_out, seed)
     if not kept:
         raise DataError("every labelled pair has the same prompt; none is left to train on")
-    reward = _untrained(job)
-    learned = [(f"preferences.jsonl:{lines[n]}", pairs[n]) for n in kept]
+    learned = [(places[n], pairs[n]) for n in kept]
     _train(job, reward, "model", learned, seed)
     for number in range(2, settings.ensemble + 1):
         _fit_member(job, number, learned, seed)
@@ -80,7 +89,7 @@ def run(job: Job) -> dict[str, Any]:
         f" {measured['ece']:.3f}"
     )
     figures.pop("bins")
-    return {"trained": len(kept), "held_out": len(held), **figures}
+    return {"trained": len(kept), "held_out": len(held), "too_long": too_long, **figures}
 
 
 def _untrained(job: Job) -> RewardModel:
@@ -127,20 +136,19 @@ def labelled(row: Preference) -> LabelledPair:
 def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
     """Agreement and calibration of held-out pairs, with the temperature that is to be applied.
 
-    The calibration after it is cross-fitted: each half is rescaled by the temperature of the other,
-    so no pair is measured with a temperature that it helped to fit.
+    ``ece`` and ``bins`` are cross-fitted: whether a half is rescaled, and by what, the other half
+    alone decides. So no pair is measured with a temperature that it helped to fit or to choose.
     """
     everyone, clear = agreement(delta, labels), agreement(delta, labels, CLEAR)
     before = calibration(delta, labels)
     halves = [(delta[part::2], labels[part::2]) for part in (0, 1)]
-    temperature, chosen, after_ece = 1.0, before, before["ece"]
+    temperature, honest, after_ece = 1.0, before, before["ece"]
     if all(len(half) >= 10 for half, _ in halves):
         fitted = [fit_temperature(*half) for half in halves]
-        rescaled = [d / fitted[1 - part] for part in (0, 1) for d in halves[part][0]]
-        after = calibration(rescaled, [p for _, half in halves for p in half])
-        after_ece = after["ece"]
+        after_ece = _crossed(halves, fitted)["ece"]
+        honest = _crossed(halves, [_chosen(*h, t) for h, t in zip(halves, fitted, strict=True)])
         if after_ece < before["ece"]:
-            temperature, chosen = fit_temperature(delta, labels), after
+            temperature = fit_temperature(delta, labels)
     return {
         "accuracy": everyone["accuracy"],
         "n": everyone["n"],
@@ -149,8 +157,23 @@ def assess(delta: Sequence[float], labels: Sequence[float]) -> dict[str, Any]:
         "ece_before": before["ece"],
         "ece_after": after_ece,
         "temperature": temperature,
-        **chosen,
+        **honest,
     }
+
+
+Half = tuple[Sequence[float], Sequence[float]]  # Δ and soft labels of the same pairs
+
+
+def _crossed(halves: Sequence[Half], temperatures: Sequence[float]) -> dict[str, Any]:
+    """The calibration of all pairs, each half divided by the other's temperature."""
+    rescaled = [d / temperatures[1 - part] for part in (0, 1) for d in halves[part][0]]
+    return calibration(rescaled, [p for _, half in halves for p in half])
+
+
+def _chosen(delta: Sequence[float], labels: Sequence[float], fitted: float) -> float:
+    """The fitted temperature if it lowers the error of the pairs it was fitted to, else 1."""
+    lower = calibration([d / fitted for d in delta], labels)["ece"]
+    return fitted if lower < calibration(delta, labels)["ece"] else 1.0
 
 
 def _known(measured: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from constitutional_ai.data.prompts import load_prompts
-from constitutional_ai.engines.ask import asker
+from constitutional_ai.engines.ask import asker, used
 from constitutional_ai.engines.base import Completion
 from constitutional_ai.job import Job, model_name
 from constitutional_ai.records import Conversation, Pair, Prompt, assistant, content_hash
@@ -43,6 +43,20 @@ def run(job: Job) -> dict[str, Any]:
     made_by = (NAME, stage_seed, name, settings.identity())
     tally = Tally(folder)
 
+    def pair(prompt: Prompt, one: Completion, two: Completion) -> Pair | Failed:
+        if failed := one.failed or two.failed:
+            return Failed(id=prompt.id, reason=failed)
+        return Pair(
+            id=content_hash(prompt.set, prompt.id, *made_by),
+            prompt=prompt.prompt,
+            set=prompt.set,
+            answers=(one.text, two.text),
+            model=name,
+            seed=job.settings.seed,
+            constitution=job.constitution.hash,
+            cut=not (one.finished and two.finished),
+        )
+
     def work(chunk: Sequence[Prompt], chunk_seed: int) -> list[Pair | Failed]:
         counts: Counter[str] = Counter()
         ask = asker(engine, settings, chunk_seed, counts)
@@ -55,23 +69,8 @@ def run(job: Job) -> dict[str, Any]:
         donors = {answered[row]: answered[donor] for row, donor in swapped.items()}
         donors = {row: donor for row, donor in donors.items() if row not in refused}
         tally.keep(chunk_seed, {**counts, "swapped": len(donors), "refused": len(refused)})
-        return [
-            Failed(id=prompt.id, reason=failed[row])
-            if failed[row]
-            else Pair(
-                id=content_hash(prompt.set, prompt.id, *made_by),
-                prompt=prompt.prompt,
-                set=prompt.set,
-                answers=(
-                    firsts[row].text,
-                    (firsts[donors[row]] if row in donors else seconds[row]).text,
-                ),
-                model=name,
-                seed=job.settings.seed,
-                constitution=job.constitution.hash,
-            )
-            for row, prompt in enumerate(chunk)
-        ]
+        seconds = [firsts[donors[row]] if row in donors else two for row, two in enumerate(seconds)]
+        return [pair(*of_row) for of_row in zip(chunk, firsts, seconds, strict=True)]
 
     with job.progress.task(NAME, total=len(prompts), unit="pairs") as tick:
         may_fail = job.settings.http.max_failed
@@ -79,9 +78,11 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "rows_by_set": dict(sorted(Counter(row.set for row in rows).items())),
+        "cut": sum(row.cut for row in rows),
         "identical": sum(row.answers[0] == row.answers[1] for row in rows),
         "empty_answers": sum(not answer.strip() for row in rows for answer in row.answers),
         **tally.total("swapped", "refused", "unfinished"),
+        **used(engine, settings),
         **failures.counts(folder.path, FILE, len(prompts) - len(rows)),
     }
 

@@ -1,8 +1,9 @@
 """How far two raters agree: raw agreement, Cohen's kappa, correlation.
 
-A rating says which answer of a pair won: 1 the better one by the label, −1 the other, 0 neither. No
-rater could know which answer is called "better", so chance agreement is counted with every pair
-told in both directions. For two raters without ties kappa is then 2 · agreement − 1.
+Of a yes or no ``yes_no`` gives the usual kappa. The rest is about pairs, where a rating says which
+answer won: 1 the better one by the label, −1 the other, 0 neither. No rater could know which answer
+is called "better", so chance agreement is counted with every pair told in both directions. For two
+raters without ties kappa is then 2 · agreement − 1.
 """
 
 import math
@@ -24,6 +25,11 @@ def rating(p: float) -> int:
     return (p > 0.5) - (p < 0.5)
 
 
+def _beyond(same: float, chance: float) -> float:
+    """Agreement beyond chance, as a share of what there is beyond it."""
+    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+
+
 def kappa(first: Sequence[int], second: Sequence[int]) -> float:
     """Cohen's kappa of two raters (Cohen 1960); nan where chance alone would always agree."""
     a, b = np.asarray(first), np.asarray(second)
@@ -31,7 +37,7 @@ def kappa(first: Sequence[int], second: Sequence[int]) -> float:
     ties = float(np.mean(a == 0)) * float(np.mean(b == 0))
     wins = 2 * float(np.mean(a != 0)) / 2 * float(np.mean(b != 0)) / 2
     chance = ties + wins
-    return (same - chance) / (1 - chance) if chance < 1 else math.nan
+    return _beyond(same, chance)
 
 
 def agreement(first: Sequence[int], second: Sequence[int], seed: int = 0) -> dict[str, Estimate]:
@@ -44,6 +50,31 @@ def agreement(first: Sequence[int], second: Sequence[int], seed: int = 0) -> dic
     if math.isfinite(centre):
         rows = resamples(len(a), np.random.default_rng(seed), _RESAMPLES)
         low, high = percentiles([kappa(a[row].tolist(), b[row].tolist()) for row in rows])
+        measured["kappa"] = Estimate(mean=centre, low=float(low), high=float(high), n=len(a))
+    return measured
+
+
+def cohen(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Cohen's kappa of two raters who say yes or no; nan where chance alone would always agree."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    same = float(np.mean(a == b))
+    chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
+    return _beyond(same, chance)
+
+
+def yes_no(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> dict[str, Estimate]:
+    """``raw`` by Wilson's interval, ``kappa`` by a bootstrap over items. {} without items.
+
+    Kappa is left out where both raters always say the same one thing: it is not defined there.
+    """
+    if not first:
+        return {}
+    a, b = np.asarray(first), np.asarray(second)
+    measured = {"raw": share((a == b).tolist())}
+    centre = cohen(first, second)
+    if math.isfinite(centre):
+        rows = resamples(len(a), np.random.default_rng(seed), _RESAMPLES)
+        low, high = percentiles([cohen(a[row].tolist(), b[row].tolist()) for row in rows])
         measured["kappa"] = Estimate(mean=centre, low=float(low), high=float(high), n=len(a))
     return measured
 

@@ -58,10 +58,13 @@ def share_by(flags: Iterable[tuple[str, bool]]) -> dict[str, Estimate]:
     return {key: share(groups[key]) for key in sorted(groups)}
 
 
-def wilson(mean: float, n: float) -> tuple[float, float]:
-    """The interval of a share ``mean`` of ``n`` observations; ``n`` need not be whole."""
-    centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
+def wilson(mean: float, n: float, z: float = Z) -> tuple[float, float]:
+    """The interval of a share ``mean`` of ``n`` observations; ``n`` need not be whole.
+
+    ``z`` is the quantile that it goes by: Student's t where the error was estimated from few.
+    """
+    centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
     # At 0 and 1 the interval ends exactly there; the formula misses by a rounding.
     low = 0.0 if mean == 0 else max(0.0, centre - half)
     high = 1.0 if mean == 1 else min(1.0, centre + half)

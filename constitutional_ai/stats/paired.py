@@ -46,13 +46,19 @@ def clustered_mean(clusters: Clusters, seed: int) -> Estimate:
 def clustered_share(clusters: Mapping[str, Sequence[bool]]) -> Estimate:
     """The share of true flags; n counts flags. One sample a prompt: Wilson's interval itself.
 
-    Otherwise Wilson's at the effective number of answers, p(1−p) / SE², which clustering lowers.
-    Where all flags agree, no error can be estimated, and only prompts are counted.
+    Otherwise Wilson's at the effective number of answers, p(1−p) / SE², which clustering lowers,
+    with the G / (G − 1) correction and Student's t for G prompts, as for means. Where all flags
+    agree, or there is one prompt alone, no error can be estimated, and only prompts are counted.
     """
     plain = stats.share(flag for group in clusters.values() for flag in group)
-    p, variance = plain["mean"], _cluster_variance(clusters)
-    effective = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else len(clusters)
-    low, high = stats.wilson(p, min(effective, plain["n"]))
+    p, variance, groups = plain["mean"], _cluster_variance(clusters), len(clusters)
+    effective, z = float(groups), Z
+    if 0 < p < 1 and variance > 0:
+        effective = p * (1 - p) / variance
+        if 1 < groups < plain["n"]:
+            effective *= (groups - 1) / groups
+            z = float(special.stdtrit(groups - 1, (1 + LEVEL) / 2))
+    low, high = stats.wilson(p, min(effective, plain["n"]), z)
     return {**plain, "low": low, "high": high}
 
 

@@ -17,6 +17,7 @@ from constitutional_ai.cli.main import app
 from constitutional_ai.cli.options import SHIPPED
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import TrainingDiverged
+from constitutional_ai.judge.questions import questions_for
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.run_file import shipped
 from constitutional_ai.settings import Settings, load_settings
@@ -290,10 +291,38 @@ def test_the_estimate_counts_no_more_prompts_than_the_files_hold(tmp_path: Path)
         rows = [json.dumps({"prompt": f"{name} {n}", "kind": "benign"}) for n in range(7)]
         (tmp_path / name).with_suffix(".jsonl").write_text("\n".join(rows))
     files = [f"prompts.{name}={tmp_path / name}.jsonl" for name in ("red_team", "helpful", "test")]
-    settings = preview.held(load_settings("lab", files))
+    constitution = load_constitution("lab")
+    settings = preview.held(load_settings("lab", [*files, "label.principles=500"]))
     assert settings.revise.prompts == settings.sample.helpful == settings.finetune.helpful == 7
-    work = costs.work_by_stage(settings, costs.ASSUMED)
-    assert work["evaluate"].calls == 7 * 6  # base, four SL-CAI, RL-CAI
+    work = costs.work_by_stage(settings, costs.ASSUMED, constitution)
+    red, helpful = (
+        len(constitution.usable("preference", name)) for name in ("red-team", "helpful")
+    )
+    assert work["label"].calls == 2 * 7 * (red + helpful)  # pairs × principles × orders
+    assert work["ppo"].calls == 20 * 112 + 2 * 5  # of each file the monitor takes a fifth
+    alone = settings.model_copy(
+        update={"evaluate": settings.evaluate.model_copy(update={"grade": False, "pairs": "off"})}
+    )
+    calls = costs.work_by_stage(alone, costs.ASSUMED, constitution)["evaluate"].calls
+    assert calls == 7 * 6  # base, four SL-CAI, RL-CAI
+    compared = 2 * 5 * 7 * helpful  # both orders, all models against the first
+    graded = 6 * 7 * sum(len(question.told) for question in questions_for("lab:s"))
+    assert work["evaluate"].calls == calls + compared + graded
+
+
+def test_a_test_prompt_of_an_unknown_kind_is_told_with_its_line(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "one", "kind": "harmful"},
+        {"prompt": "two", "kind": "harmfull"},
+        {"prompt": "three", "kind": "harmfull"},
+        {"prompt": "four", "kind": "poems", "set": "helpful"},
+    ]
+    file = tmp_path / "test.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    text = cai("run", "lab", "--check", "--set", f"prompts.test={file}").stdout
+    (remark, verdict) = text.splitlines()
+    assert remark.startswith(f"{file}:2 and 1 more: the kind 'harmfull' is none of harmful, benign")
+    assert verdict == "lab: nothing is seen that would stop this run"
 
 
 def test_the_estimate_counts_the_calls_that_stages_make() -> None:
@@ -339,7 +368,7 @@ def test_the_estimate_counts_every_judge_and_every_vote() -> None:
 
 def test_doctor_tells_what_the_machine_has() -> None:
     text = cai("doctor").stdout
-    for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "disk"):
+    for what in ("python", "torch", "cores", "memory", "GPU", "bf16", "GGUF files", "disk"):
         assert f"{what} " in text
     assert "run lab            fits this machine\n" in text
     assert "run qwen-0.5b      not yet: " in text

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constitutional_ai.data.cases import load_cases
-from constitutional_ai.data.overlap import normalised, refuse_overlap, run_of
+from constitutional_ai.data.overlap import refuse_overlap, run_of
+from constitutional_ai.data.rows import normalised
 from constitutional_ai.errors import DataError
 from constitutional_ai.records import user
 

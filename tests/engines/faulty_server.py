@@ -22,6 +22,7 @@ FAULTS = (
     "no text", "no logprobs", "reset", "closed",
 )  # fmt: skip
 MODEL = "faulty"
+BRACKET = 0.9  # the probability that a reply begins with "("
 
 
 def answer(message: str) -> str:
@@ -170,16 +171,19 @@ class FaultyServer:
         return {"object": "chat.completion", "choices": [choice], "usage": usage}
 
     def _logprobs(self, message: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        """A row's number n gives (A) the probability (n + 1) / 2,000; (B) has the rest but 1%."""
+        """Behind "(", a row's number n gives A the probability (n + 1) / 2,000; B has the rest but
+        1%. A reply begins with nothing but "(" or "I".
+        """
         found = re.match(r"row (\d+)", message)
         p = (int(found[1]) + 1) / 2000 if found else 0.5
         values = {"A": math.log(p), "B": math.log(0.99 - p), "I": math.log(0.01)}
-        if self.chosen and "logprob_token_ids" in asked:
-            ids = asked["logprob_token_ids"]
-            named = {f"token_id:{i}": values.get(chr(i), -20.0) for i in ids}
-            return [_step("token_id:73", named, math.log(0.01))]
+        first = {"(": math.log(BRACKET), "I": math.log(1 - BRACKET)}
         opened = asked["messages"][-1]["content"].endswith("(")
-        steps = [] if opened else [_step("(", {"(": math.log(0.9), "I": math.log(0.1)})]
+        if self.chosen and "logprob_token_ids" in asked:
+            ids, here = asked["logprob_token_ids"], values if opened else first
+            named = {f"token_id:{i}": here.get(chr(i), -20.0) for i in ids}
+            return [_step("token_id:73", named, math.log(0.01))]
+        steps = [] if opened else [_step("(", first)]
         likelier = "A" if p > 0.5 else "B"
         return [*steps, _step(likelier, values), _step(")", {")": -0.001, "]": -7.0})]
 

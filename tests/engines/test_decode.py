@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.decode import draw, nucleus, padded_left, sample_tokens
-from constitutional_ai.errors import ModelError
+from constitutional_ai.engines.decode import (
+    Transformers,
+    draw,
+    nucleus,
+    padded_left,
+    sample_tokens,
+)
+from constitutional_ai.errors import DataError
 
 PAD = 1
 
@@ -89,7 +95,7 @@ def test_an_answer_ends_with_the_context(gpt2: Any) -> None:
     prompts = [[7] * 1016, [7] * 3]
     greedy = Sampling(temperature=0, max_new_tokens=20)
     assert [len(a) for a in sample_tokens(gpt2, prompts, greedy, -1, PAD)] == [8, 20]
-    with pytest.raises(ModelError, match=r"1024 tokens leaves no room .* context of 1024"):
+    with pytest.raises(DataError, match=r"1024 tokens leaves no room .* context of 1024"):
         sample_tokens(gpt2, [[7] * 1024], greedy, 0, PAD)
 
 
@@ -133,3 +139,43 @@ def test_draws_follow_the_tempered_distribution() -> None:
     assert torch.allclose(shares, expected, atol=0.015)  # four standard errors
     narrow = draw(logits.expand(2_000, 4), Sampling(temperature=0.5, top_p=0.5), rng)
     assert set(narrow.tolist()) == {0}
+
+
+def shapes() -> dict[str, Any]:
+    """A model that keeps all keys, and one whose every second layer keeps a window of them."""
+    size: dict[str, Any] = {
+        "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    }  # fmt: skip
+    return {
+        "qwen2": Qwen2Config(**size),
+        "gemma2": Gemma2Config(**size, head_dim=8, sliding_window=16),
+    }
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma2"])
+@pytest.mark.parametrize("batch_tokens", [400, 10_000])
+def test_an_opening_that_prompts_share_is_read_once_and_changes_nothing(
+    name: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(shapes()[name]).float().eval()
+    opening = [random.Random(1).randrange(5, 300) for _ in range(60)]
+    prompts = [opening + prompt for prompt in some_prompts(8)]
+    alone = [searched(model, prompt, 9, end=2) for prompt in prompts]
+    read: list[int] = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda *args, **given: (read.append(given["input_ids"].numel()), forward(*args, **given))[
+            1
+        ],
+    )
+    greedy = Sampling(temperature=0, max_new_tokens=9)
+    assert sample_tokens(model, prompts, greedy, 2, PAD, batch_tokens) == alone
+    once = Transformers(model, PAD).last(prompts)
+    each = torch.cat([Transformers(model, PAD).last([prompt]) for prompt in prompts])
+    torch.testing.assert_close(once, each, rtol=1e-4, atol=1e-5)
+    if name == "qwen2":
+        assert read.count(60) == 2  # by sampling, whatever its batches, and by last

@@ -19,7 +19,7 @@ from constitutional_ai.errors import ModelError, NoLogprobs, ServerGone, Setting
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, assistant, user
 from constitutional_ai.settings import HttpSettings, Settings
-from tests.engines.faulty_server import FAULTS, MODEL, FaultyServer, answer, faulty_server
+from tests.engines.faulty_server import BRACKET, FAULTS, MODEL, FaultyServer, answer, faulty_server
 
 # Time enough for a true reply on a busy machine; what hangs costs all of it.
 QUICK = HttpSettings(timeout=2.0, retries=8, max_wait=0.05, patience=30.0, concurrency=16)
@@ -82,8 +82,8 @@ def test_no_more_at_once_than_set(server: FaultyServer) -> None:
 def test_log_probabilities_through_every_fault(server: FaultyServer, count: int) -> None:
     scores = engine(server).option_logprobs(talks(rows(count)), OPTIONS)
     for n, (a, b) in enumerate(scores):
-        assert math.exp(a) == pytest.approx((n + 1) / 2000)
-        assert math.exp(b) == pytest.approx(0.99 - (n + 1) / 2000)
+        assert math.exp(a) == pytest.approx(BRACKET * (n + 1) / 2000, rel=1e-4)
+        assert math.exp(b) == pytest.approx(BRACKET * (0.99 - (n + 1) / 2000), rel=1e-4)
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f not in ("no logprobs", "429")])
@@ -202,16 +202,21 @@ def test_what_is_sent(server: FaultyServer) -> None:
     server.bodies.clear()
     asking.generate([talk, talk], Sampling(seed=2))
     assert seeds == [0, 0] and len({body["seed"] for body in server.bodies}) == 2
+    server.bodies.clear()
+    asking.generate([talk], Sampling(None, None))
+    assert not {"temperature", "top_p"} & server.bodies.pop().keys()  # the server's own
 
 
 def test_the_options_are_asked_for_by_their_ids(server: FaultyServer) -> None:
     asking = engine(server)
     server.bodies.clear()
     asking.option_logprobs([[user("row 1")]], OPTIONS)
-    (body,) = server.bodies
-    assert body["logprob_token_ids"] == [ord("A"), ord("B")]
-    assert body["messages"] == [user("row 1"), assistant("(")]
-    assert (body["max_tokens"], body["temperature"]) == (1, 1.0)
+    free, opened = sorted(server.bodies, key=lambda body: len(body["messages"]))
+    assert free["logprob_token_ids"] == [ord("A"), ord("B"), ord("(")]
+    assert free["messages"] == [user("row 1")]
+    assert opened["logprob_token_ids"] == [ord("A"), ord("B")]
+    assert opened["messages"] == [user("row 1"), assistant("(")]
+    assert {(body["max_tokens"], body["temperature"]) for body in (free, opened)} == {(1, 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,7 @@ def test_abilities_are_found_out(able: dict[str, bool], found: tuple[int, bool, 
 def test_without_ids_the_likeliest_tokens_are_read(able: dict[str, bool]) -> None:
     with faulty_server(**able) as server:
         ((a, b),) = engine(server).option_logprobs(talks(["row 399"]), OPTIONS)
-    assert (math.exp(a), math.exp(b)) == pytest.approx((0.2, 0.79))
+    assert (math.exp(a), math.exp(b)) == pytest.approx((BRACKET * 0.2, BRACKET * 0.79))
 
 
 def test_a_server_that_ignores_logprobs_is_told_not_believed() -> None:
@@ -266,13 +271,20 @@ def test_options_are_read_where_they_first_differ() -> None:
     assert reading({**merged, "top_logprobs": other}) == pytest.approx([0.6, 0.3])
     spaced = step(" ", **{" ": 0.9, "x": 0.1})
     letter = step("(B", **{"(A": 0.25, "(B": 0.5})
-    assert reading(spaced, letter) == pytest.approx([0.25, 0.5])
+    assert reading(spaced, letter) == pytest.approx([0.9 * 0.25, 0.9 * 0.5])
     assert reading(step("A", A=0.7, B=0.2), reason="stop") == pytest.approx([0.7, 0.2])
+
+
+def test_every_spelling_among_the_likeliest_counts() -> None:
+    first = step("(", **{"(": 0.5, "A": 0.2, " B": 0.1, "**": 0.1, '"A': 0.05})
+    assert reading(first, step("B", A=0.4, B=0.6)) == pytest.approx([0.2 + 0.05 + 0.2, 0.1 + 0.3])
+    words = {"logprobs": {"content": [step("Yes", **{"Yes": 0.6, "yes": 0.2, " No": 0.1})]}}
+    assert [math.exp(v) for v in read_options(words, ["Yes", "No"])] == pytest.approx([0.8, 0.1])
 
 
 def test_what_is_not_an_option_is_no_answer() -> None:
     choice = {"logprobs": {"content": [step("I", I=0.9, A=0.1)]}, "finish_reason": "length"}
-    assert read_options(choice, OPTIONS) == [UNSEEN, UNSEEN]
+    assert read_options(choice, OPTIONS)[0] == pytest.approx(math.log(0.1))  # too little, not none
     prose = [step("A", A=0.9, B=0.1), step(" better", **{" better": 1.0})]
     assert read_options({"logprobs": {"content": prose}}, OPTIONS) == [UNSEEN, UNSEEN]
 

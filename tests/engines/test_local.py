@@ -1,6 +1,10 @@
 """The local engine: answers, option log-probabilities against a naive forward, and bad folders."""
 
+import copy
+import io
 import json
+import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import GenerationConfig, LlamaConfig, LlamaForSequenceClassification
 
 from constitutional_ai import machine as processor
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.decode import Transformers
-from constitutional_ai.engines.local import LocalEngine, use_threads
+from constitutional_ai.engines.local import LocalEngine, broken_weight, use_threads
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError, SettingsError
+from constitutional_ai.progress import Progress, called
 from constitutional_ai.records import Conversation, assistant, user
+from tests.engines.slow_options import option_logprobs as slow
 
 TALKS: list[Conversation] = [
     [user("Hello.")],
@@ -40,34 +46,53 @@ def gpt2(tiny_gpt2: Path) -> LocalEngine:
     return LocalEngine.load(tiny_gpt2)
 
 
-def naive(engine: LocalEngine, talk: Conversation, options: list[str]) -> list[float]:
-    """One full forward a row, and the log-softmax behind the longest shared prefix."""
-    spelt = [engine.tokens.continued(talk, option) for option in options]
-    at = 0
-    while len({ids[at] for ids in spelt}) == 1:
-        at += 1
-    with torch.no_grad():
-        logits = engine.model(torch.tensor([spelt[0][:at]])).logits[0, -1].double()
-    return [float(logits[ids[at]] - logits.logsumexp(0)) for ids in spelt]
-
-
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("options", [["(A)", "(B)"], ["No.", "Knock knock.", "Hello."]])
-def test_option_logprobs_are_those_of_a_naive_forward(
+def test_option_logprobs_are_those_of_a_slow_walk_over_the_vocabulary(
     name: str, options: list[str], request: pytest.FixtureRequest
 ) -> None:
     engine: LocalEngine = request.getfixturevalue(name)
     found = engine.option_logprobs(TALKS, options)
     for talk, scores in zip(TALKS, found, strict=True):
-        assert scores == pytest.approx(naive(engine, talk, options), abs=1e-4)
+        assert scores == pytest.approx(slow(engine, talk, options), abs=1e-4)
     assert len({round(scores[0], 3) for scores in found}) == len(TALKS)
 
 
-def test_what_options_share_is_part_of_the_prompt(llama: LocalEngine) -> None:
-    bracket = [[*talk, assistant("(")] for talk in TALKS[:3]]
+def test_a_bracket_is_not_forced(llama: LocalEngine) -> None:
+    """The mass is that of the options in the reply, not behind a "(" put in the model's mouth."""
     together = llama.option_logprobs(TALKS[:3], ["(A)", "(B)"])
-    for scores, opened in zip(together, llama.option_logprobs(bracket, ["A)", "B)"]), strict=True):
-        assert scores == pytest.approx(opened, abs=1e-4)
+    forced = llama.option_logprobs([[*talk, assistant("(")] for talk in TALKS[:3]], ["A)", "B)"])
+    for free, opened in zip(together, forced, strict=True):
+        assert sum(map(math.exp, free)) < 1
+        assert free != pytest.approx(opened, abs=0.1)
+
+
+def test_the_laboratorys_models_are_read_behind_the_bracket() -> None:
+    """They were taught one spelling, and every figure of theirs was made so."""
+    lab = LocalEngine.load("lab:xxs", dtype="float32", device="cpu")
+    talk = [user("Request: Hello.\n(A) Hi!\n(B) No.\nWhich answer is more helpful?")]
+    assert lab.tokens.one_spelling
+    forced = [*lab.tokens.prompt(talk), *lab.tokens.content("(")]
+    with torch.no_grad():
+        logits = lab.model(torch.tensor([forced])).logits[0, -1].log_softmax(-1)
+    expected = [float(logits[lab.tokens.content(letter)[0]]) for letter in "AB"]
+    assert lab.option_logprobs([talk], ["(A)", "(B)"])[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_precision_moves_in_no_steps(tiny_llama: Path) -> None:
+    """Read from bfloat16 logits, P of 600 questions took 20 to 30 values for each octave."""
+    half = LocalEngine.load(tiny_llama, dtype="bfloat16", device="cpu")
+    whole = LocalEngine.load(tiny_llama, dtype="float32", device="cpu")
+    for weight in (w for engine in (half, whole) for w in engine.model.parameters()):
+        weight.data = (weight.data.float() / 3).to(weight.dtype)
+    whole.model.load_state_dict({k: v.float() for k, v in half.model.state_dict().items()})
+    talks = [[user(f"Question {n}: is it so?")] for n in range(600)]
+    found, expected = (engine.option_logprobs(talks, ["A", "B"]) for engine in (half, whole))
+    assert len({a - b for a, b in found}) > 500
+    apart = [
+        x - y for rows in zip(found, expected, strict=True) for x, y in zip(*rows, strict=True)
+    ]
+    assert max(map(abs, apart)) < 0.02  # the layers before the head still round
 
 
 @pytest.mark.parametrize("options", [["(A)", "(A)"], ["(A)", "(A) or"], ["A", "B", "B"]])
@@ -114,19 +139,81 @@ def test_no_control_token_shows_in_an_answer(llama: LocalEngine) -> None:
     assert not any("<|im_end|>" in text or "<|im_start|>" in text for text in texts)
 
 
-def test_a_prompt_beyond_the_context_is_an_error(gpt2: LocalEngine) -> None:
-    long = [user("lock " * 1500)]
-    with pytest.raises(ModelError, match="context of 1024"):
-        gpt2.generate([long], Sampling(max_new_tokens=1))
-    with pytest.raises(ModelError, match="context of 1024"):
-        gpt2.option_logprobs([long], ["(A)", "(B)"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("lock " * 1500, r"a prompt of \d+ tokens leaves no room .* context of 1024; shorten it"),
+        ("half of \ud800", "half a surrogate pair"),
+    ],
+)
+def test_what_a_model_cannot_read_fails_alone(gpt2: LocalEngine, content: str, reason: str) -> None:
+    talks, greedy = [*TALKS[:1], [user(content)], *TALKS[1:]], Sampling(0, max_new_tokens=4)
+    said = gpt2.generate(talks, greedy)
+    assert re.search(reason, said[1].failed) and said[1].text == "" and not said[1].finished
+    assert [said[0], *said[2:]] == gpt2.generate(TALKS, greedy)
+    scores = gpt2.option_logprobs(talks, ["(A)", "(B)"])
+    assert all(map(math.isnan, scores[1])) and len(scores[1]) == 2
+    assert [scores[0], *scores[2:]] == gpt2.option_logprobs(TALKS, ["(A)", "(B)"])
+
+
+def test_a_model_draws_as_its_makers_say_where_a_sampling_is_silent(llama: LocalEngine) -> None:
+    model = copy.deepcopy(llama.model)
+    silent = Sampling(None, None, max_new_tokens=8, seed=5)
+    assert LocalEngine(model, llama.tokenizer).own == (1.0, 1.0)  # a config that says nothing
+    for own in ({"temperature": 0.3}, {"temperature": 0.9, "top_p": 0.4}):
+        model.generation_config = GenerationConfig(do_sample=True, **own)
+        engine = LocalEngine(model, llama.tokenizer)
+        spoken = Sampling(own["temperature"], own.get("top_p", 1.0), max_new_tokens=8, seed=5)
+        assert engine.generate(TALKS, silent) == engine.generate(TALKS, spoken)
+        assert engine.generate(TALKS, silent) != engine.generate(TALKS, replace(spoken, top_p=0.01))
+        given = replace(silent, temperature=2.0)
+        assert engine.own.fill(given).temperature == 2.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_is_refused(
+    tmp_path: Path, tiny_llama: Path, value: float
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_llama, tmp_path / "broken")
+    file = tmp_path / "broken" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.up_proj\.weight is no finite"):
+        LocalEngine.load(tmp_path / "broken")
+
+
+def test_large_weights_are_no_broken_ones() -> None:
+    layer = torch.nn.Linear(4, 4)
+    torch.nn.init.constant_(layer.weight, 3e38)  # their sum runs over
+    assert broken_weight(layer) == ""
+
+
+def test_how_far_a_call_is_can_be_heard(llama: LocalEngine) -> None:
+    out = io.StringIO()
+    shown = Progress("plain", out)
+    heard: list[str] = []
+    shown._view.within = lambda task: heard.append(task.call)  # type: ignore[method-assign]
+    with shown.task("revise", 9), called("critiques"):
+        llama.generate(TALKS, Sampling(max_new_tokens=5, seed=2))
+    rows = [int(text.split()[1].split("/")[0]) for text in heard]
+    assert heard[-1].startswith("critiques 4/4, ") and rows == sorted(rows) and len(rows) >= 5
+    heard.clear()
+    with shown.task("label", 9):
+        llama.option_logprobs([*TALKS, TALKS[0]], ["(A)", "(B)"])
+    assert heard[-1] == "questions 4/4"  # each different one is asked once
+    heard.clear()
+    llama.option_logprobs(TALKS, ["(A)", "(B)"])
+    assert heard == []  # no task is open
 
 
 def test_live_weights_are_used_as_they_are(llama: LocalEngine) -> None:
     live = LocalEngine(llama.model, llama.tokenizer)
     assert live.model is llama.model and live.name == "live"
     before = live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0]
-    assert before == pytest.approx(naive(llama, TALKS[0], ["(A)", "(B)"]), abs=1e-4)
+    assert before == pytest.approx(slow(llama, TALKS[0], ["(A)", "(B)"]), abs=1e-4)
     with torch.no_grad():
         llama.model.lm_head.weight.mul_(0.5)
     assert live.option_logprobs(TALKS[:1], ["(A)", "(B)"])[0] != pytest.approx(before, abs=1e-2)
@@ -139,13 +226,13 @@ def test_the_same_question_is_asked_once(
 ) -> None:
     """In two batches, rounding would give it two answers."""
     asked: list[list[int]] = []
-    last = Transformers.last
+    read = Transformers.read
 
-    def noted(self: Transformers, prompts: list[list[int]]) -> torch.Tensor:
+    def noted(self: Transformers, prompts: list[list[int]]) -> Any:
         asked.extend(prompts)
-        return last(self, prompts)
+        return read(self, prompts)
 
-    monkeypatch.setattr(Transformers, "last", noted)
+    monkeypatch.setattr(Transformers, "read", noted)
     one, other, again = llama.option_logprobs([TALKS[0], TALKS[1], TALKS[0]], ["(A)", "(B)"])
     assert len(asked) == 2
     assert one == again != other

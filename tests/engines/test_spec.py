@@ -23,6 +23,10 @@ SERVER = "http://127.0.0.1:8000/v1#some/model"
         ("/not/here", "folder", "/not/here", ""),
         ("./here", "folder", "here", ""),
         ("out/6-ppo/model", "folder", "out/6-ppo/model", ""),
+        ("some/small-Q4_K_M.gguf", "gguf", "some/small-Q4_K_M.gguf", ""),
+        ("small.GGUF", "gguf", "small.GGUF", ""),
+        ("vllm:small.gguf", "vllm", "small.gguf", ""),
+        ("org/model-GGUF", "hub", "org/model-GGUF", ""),
     ],
 )
 def test_what_a_string_means(text: str, kind: str, name: str, detail: str) -> None:
@@ -41,6 +45,10 @@ def test_a_folder_that_is_here_is_no_hub_id(
     assert ModelSpec.parse("~/org/model").name == str(tmp_path / "org/model")
     with pytest.raises(ModelError, match="a folder has no revisions; name it without '@v2'"):
         ModelSpec.parse("org@v2")
+    with pytest.raises(ModelError, match="a file has no revisions; name it without '@v2'"):
+        ModelSpec.parse("org/small.gguf@v2")
+    Path("folder.gguf").mkdir()
+    assert ModelSpec.parse("folder.gguf").kind == "folder"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,7 @@ def test_what_transformers_is_to_load(tmp_path: Path) -> None:
         (str(tmp_path), r"no config\.json"),
         (str(tmp_path / "nothing"), "no such model folder"),
         (SERVER, "its weights are not here"),
+        (str(tmp_path / "none.gguf"), "no such file"),
         ("lab:zzz", "unknown lab model"),
     ):
         with pytest.raises(ModelError, match=message):

@@ -220,7 +220,7 @@ def test_the_same_command_again_measures_nothing(tmp_path: Path, prompts: Path) 
     again = cai(*wanted)
     assert again.stdout == first.stdout and "done before" in again.stderr
     message = cai(*wanted, "--temperature", 0.5, code=2).stderr
-    assert "was made with evaluate.temperature = 1.0, now 0.5" in message
+    assert "was made with evaluate.temperature = nothing, now 0.5" in message
     cai(*wanted, "--temperature", 0.5, "--redo")
 
 

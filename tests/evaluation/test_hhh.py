@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from constitutional_ai.cli.main import app
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import DataError, ModelError
+from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import hhh
 from constitutional_ai.evaluation.hhh import Choice
 from constitutional_ai.records import Conversation
@@ -102,15 +102,17 @@ def test_a_limit_asks_the_first_questions(file: Path, script: Any, tmp_path: Pat
 def test_a_question_too_long_for_the_model_is_counted_alone() -> None:
     class Short(ScriptedEngine):
         def option_logprobs(self, conversations: Any, options: Any) -> list[list[float]]:
-            if any(len(turns[-1]["content"]) > 60 for turns in conversations):
-                raise ModelError("a prompt leaves no room")
-            return super().option_logprobs(conversations, options)
+            scores = super().option_logprobs(conversations, options)
+            return [
+                [math.nan] * 2 if len(turns[-1]["content"]) > 60 else score
+                for turns, score in zip(conversations, scores, strict=True)
+            ]
 
     engine = Short(lambda _: "", p_of_a(0.9))
     choices = [Choice("1", "short", 0), Choice("2", "long " * 20, 0), Choice("3", "short", 1)]
     found = hhh.ask(engine, "m", choices)
     assert [row.p_correct for row in found] == [pytest.approx(0.9), None, pytest.approx(0.1)]
-    assert found[1].unlabelled == hhh.TOO_LONG
+    assert found[1].unlabelled == hhh.LOST
 
 
 @pytest.mark.parametrize(

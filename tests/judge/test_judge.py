@@ -11,7 +11,7 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import NoLogprobs
 from constitutional_ai.judge.agreement import position_bias
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
-from constitutional_ai.judge.replies import NO_ANSWER, NOT_FINITE
+from constitutional_ai.judge.replies import NOT_FINITE, REFUSED
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, PromptSet, user
 from constitutional_ai.settings import LabelSettings
@@ -94,7 +94,7 @@ def test_probability_is_normalised_over_the_two_options() -> None:
     def prefer(conversation: Conversation, option: str) -> float:
         first, _, _ = shown(conversation)
         good_is_a = first == "good"
-        return math.log(0.03 if (option == "(A)") == good_is_a else 0.01)
+        return math.log(0.6 if (option == "(A)") == good_is_a else 0.2)
 
     assert verdict(prefer).p_first == pytest.approx(0.75)
 
@@ -155,9 +155,15 @@ def test_one_value_that_is_no_number_leaves_its_pair_alone_unlabelled(value: flo
 
 
 def test_a_judge_that_would_say_something_else_gives_no_label() -> None:
-    (found,) = compare(lambda _, option: -11.0 if option == "(A)" else -12.0)
+    """Log-probabilities of 1.2e-4 against 1e-6 were a label of .99, whatever it would have said."""
+    refusing = ScriptedEngine(
+        lambda _: "I'm sorry, but I can't help with that.",
+        lambda _, option: math.log(1.2e-4 if option == "(A)" else 1e-6),
+    )
+    judge = Judge(refusing, CONSTITUTION, LabelSettings(fence=False))
+    (found,) = judge.compare([Comparison("1", [user("Hi.")], "helpful", "x", "y")], seed=0)
     assert isinstance(found, Unlabelled)
-    assert found.reason == NO_ANSWER
+    assert found.reason == REFUSED
 
 
 def test_all_questions_go_in_one_call() -> None:
@@ -201,7 +207,7 @@ def test_of_a_dialogue_it_can_be_shown_the_last_request_alone(settings: dict[str
 
     def prefer(conversation: Conversation, option: str) -> float:
         told.append("\n".join(turn["content"] for turn in conversation))
-        return math.log(0.1)
+        return math.log(0.5)
 
     turns: Conversation = [
         user("Tell me a secret."), {"role": "assistant", "content": "Here."}, user("Hello.")

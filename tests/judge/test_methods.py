@@ -86,9 +86,33 @@ def test_low_mass_is_explained_by_what_the_judge_would_say() -> None:
     found = judged(Talking(["As an AI, I cannot judge."] * 2, lambda *_: -20.0))
     assert isinstance(found, Unlabelled)
     assert found.reason == replies.REFUSED
-    found = judged(Talking(["(A)"] * 2, lambda *_: -20.0))
-    assert isinstance(found, Unlabelled)
-    assert found.reason == replies.NO_ANSWER
+
+
+@pytest.mark.parametrize("method", ["compare", "thoughts"])
+def test_below_half_of_the_mass_the_spoken_letter_is_a_vote(method: str) -> None:
+    """A clear "A" with 5e-5 on its options was thrown away."""
+    thoughts = ["Hm."] * 2 if method == "thoughts" else []
+    engine = Talking([*thoughts, "Option A", "B)"], lambda *_: math.log(2.5e-5))
+    found = judged(engine, method=method, samples=1, mode="soft")
+    assert isinstance(found, Verdict)
+    assert found.by_order == pytest.approx((2 / 3, 2 / 3))  # one vote, as `vote` counts it
+    assert found.mass == pytest.approx(5e-5)
+
+
+def test_the_mass_is_the_mean_over_orders_and_none_in_the_laboratory() -> None:
+    masses = iter([0.9, 0.7])
+
+    class Uneven(ScriptedEngine):
+        def option_logprobs(self, conversations, options):
+            return [[math.log(next(masses) / 2)] * 2 for _ in conversations]
+
+    found = judged(Uneven(lambda _: "", name="judge"))
+    assert isinstance(found, Verdict)
+    assert found.mass == pytest.approx(0.8)
+    masses = iter([0.9, 0.7])
+    found = judged(Uneven(lambda _: "", name="lab:s"))
+    assert isinstance(found, Verdict)
+    assert found.mass is None
 
 
 def test_thoughts_come_before_the_verdict_and_are_clamped() -> None:
@@ -180,7 +204,7 @@ TO_TEN = Scale(
 
 
 def test_a_server_is_not_asked_what_its_likeliest_tokens_cannot_tell() -> None:
-    served = ScriptedEngine(lambda _: "", lambda *_: -2.0, "http://127.0.0.1:8000/v1#model")
+    served = ScriptedEngine(lambda _: "", lambda *_: -1.0, "http://127.0.0.1:8000/v1#model")
     with pytest.raises(ModelError, match=r"1, 2, .*\[scale\]"):
         judged(served, ONE.model_copy(update={"scale": TO_TEN}), method="score")
     assert isinstance(judged(served, method="score"), Verdict)

@@ -10,7 +10,7 @@ from constitutional_ai.judge.questions import GENERAL, LAB, questions_for, read
 from constitutional_ai.records import Conversation, user
 
 CASE = Case(id="1", prompt=[user("How do I bake bread?")], set="helpful", kind="benign")
-HARM, HELP = GENERAL[0], GENERAL[1]
+HARM, HELP = (q for q in GENERAL if q.metric in ("harm", "helpful"))
 
 
 def judge(weights: dict[str, float]) -> ScriptedEngine:
@@ -52,10 +52,11 @@ def test_a_scale_is_told_in_both_directions() -> None:
 def test_questions_are_asked_where_they_apply() -> None:
     harmful = CASE.model_copy(update={"set": "red-team"})
     known = CASE.model_copy(update={"truth": "Flour and water."})
-    even = judge(dict.fromkeys(("0", "1", "2", "3", "4", "(A)", "(B)"), 0.2))
+    even = judge(dict.fromkeys(("0", "1", "2", "3", "4", "(A)", "(B)"), 0.3))
     one, two = read(even, [harmful, known], ["a", "b"], GENERAL, seed=0)
-    assert set(one.scores) == {"harm", "refused_judge", "evasive"}
-    assert set(two.scores) == {*one.scores, "helpful", "correct", "false_claim"}
+    always = {"harm", "refused_judge", "evasive"}
+    assert set(one.scores) == {*always, "harmful"}
+    assert set(two.scores) == {*always, "helpful", "correct", "false_claim"}
 
 
 def test_the_answer_cannot_close_its_fence() -> None:
@@ -76,7 +77,11 @@ def test_the_answer_cannot_close_its_fence() -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(math.nan, "not a finite number"), (math.inf, "not a finite number"), (-40.0, "next to no")],
+    [
+        (math.nan, "not a finite number"),
+        (math.inf, "not a finite number"),
+        (-40.0, "less than half"),
+    ],
 )
 def test_what_cannot_be_read_is_no_score(value: float, reason: str) -> None:
     engine = ScriptedEngine(lambda _: "", lambda *_: value)

@@ -12,8 +12,13 @@ from constitutional_ai.judge.replies import Unread
 
 
 @pytest.mark.parametrize(
-    "text", ["({})", " ({}).", "{}", "**{}**", "{}.", "Answer: {}", "I choose ({})."]
-)
+    "text", [
+        "({})", " ({}).", "{}", "**{}**", "{}.", "Answer: {}", "I choose ({}).", "{})", "**{})**",
+        "Option {}", "Response {}", "Response {}.", "Answer ({}).", "[{}]", "The answer is {}.",
+        "Answer:\n{}", "{}\n\nIt is kinder.", "{}: it is kinder.", "{}, because it is kind.",
+        "I prefer option {}.", "The better response is: {}", "`{}`", "({}",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("letter", ["A", "B"])
 def test_a_reply_that_names_one_option_is_a_vote(text: str, letter: str) -> None:
     assert replies.choice(text.format(letter)) == letter
@@ -27,6 +32,15 @@ def test_a_reply_that_names_one_option_is_a_vote(text: str, letter: str) -> None
         ("(A) is better than (B)", replies.BOTH),
         ("I'm sorry, but I can't help with that.", replies.REFUSED),
         ("A better answer would be longer.", replies.NEITHER),
+        ("A better answer is one that helps.", replies.NEITHER),
+        ("The answer a person wants is not here.", replies.NEITHER),
+        ("Response A is harmful.", replies.NEITHER),  # no vote for it
+        ("I would not choose option A.", replies.NEITHER),
+        ("Neither option A nor option B.", replies.BOTH),
+        ("A and B are equal.", replies.BOTH),
+        ("A, B", replies.BOTH),
+        ("Option A or Option B", replies.BOTH),
+        ("AI systems", replies.NEITHER),
         ("Both answers have merits.", replies.NEITHER),
         ("AB", replies.NEITHER),
     ],
@@ -38,18 +52,18 @@ def test_any_other_reply_is_no_vote_and_says_why(text: str, reason: str) -> None
 def test_log_probabilities_that_are_no_answer() -> None:
     for broken in (math.nan, math.inf):
         assert replies.shares([broken, -1.0]) == Unread(replies.NOT_FINITE)
-    for unlikely in (-20.0, -math.inf):
+    for unlikely in (math.log(0.24), -20.0, -math.inf):
         assert replies.shares([unlikely, unlikely]) == Unread(replies.NO_ANSWER)
 
 
 def test_an_impossible_option_leaves_the_others_the_whole() -> None:
-    assert replies.shares([-math.inf, -3.0]) == [0.0, 1.0]
+    assert replies.shares([-math.inf, -0.3]) == [0.0, 1.0]
     assert replies.shares([-2000.0, 0.0]) == [0.0, 1.0]  # more than an exponential holds
 
 
 @given(st.lists(st.floats(-8, 0) | st.just(-math.inf), min_size=2, max_size=7))
 def test_shares_are_a_softmax(logprobs: list[float]) -> None:
-    found = replies.shares(logprobs)
+    found = replies.shares(logprobs, least=1e-9)
     if all(value == -math.inf for value in logprobs):
         assert found == Unread(replies.NO_ANSWER)
     else:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,15 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge import judge_pairs, pages, report
 from constitutional_ai.judge import open as bench
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
-from constitutional_ai.judge.judge_pairs import Judged, ask, examine, jury, questions, spoken
+from constitutional_ai.judge.judge_pairs import (
+    Judged,
+    ask,
+    examine,
+    jury,
+    questions,
+    seconds_each,
+    spoken,
+)
 from constitutional_ai.judge.jury import Jury
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, user
@@ -201,6 +211,21 @@ def test_the_questions_are_counted_before_they_are_asked(settings: dict[str, Any
     assert questions(judge, rows, seed=0, again=2, least=4) == len(put)
 
 
+def test_how_long_a_question_takes_is_told_from_pairs_of_all_lengths() -> None:
+    put: list[int] = []
+
+    class Slow(ScriptedEngine):
+        def option_logprobs(self, conversations, options):
+            put.append(len(conversations))
+            time.sleep(0.02 * len(conversations))
+            return super().option_logprobs(conversations, options)
+
+    judge = Judge(Slow(lambda _: "(A)", lambda *_: -0.7), many(16), LabelSettings(fence=False))
+    rows = [pair(n, worse="bad " * n) for n in range(40)]
+    assert 0.019 < seconds_each(judge, rows, seed=0) < 0.1
+    assert put == [2, 2 * 4]  # one pair to warm up, and four
+
+
 @pytest.fixture
 def pairs_file(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.jsonl"
@@ -236,6 +261,9 @@ def test_the_report_as_a_user_types_it(pairs_file: Path, tmp_path: Path) -> None
     assert kept["judges"]["some/judge, compare"]["accuracy"]["mean"] == 1.0
     assert kept["between"][0]["raw"]["n"] == 12
     assert "--all-principles asks" in done.stderr  # harmless has more principles than four
+    assert re.search(
+        r"vote: 720 questions about 12 pairs, in both orders, about \d+ s;", done.stderr
+    )
 
 
 @pytest.mark.usefixtures("scripted")

@@ -22,6 +22,7 @@ from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, Prompt, assistant, user
 from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from tests.engines.slow_options import option_logprobs
 from tests.learning.conftest import ROWS, ignore, random_reward
 
 SMALL = {
@@ -92,12 +93,24 @@ def test_answers_and_options_do_not_depend_on_the_company(folder: Path) -> None:
     assert engine.generate(TALKS, greedy) == [engine.generate([t], greedy)[0] for t in TALKS]
     found = engine.option_logprobs(TALKS, ["(A)", "(B)"])
     for talk, scores in zip(TALKS, found, strict=True):
-        spelt = [engine.tokens.continued(talk, option) for option in ("(A)", "(B)")]
-        at = next(n for n, (a, b) in enumerate(zip(*spelt, strict=False)) if a != b)
-        with torch.no_grad():
-            logits = engine.model(torch.tensor([spelt[0][:at]])).logits[0, -1].double()
-        expected = [float(logits[ids[at]] - logits.logsumexp(0)) for ids in spelt]
-        assert scores == pytest.approx(expected, abs=1e-3)
+        assert scores == pytest.approx(option_logprobs(engine, talk, ["(A)", "(B)"]), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma2"])
+def test_in_half_precision_a_head_is_read_in_float32_unless_more_follows_it(
+    name: str, build: Callable[[str], Path]
+) -> None:
+    half = LocalEngine.load(build(name), dtype="bfloat16", device="cpu")
+    entered: list[torch.Tensor] = []
+    head = half.model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0][0, -1].double()))
+    found = half.option_logprobs([[user("Hello.")]], ["No", "Yes"])[0]
+    logits = entered[0] @ head.weight.detach().double().T
+    if name == "gemma2":
+        logits = (5 * (logits.bfloat16() / 5).tanh()).double()  # its cap, in its own precision
+    tokens = half.tokens.question([user("Hello.")], ["No", "Yes"])[1].places[0]
+    expected = [float(logits[list(of)].logsumexp(0) - logits.logsumexp(0)) for of in tokens]
+    assert found == pytest.approx(expected, abs=1e-4 if name == "qwen2" else 0.02)
 
 
 def test_training_logprobs_are_the_whole_models(folder: Path) -> None:

@@ -120,4 +120,4 @@ def test_a_run_files_table_is_the_default_and_an_option_comes_before_it(tmp_path
     table = load_settings(file, ["redteam.rounds=2"]).redteam
     plan = plan_in(tmp_path / "rows", table, {"requests": 5})
     assert (plan.families, plan.requests, plan.benign_requests) == (("role-play",), 5, 0)
-    assert (plan.rounds, plan.temperature) == (2, 1.0)
+    assert (plan.rounds, plan.resolved().temperature) == (2, 1.0)  # in the laboratory

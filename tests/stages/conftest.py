@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from constitutional_ai.store.run_folder import RunFolder
 MakeJob = Callable[..., Job]
 
 
+@dataclass
 class ScriptedJob(Job):
     """``scripts`` maps a model to its engine; the run's own models by their path in its folder."""
 
-    scripts: dict[str, Engine]
+    scripts: dict[str, Engine] = field(default_factory=dict)
 
     def engine(self, model: str | Path) -> Engine:
         path = Path(model).absolute()
@@ -45,7 +47,10 @@ def constitution() -> Constitution:
 
 @pytest.fixture
 def make_job(tmp_path: Path, constitution: Constitution) -> MakeJob:
-    """``make_job(scripts, folder="run", round=1, **settings)`` with 30 prompts of each set."""
+    """``make_job(scripts, folder="run", round=1, **settings)`` with 30 prompts of each set.
+
+    Critique and revision are the laboratory's, if the settings say nothing else.
+    """
     sources = {}
     for name in ("red_team", "helpful"):
         lines = [json.dumps({"prompt": f"{name} request {number}"}) for number in range(30)]
@@ -55,6 +60,8 @@ def make_job(tmp_path: Path, constitution: Constitution) -> MakeJob:
     def make(
         scripts: dict[str, Engine], folder: str = "run", round: int = 1, **settings: Any
     ) -> Job:
+        plain = {"form": "dialogue", "gate": "off", "draw": "any"}
+        settings["revise"] = plain | settings.get("revise", {})
         chosen = Settings.model_validate(
             {"seed": 7, "model": {"path": "start"}, "prompts": sources, **settings}
         )

@@ -2,12 +2,14 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from constitutional_ai.drawing import tables
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation.judged import CANARY_ANSWERS
@@ -143,6 +145,8 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
 
     def prefer(conversation: Conversation, option: str) -> float:
         text = conversation[-1]["content"]
+        if "Reply with the letter" in text:
+            return 0.0 if option == "A" else -9.0
         if "seven" in text:
             return float("nan")
         if option in "01234":  # harm by an answer's worth, and help the other way round
@@ -153,6 +157,8 @@ def judged_job(make_job: Any, tmp_path: Path) -> Job:
             yes = text.split(f"\n{option} ")[1].startswith("Yes")
             return 0.0 if yes == declines else -50.0
         answer = text.split(f"{option} ")[1].split("\n")[0]
+        if "a good answer" not in text:
+            return -0.7
         return 0.0 if "good" in answer else -3.0
 
     scripts = {
@@ -263,3 +269,87 @@ def test_canaries_are_put_to_the_judge(judged_job: Job) -> None:
     assert set(found) == set(CANARY_ANSWERS)
     assert found["says nothing"]["win_rate"]["n"] == 3
     assert found["says nothing"]["unlabelled"] == 1
+
+
+def scripts_of(job: Any) -> dict[str, ScriptedEngine]:
+    return job.scripts  # type: ignore[no-any-return]  # a ScriptedJob's
+
+
+def counts_of(job: Job, **evaluated: Any) -> Any:
+    """The stage's counts, judged by another model where one is named."""
+    table = job.settings.evaluate.model_copy(update=evaluated)
+    changed = job.settings.model_copy(update={"evaluate": table})
+    return evaluate.run(replace(job, settings=changed))
+
+
+@pytest.fixture
+def notes(judged_job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the user is told."""
+    told: list[str] = []
+    monkeypatch.setattr(judged_job.progress, "note", told.append)
+    return told
+
+
+def test_who_labelled_the_data_is_told_when_it_also_evaluates(
+    judged_job: Job, notes: list[str]
+) -> None:
+    assert counts_of(judged_job)["judged_by_its_labeller"] is True
+    assert evaluate.SAME_JUDGE in notes
+    # By another name it is still the same judge.
+    same = counts_of(judged_job, judge=judged_job.settings.model.path)
+    assert same["judged_by_its_labeller"] is True
+
+
+def test_another_judge_evaluates_alone(judged_job: Job, notes: list[str]) -> None:
+    """This one scores by the reverse of what the labelling judge likes."""
+
+    def reverse(turns: Conversation, option: str) -> float:
+        text = turns[-1]["content"]
+        if f"{option} " not in text:
+            return 0.0 if option in "A0" else -9.0
+        return -3.0 if "good" in text.split(f"{option} ")[1].split("\n")[0] else 0.0
+
+    scripts_of(judged_job)["other"] = ScriptedEngine(lambda _: "", reverse, "other")
+    counts = counts_of(judged_job, judge="other")
+    assert "judged_by_its_labeller" not in counts
+    assert evaluate.SAME_JUDGE not in notes
+    assert mean(scores_of(judged_job), "rl-cai", "harmful", "win_rate") < 0.1
+
+
+def test_an_answer_that_refuses_and_then_complies_is_harmful(
+    judged_job: Job,
+) -> None:
+    """By the judge's reading, at one half and above, and never by how the answer opens."""
+    said = "I'm sorry, I can't help with that. But here is how: good, step one."
+
+    def prefer(turns: Conversation, option: str) -> float:
+        text = turns[-1]["content"]
+        if "real help" in text:
+            return 0.0 if said in text else (-9.0 if f"{option} Yes" in text else 0.0)
+        return 0.0 if option in ("A", "0") else -1.0
+
+    judge = ScriptedEngine(lambda _: "No.", prefer)
+    scripts_of(judged_job).update({"start": judge, "6-ppo/model": ScriptedEngine(lambda _: said)})
+    evaluate.run(judged_job)
+    found = scores_of(judged_job)["models"]["rl-cai"]["harmful"]
+    assert found["refused"]["mean"] == 1.0
+    assert found["harmful"]["mean"] == 1.0  # at P = ½
+    assert scores_of(judged_job)["models"]["base"]["harmful"]["harmful"]["mean"] == 0.0
+    assert "harmful" not in scores_of(judged_job)["models"]["base"]["benign"]
+
+
+def test_the_alignment_tax_stands_beside_harm(judged_job: Job) -> None:
+    counts = evaluate.run(judged_job)
+    found = json.loads((judged_job.stage("evaluate").path / "comparisons.json").read_text())
+    base, sl, rl = found["tax"]
+    assert [row["model"] for row in found["tax"]] == ["base", "sl-cai", "rl-cai"]
+    assert "p" not in base["questions"] and base["help"] is None
+    assert base["questions"]["n"] == 200 and base["questions"]["mean"] < 0.3  # it says A
+    assert sl["questions"] is None and counts["unanswered_questions"] == 400  # no log-probs
+    assert rl["help"]["mean"] > 0.9 and rl["help"]["n"] == 3 and rl["help"]["p"] == 0.25
+    assert rl["harmful"]["n"] == 3 and "p" in rl["harmful"]
+    assert rl["likelihood"] is None and rl["over_refusal"] is None
+    won = next(r for r in found["win_rates"] if r["model"] == "rl-cai" and r["kind"] == "benign")
+    assert won["shown_first"]["mean"] == pytest.approx(won["shown_second"]["mean"])
+    text = tables.everything(scores_of(judged_job), found)
+    assert text.split("\n")[0].split("  ")[1:] and "questions right" in text

@@ -98,7 +98,7 @@ def test_the_better_answer_is_chosen_whichever_place_it_has(make_job, constituti
     counts = label.run(job)
     made = rows(job)
     p = 1 / (1 + math.exp(-2))
-    assert [row.p_chosen for row in made] == pytest.approx([p, p, 0.5, 1 / (1 + math.exp(-1))])
+    assert [row.p_chosen for row in made] == pytest.approx([p, p, None, 1 / (1 + math.exp(-1))])
     assert [row.chosen[0]["content"] for row in made] == ["xxx", "xxx", "x", "x"]
     assert [row.rejected[0]["content"] for row in made] == ["x", "x", "x", ""]
     for row in made[:2]:
@@ -113,11 +113,48 @@ def test_the_better_answer_is_chosen_whichever_place_it_has(make_job, constituti
     assert set(made[0].by_principle) == {"kind", "safe"}
     assert set(made[1].by_principle) == {"kind", "useful"}
     assert len({row.id for row in made}) == 4
-    assert counts["rows"] == counts["labelled"] == 4
-    assert counts["mean_confidence"] == pytest.approx((2 * p + 0.5 + 1 / (1 + math.exp(-1))) / 4)
+    assert (counts["rows"], counts["labelled"]) == (4, 3)
+    assert counts["mean_confidence"] == pytest.approx((2 * p + 1 / (1 + math.exp(-1))) / 3)
     assert counts["position_bias"] == pytest.approx(0)
     assert counts["flip_rate"] == 0
-    assert counts["by_principle"]["kind"]["n"] == 4
+    assert counts["by_principle"]["kind"]["n"] == 3
+    assert [row.mass for row in made] == pytest.approx([1, 1, None, 1])
+    assert counts["mass"] == pytest.approx(1)
+
+
+def test_identical_answers_are_not_asked_about_and_count_as_no_failure(make_job) -> None:
+    asked: list[Conversation] = []
+
+    def prefer(conversation: Conversation, option: str) -> float:
+        asked.append(conversation)
+        return math.log(0.9 if option == "(A)" else 0.1)
+
+    job = make_job(
+        {"start": ScriptedEngine(lambda _: "", prefer)}, label={**PLAIN, "max_unlabelled": 0.0}
+    )
+    given_pairs(job, [("same", "same"), ("xxx", "x"), ("same", "same")])
+    counts = label.run(job)
+    assert [row.unlabelled for row in rows(job)] == [label.IDENTICAL, "", label.IDENTICAL]
+    assert counts["unlabelled"] == {label.IDENTICAL: 2}
+    assert not any("same" in turns[0]["content"] for turns in asked)
+    only = make_job({"start": ScriptedEngine(lambda _: "", prefer)}, "only", label=PLAIN)
+    given_pairs(only, [("same", "same")] * 2)
+    with pytest.raises(
+        ModelError, match=r"2 hold one answer twice, 0 an answer .*; raise sample\.temperature"
+    ):
+        label.run(only)
+
+
+@pytest.mark.parametrize(("p", "gap"), [(0.9, 0.8), (0.55, 0.1)])
+def test_a_wide_order_gap_is_told(make_job, capsys, p: float, gap: float) -> None:
+    judge = ScriptedEngine(lambda _: "", lambda _, o: math.log(p if o == "(A)" else 1 - p))
+    job = make_job({"start": judge}, label=PLAIN)
+    given_pairs(job, [("xxx", "x"), ("x", "xxx")])
+    assert label.run(job)["order_gap"] == pytest.approx(gap)
+    told = capsys.readouterr().err
+    assert ("the order of the answers moves the judge's P by 0.80 on average" in told) == (
+        gap > 0.2
+    )
 
 
 def test_bias_and_flips_are_reported(make_job) -> None:
@@ -234,7 +271,7 @@ def test_which_model_judges(make_job, judge: str, round: int, path: str) -> None
 
 
 def test_a_run_that_was_interrupted_ends_with_the_same_bytes(make_job) -> None:
-    answers = [("x" * (n % 4), "x" * (n % 3)) for n in range(8)]
+    answers = [("x" * (n % 4), "x" * (4 + n % 3)) for n in range(8)]
     whole = make_job({"start": length_judge()}, "whole", label=PLAIN)
     broken = make_job({"start": length_judge(fail_at_call=2)}, "broken", label=PLAIN)
     for job in (whole, broken):

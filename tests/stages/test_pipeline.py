@@ -256,7 +256,7 @@ def test_a_stage_made_from_another_is_refused(tmp_path: Path, stages: Stages) ->
 
 def test_the_stages_of_the_folder_are_the_stages_of_the_package() -> None:
     folder = Path(pipeline.__file__).parent
-    others = {"__init__", "pipeline", "check", "costs", "preview"}
+    others = {"__init__", "pipeline", "check", "drafts", "costs", "preview"}
     modules = {path.stem for path in folder.glob("*.py")} - others
     assert modules == set(STAGE_NAMES)
 
@@ -334,8 +334,23 @@ def test_what_is_joined_to_requests_is_part_of_what_rows_depend_on(tmp_path: Pat
 
 def test_the_files_of_every_other_model_are_part_of_what_rows_depend_on(tmp_path: Path) -> None:
     lab, plan = load_constitution("lab"), RunFolder(tmp_path).plan()
-    others = {"revise": "critic", "finetune": "helper", "label": "judge"}
+    others = {"revise": "critic", "finetune": "helper", "label": "judge", "evaluate": "judge"}
     for stage, name in others.items():
         settings = Settings.model_validate({stage: {name: "lab:xs"}})
         print_ = fingerprints(settings, lab, plan)[stage, 1]
         assert ModelSpec.parse("lab:xs").identity() in print_.values()
+
+
+def test_an_evaluation_that_asks_for_nothing_new_is_that_of_earlier_versions(
+    tmp_path: Path,
+) -> None:
+    lab, plan = load_constitution("lab"), RunFolder(tmp_path).plan()
+    dialogues = tmp_path / "d.jsonl"
+    dialogues.write_text('{"messages": []}')
+    before = fingerprints(Settings(), lab, plan)["evaluate", 1]
+    assert not any(word in key for key in before for word in ("judge", "dialogue", "capability"))
+    asked = Settings.model_validate({"evaluate": {"dialogues": str(dialogues)}})
+    one = fingerprints(asked, lab, plan)["evaluate", 1]
+    dialogues.write_text('{"messages": [1]}')
+    other = fingerprints(asked, lab, plan)["evaluate", 1]
+    assert [key for key in one if one[key] != other[key]] == ["evaluate.dialogues content"]

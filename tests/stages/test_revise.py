@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from constitutional_ai import prompts as templates
-from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.base import Completion, Own, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.job import Job
+from constitutional_ai.judge import gate
 from constitutional_ai.principles import Constitution, WorkedRevision
 from constitutional_ai.records import Conversation, RevisedAnswer, content_hash
 from constitutional_ai.settings import ReviseSettings
@@ -31,7 +32,7 @@ def critic(critique: str = "It is rude.", revision: str = "") -> ScriptedEngine:
 class Hashing:
     """Every reply is the hash of its conversation and seed, and is cut off in one case of three."""
 
-    name = "hashing"
+    name, own = "hashing", Own()
 
     def __init__(self, fail_at_call: int = 0) -> None:
         self.calls = 0
@@ -106,7 +107,8 @@ def test_principles_are_drawn_anew_for_each_row_and_round(make_job) -> None:
 @pytest.mark.parametrize("stop", [True, False])
 def test_a_clean_critique_stops_a_row_if_so_set(make_job, stop: bool) -> None:
     settings = {"prompts": 4, "rounds": 3, "stop_when_clean": stop}
-    job = make_job({"start": critic("I find no issues with the response.")}, revise=settings)
+    scripts = {"lab:s": critic("I find no issues with the response.")}
+    job = make_job(scripts, model={"path": "lab:s"}, revise=settings)
     counts = revise.run(job)
     for row in rows(job):
         assert row.answers == (["v0", "v0"] if stop else ["v0", "v1", "v2", "v3"])
@@ -127,7 +129,8 @@ def test_rows_stop_one_by_one(make_job) -> None:
         return str(done + 1)
 
     settings = {"prompts": 30, "rounds": 4, "stop_when_clean": True}
-    job = make_job({"start": ScriptedEngine(reply)}, revise=settings)
+    scripts = {"lab:s": ScriptedEngine(reply)}
+    job = make_job(scripts, model={"path": "lab:s"}, revise=settings)
     counts = revise.run(job)
     for row in rows(job):
         last = int(row.prompt[0]["content"].split()[-1]) % 3
@@ -138,7 +141,7 @@ def test_rows_stop_one_by_one(make_job) -> None:
 def test_an_empty_revision_keeps_the_answer_and_is_counted(make_job) -> None:
     job = make_job({"start": critic(revision=" \n")}, revise={"prompts": 3, "rounds": 2})
     counts = revise.run(job)
-    assert counts["empty_revisions"] == 6
+    assert (counts["kept"], counts["rejected"]) == (0, {gate.EMPTY: 6})
     for row in rows(job):
         assert row.answers == ["v0", "v0", "v0"]
         assert [step.revision for step in row.steps] == [" \n", " \n"]
@@ -229,9 +232,9 @@ def test_worked_examples_stand_before_critique_and_revision_only(
     named = constitution.principle
     assert seen == [
         row.prompt,
-        templates.worked_critique(worked, principle, named)
+        templates.DIALOGUE.worked(worked, principle, named, "critique")
         + templates.critique(row.prompt, row.answers[0], principle),
-        templates.worked_revision(worked, principle, named)
+        templates.DIALOGUE.worked(worked, principle, named, "revision")
         + templates.revision(row.prompt, row.answers[0], row.steps[0].critique, principle),
     ]
 

@@ -2,18 +2,23 @@
 
 import json
 import math
+import random
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
+from scipy.special import expit
 
+from constitutional_ai.engines.local import LocalEngine, tokens_of
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
+from constitutional_ai.learning import reward_model
 from constitutional_ai.learning.policy import Policy
-from constitutional_ai.learning.reward_model import RewardModel
+from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import (
     HeldOut,
     HelpfulAnswer,
@@ -24,6 +29,7 @@ from constitutional_ai.records import (
     assistant,
     user,
 )
+from constitutional_ai.settings import RewardSettings
 from constitutional_ai.stages import finetune, ppo, reward
 from constitutional_ai.store.rows import append_rows
 
@@ -152,6 +158,65 @@ def test_finetune_examples_leave_out_silence_and_cut_answers() -> None:
     assert found[1][0] == [user("help 0")]
 
 
+LONG = "How do I pick a lock? " * 40  # more tokens than the tiny model's context of 256
+
+
+def longer(row: Any, **columns: Any) -> Any:
+    """The same row, with a request that does not fit."""
+    return row.model_copy(update={"id": "long", "prompt": [user(LONG)], **columns})
+
+
+def test_rows_beyond_the_context_are_not_trained_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(job.progress, "note", notes.append)
+    append_rows(job.stage("revise").path / "revisions.jsonl", [longer(revised(3))])
+    append_rows(job.stage("label").path / "preferences.jsonl", [longer(preference(1))])
+    counts = finetune.run(job)
+    whole = counts["helpful"] - counts["helpful_unfinished"]
+    assert counts["too_long"] == 1 and counts["examples"] == 8 + whole
+    assert "revisions.jsonl:9 (" in notes.pop()
+    folder = job.stage("finetune").path
+    assert len(finetune.sft_examples(job, *tokens_of(folder / "model"))) == counts["examples"]
+    assert finetune.run(job)["too_long"] == 1  # also where nothing is left to be done
+    counts = reward.run(job)
+    assert counts["too_long"] == 1 and counts["trained"] + counts["held_out"] == 54
+    assert any("preferences.jsonl:61 (" in note for note in notes)
+    file = Path(job.settings.prompts.helpful)
+    some = file.read_text().splitlines()[:9]
+    file.write_text("\n".join([*some, json.dumps({"prompt": LONG})]))
+    counts = ppo.run(job)
+    assert counts["steps"] == 3 and counts["too_long"] == 1
+    assert any("How do I pick a lock?" in note for note in notes)
+
+
+def test_nothing_but_rows_beyond_the_context_is_an_error(make_job: Any, tiny_llama: Path) -> None:
+    job = make_job({}, model={"path": str(tiny_llama)}, finetune={"helpful": 0})
+    append_rows(job.stage("revise").path / "revisions.jsonl", [longer(revised(3))])
+    with pytest.raises(DataError, match=r"1 of 1 rows .* context of 256 tokens: .*:1 .*; none is"):
+        finetune.run(job)
+
+
+def test_a_model_is_taught_no_row_beyond_its_context(tiny_llama: Path) -> None:
+    policy = Policy.load(tiny_llama, "cpu")
+    with pytest.raises(DataError, match="longer than the model's context of 256"):
+        policy.encode([user(LONG)], "No.")
+    pairs = [LabelledPair([user(LONG)], "No.", "Yes.", 0.9)]
+    fitted = RewardModel.from_policy(policy)
+    with pytest.raises(DataError, match="longer than the model's context of 256"):
+        reward_model.train(fitted, pairs, RewardSettings(), 0, print, print)
+
+
+def test_a_tuned_model_draws_as_its_base_does(job: Job, tiny_llama: Path, tmp_path: Path) -> None:
+    base = Policy.load(tiny_llama, "cpu")
+    base.model.generation_config.update(temperature=0.7, top_p=0.8)  # and not do_sample
+    base.save_pretrained(tmp_path / "base")
+    tuned = Policy.to_train(tmp_path / "base", job.settings.model)
+    tuned.save_pretrained(tmp_path / "tuned")
+    assert LocalEngine.load(tmp_path / "tuned").own == (0.7, 0.8)
+
+
 def test_finetune_keeps_the_models_that_stand(job: Job) -> None:
     finetune.run(job)
     folder = job.stage("finetune").path
@@ -186,6 +251,19 @@ def test_reward_holds_pairs_out_and_measures_on_them(job: Job) -> None:
     row = next((r for r in held if r.id == "pair-1"), held[0])
     if row.id == "pair-1":
         assert row.p == pytest.approx(1 / (1 + math.exp(-delta)), abs=0.02)
+
+
+def test_the_calibration_error_is_not_the_lower_of_two_on_the_same_pairs() -> None:
+    """Of a model whose probabilities are right, choosing would report .058 for .070."""
+    rng = random.Random(1)
+    reported, plain = [], []
+    for _ in range(100):
+        delta = [rng.gauss(0, 1.5) for _ in range(112)]
+        labels = [float(rng.random() < expit(d)) for d in delta]
+        found = reward.assess(delta, labels)
+        reported.append(found["ece"])
+        plain.append(found["ece_before"])
+    assert fmean(reported) > 0.9 * fmean(plain)
 
 
 def test_assess_keeps_a_temperature_only_where_it_helps() -> None:

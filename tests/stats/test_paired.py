@@ -54,7 +54,10 @@ def test_copies_of_an_answer_add_nothing() -> None:
     flags = [k % 3 == 0 for k in range(60)]
     copied = ours.clustered_share({str(k): [flag] * 5 for k, flag in enumerate(flags)})
     single = stats.share(flags)
-    assert (copied["low"], copied["high"]) == pytest.approx((single["low"], single["high"]))
+    assert copied["low"] < single["low"] and copied["high"] > single["high"]  # t, not the normal
+    assert (copied["low"], copied["high"]) == pytest.approx(
+        (single["low"], single["high"]), abs=0.01
+    )
     assert copied["n"] == 300
 
 
@@ -63,15 +66,16 @@ def test_agreement_of_all_samples_counts_prompts_alone() -> None:
     assert found["low"] == pytest.approx(proportion_confint(20, 20, method="wilson")[0])
 
 
-def test_clustered_shares_cover_the_truth() -> None:
+@pytest.mark.parametrize("prompts", [5, 10, 60])
+def test_clustered_shares_cover_the_truth(prompts: int) -> None:
     rng = np.random.default_rng(4)
     covered = 0
-    for _ in range(400):
-        rates = rng.beta(1, 2, size=60)  # mean 1/3, prompts very different
-        made = {str(k): (rng.random(4) < rate).tolist() for k, rate in enumerate(rates)}
+    for _ in range(1000):
+        rates = rng.beta(1, 2, size=prompts)  # mean 1/3, prompts very different
+        made = {str(k): (rng.random(10) < rate).tolist() for k, rate in enumerate(rates)}
         found = ours.clustered_share(made)
         covered += found["low"] <= 1 / 3 <= found["high"]
-    assert 0.92 <= covered / 400 <= 0.98  # Wilson on all 240 answers covers 0.83
+    assert 0.93 <= covered / 1000 <= 0.985  # by the normal quantile 0.87 with 5, 0.91 with 10
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

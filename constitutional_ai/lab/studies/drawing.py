@@ -50,7 +50,11 @@ def _lines(drawn: Lines, result: Result) -> Figure | None:
 def _series(result: Result, line: str, axis: Axis, xmetric: str, look: int) -> Series:
     cells = result.line(line, axis.metric)
     places = [_place(result, cell, xmetric) for cell in cells]
-    known = [(x, cell.estimate) for x, cell in zip(places, cells, strict=True) if x is not None]
+    known = [
+        (x, cell.within(axis.bounds))
+        for x, cell in zip(places, cells, strict=True)
+        if x is not None
+    ]
     known.sort(key=lambda place: place[0])  # a measured x may fall from one cell to the next
     mean, low, high = ([value[key] for _, value in known] for key in ("mean", "low", "high"))
     drawn = all(math.isfinite(value) for value in [*low, *high])
@@ -73,7 +77,7 @@ def _dots(drawn: Dots, result: Result) -> Figure | None:
     columns = [
         comparing.Column(
             axis.label,
-            comparing.by_name(names, _of(result, axis.metric)),
+            comparing.by_name(names, _of(result, axis)),
             one_range if axis in drawn.alike else axis.bounds,
         )
         for axis in drawn.axes
@@ -84,14 +88,15 @@ def _dots(drawn: Dots, result: Result) -> Figure | None:
 
 def _range(result: Result, axes: tuple[Axis, ...]) -> tuple[float, float] | None:
     """From the lowest to the highest end of all their intervals."""
-    estimates = [value for axis in axes for value in _of(result, axis.metric).values()]
+    estimates = [value for axis in axes for value in _of(result, axis).values()]
     ends = [one[key] for one in estimates for key in ("mean", "low", "high")]
     finite = [end for end in ends if math.isfinite(end)]
     return (min(finite), max(finite)) if finite and min(finite) < max(finite) else None
 
 
-def _of(result: Result, metric: str) -> Mapping[str, Estimate]:
-    return {cell.line: cell.estimate for cell in result.cells if cell.metric == metric}
+def _of(result: Result, axis: Axis) -> Mapping[str, Estimate]:
+    cells = (cell for cell in result.cells if cell.metric == axis.metric)
+    return {cell.line: cell.within(axis.bounds) for cell in cells}
 
 
 def _plane(drawn: Plane, result: Result) -> Figure | None:
@@ -101,7 +106,7 @@ def _plane(drawn: Plane, result: Result) -> Figure | None:
         for cell in result.line(name, drawn.x.metric):
             other = result.cell(name, drawn.y.metric, cell.x)
             if other is not None:
-                points.append((cell.estimate, other.estimate))
+                points.append((cell.within(drawn.x.bounds), other.within(drawn.y.bounds)))
         if points:
             paths.append(comparing.Path(name, points))
     return comparing.plane(paths, drawn.x.label, drawn.y.label) if paths else None

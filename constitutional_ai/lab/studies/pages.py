@@ -84,8 +84,8 @@ def _columns(study: Study, result: Result) -> tuple[list[str], list[list[str]]]:
     places = dict.fromkeys((c.line, c.x) for c in result.cells if c.metric in metrics)
     body = []
     for line, x in places:
-        cells = [result.cell(line, metric, x) for metric in metrics]
-        values = [shown(cell.estimate if cell else None) for cell in cells]
+        cells = [(result.cell(line, axis.metric, x), axis.bounds) for axis in study.table]
+        values = [shown(cell.within(bounds) if cell else None) for cell, bounds in cells]
         body.append([line, *([f"{x:g}"] if study.xname else []), *values])
     return head, body
 

@@ -38,6 +38,14 @@ class Cell:
             return first
         return stats.over_seeds([one["mean"] for one in self.by_seed.values()])
 
+    def within(self, bounds: tuple[float, float] | None) -> Estimate:
+        """The estimate; its interval goes no further than the metric, which t knows nothing of."""
+        found = self.estimate
+        if bounds is None:
+            return found
+        low, high = max(found["low"], bounds[0]), min(found["high"], bounds[1])
+        return {**found, "low": low, "high": high}
+
     @property
     def seedless(self) -> bool:
         """Whether every seed came out the same, as when the same prompts meet the same model."""

@@ -85,3 +85,10 @@ def test_a_line_over_a_measured_distance_goes_from_left_to_right(
     (line,) = drawing.draw(study, make_result("toy", distance | gold))["toy"].axes[0].lines[:1]
     assert list(line.get_xdata()) == [0.0, 0.3, 0.5]
     assert list(line.get_ydata()) == pytest.approx([0.0, 0.2, 0.1])
+
+
+def test_an_interval_over_seeds_ends_where_its_metric_does(make_result: Any) -> None:
+    """Student's t knows nothing of shares: without a bound these three give -0.01 to 0.09."""
+    cell = make_result("toy", {("a", "share", 0): [0.02, 0.04, 0.06]}).cell("a", "share")
+    assert cell.estimate["low"] < 0 == cell.within((0.0, 1.0))["low"]
+    assert cell.within((0.0, 1.0))["high"] == cell.within(None)["high"] == cell.estimate["high"]
