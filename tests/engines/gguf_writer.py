@@ -9,10 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
+
+gguf = pytest.importorskip("gguf")
 
 LAYER = {
     "self_attn.q_proj": "attn_q",
