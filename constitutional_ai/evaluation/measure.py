@@ -145,9 +145,13 @@ def _answered(job: Job, folder: StageFolder, plan: Plan, seed: int) -> list[Tran
 def _kept(
     job: Job, folder: StageFolder, plan: Plan, seed: int
 ) -> tuple[list[Chosen], list[Likelihood]]:
-    """What the models still know, and how likely they find what people answered."""
+    """What the models still know, and how likely they find what people answered.
+
+    Who is tested in the laboratory's world knows no other.
+    """
     settings, models = job.settings.evaluate, dict(plan.models)
-    chosen = choices.measure(job, folder, models) if settings.capability else []
+    asked = settings.capability and not oracle().known(plan.cases)
+    chosen = choices.measure(job, folder, models) if asked else []
     if not settings.dialogues:
         return chosen, []
     dialogues = likelihood.load(settings.dialogues, settings.dialogue_count, seed)

@@ -191,12 +191,18 @@ def win_rates(verdicts: Sequence[Compared], seed: int) -> list[dict[str, Any]]:
         flips = [v.flipped for v in group if v.p_better is not None and v.flipped is not None]
         if flips:
             row["flipped_by_order"] = stats.share(flips)
-        for place, shown in enumerate(("shown_first", "shown_second")):
-            ps = {v.id: [v.by_order[place]] for v in group if v.by_order is not None}
-            if ps:
-                row[shown] = _mean(ps, seed, 1.0)
+        row |= _by_order(group, seed)
         rows.append(row)
     return rows
+
+
+def _by_order(verdicts: Sequence[Compared], seed: int) -> dict[str, Any]:
+    """P(better) in each of the two orders alone, where the rows tell it."""
+    told: dict[str, defaultdict[str, list[float]]] = {}
+    for row in verdicts:
+        for name, p in zip(("shown_first", "shown_second"), row.by_order or (), strict=False):
+            told.setdefault(name, defaultdict(list))[row.case or row.id].append(p)
+    return {name: _mean(by_prompt, seed, 1.0) for name, by_prompt in told.items()}
 
 
 def win_rate(verdicts: Sequence[Compared], seed: int) -> dict[str, Any]:
