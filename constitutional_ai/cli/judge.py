@@ -60,9 +60,11 @@ def report(
     count: Count = 0,
     again: Annotated[int, typer.Option(min=0, help="Pairs to ask again, swapped.")] = 200,
     spoken: Annotated[int, typer.Option(min=0, help="Pairs on which to hear the verdict.")] = 50,
+    principles: Annotated[
+        int, typer.Option(min=1, help="Principles to ask each pair under, at least.")
+    ] = 4,
     all_principles: Annotated[
-        bool,
-        typer.Option("--all-principles", help="Ask each pair under every principle, not four."),
+        bool, typer.Option("--all-principles", help="Ask each pair under every principle.")
     ] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="For the page, figures and verdicts.")
@@ -83,7 +85,7 @@ def report(
     figures: dict[str, Any] = {"file": str(file), **measured.of_file(rows)}
     if not floors_only:
         bench = prepare(engine or [], run, set_ or [], constitution)
-        asking = Asking(out, again, spoken, all_principles, progress(json))
+        asking = Asking(out, again, spoken, 0 if all_principles else principles, progress(json))
         figures |= measured.measure(bench, rows, method or [], asking)
         pages.write(figures, out)
     if json:

@@ -24,7 +24,6 @@ from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.run_folder import StageFolder
 
 JURY = "all as a jury"  # stands among the judges' names
-PRINCIPLES = 4  # that a pair is asked under, where not all are asked for
 TRIED = 4  # pairs, or a few more, that tell how long a question takes
 BATCH = 64  # questions between two steps of the progress
 
@@ -44,6 +43,7 @@ class Judged(Row):
     drawn: list[str] = Field(default_factory=list)
     again: float | None = None
     unlabelled: str = ""
+    mass: float | None = None
     unread: dict[str, int] = Field(default_factory=dict)
 
 
@@ -158,6 +158,7 @@ def _judged(
         orders=verdict.orders,
         drawn=names,
         again=second.swap().p_soft if isinstance(second, Verdict) else None,
+        mass=verdict.mass,
         unread=dict(verdict.unread),
     )
 

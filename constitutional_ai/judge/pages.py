@@ -24,11 +24,12 @@ COMPARED: Named = (
     ("… after temperature", ("calibration", "held_out", "after", "ece")),
     ("winner flips with the order", ("order", "flips")),
     ("… after averaging", ("order", "flips_after_averaging")),
+    ("order gap", ("order", "gap")),
+    ("probability of all options", ("mass",)),
     ("no verdict", ("unlabelled_share",)),
 )
 LEANINGS: Named = (
     ("P(better) shown first minus shown second", ("order", "bias")),
-    ("order gap: the same, whichever is larger", ("order", "gap")),
     ("prefers the longer answer", ("length", "judge_prefers_longer")),
     ("the labels prefer the longer answer", ("length", "labels_prefer_longer")),
     ("right where the longer is better", ("length", "right_where_longer_is_better")),

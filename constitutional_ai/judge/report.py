@@ -14,12 +14,11 @@ from typing import Any
 
 from constitutional_ai.data.pairs import Labelled
 from constitutional_ai.errors import UserError
-from constitutional_ai.judge.agreement import flipped, floors, order_gap, position_bias
+from constitutional_ai.judge.agreement import flipped, floors, position_bias
 from constitutional_ai.judge.certificate import fit
 from constitutional_ai.judge.judge import Judge, mean_orders
 from constitutional_ai.judge.judge_pairs import (
     JURY,
-    PRINCIPLES,
     Judged,
     examine,
     jury,
@@ -46,7 +45,7 @@ class Asking:
     folder: Path
     again: int  # pairs that are asked again, swapped
     spoken: int  # pairs on which the verdict is heard, too
-    all_principles: bool
+    principles: int  # a pair is asked under so many, or more where its label takes more; 0: all
     progress: Progress
 
 
@@ -86,7 +85,7 @@ def _asked(
 ) -> tuple[list[Judged], dict[str, int]]:
     """(what the judge says of the pairs, what its replies on some of them come to)."""
     every = len(judge.constitution.principles)
-    least = every if asking.all_principles else PRINCIPLES
+    least = asking.principles or every
     asked, all_ = (questions(judge, rows, seed, asking.again, n) for n in (least, every))
     note = f"{name}: {asked:,} questions about {len(rows):,} pairs, in both orders"
     if asked > SMALL:
@@ -147,6 +146,7 @@ def of_judge(rows: Sequence[Labelled], judged: Sequence[Judged], name: str) -> d
         ),
         "calibration": calibration_of(both),
         "order": order_of(both),
+        "mass": mass_of(both),
         "length": length_of(both),
         "self_preference": self_preference(both, name),
         "humans": agreement([1] * len(both), [rating(p) for *_, p in both]),
@@ -179,11 +179,17 @@ def order_of(both: Sequence[Both]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if orders:
         figures["bias"] = position_bias(orders).mean
-        figures["gap"] = order_gap(orders)
+        figures["gap"] = stats.mean((abs(first - second) for first, second in orders), seed=0)
         figures["flips"] = stats.share(map(flipped, orders))
     if again := [(p, j.again) for _, j, p in both if j.again is not None]:
         figures["flips_after_averaging"] = stats.share(map(flipped, again))
     return figures
+
+
+def mass_of(both: Sequence[Both]) -> Estimate | None:
+    """The probability that the judge gave to its options, on average; None if not measured."""
+    masses = [j.mass for _, j, _ in both if j.mass is not None]
+    return stats.mean(masses, seed=0) if masses else None
 
 
 def length_of(both: Sequence[Both]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def figures(engine: ScriptedEngine, rows: list[Labelled]) -> dict[str, Any]:
 def test_flips_by_order_before_and_after_averaging() -> None:
     found = figures(by_place(0.9, 0.3), [pair(n) for n in range(10)])
     assert found["order"]["bias"] == pytest.approx(0.6)
+    assert found["order"]["gap"]["mean"] == pytest.approx(0.6)
+    assert found["mass"]["mean"] == pytest.approx(1.0)
     assert found["order"]["flips"]["mean"] == 1.0  # each order alone names another winner
     assert found["order"]["flips_after_averaging"]["mean"] == 0.0
     assert found["accuracy"]["mean"] == 1.0  # .6 on average
