@@ -10,40 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from constitutional_ai import run_file
-
-MOST = 10**9  # of anything that is counted
-Count = Annotated[int, Field(ge=1, le=MOST)]
-CountOrNone = Annotated[int, Field(ge=0, le=MOST)]  # zero switches the thing off
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-
-
-class Table(BaseModel):
-    """Types are strict: ``"3"`` and ``true`` are no integers, an integer is a number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    # Fields that came later, each with the value that means what was done before it came.
-    ADDED: ClassVar[Mapping[str, Any]] = {}
-    # Fields that say when a stage stops. They decide no row, so a change of them makes no others.
-    LIMITS: ClassVar[tuple[str, ...]] = ()
-
-    def identity(self) -> dict[str, Any]:
-        """What rows are named after and folders are compared by.
-
-        A field of ADDED counts only where it asks for something new, so that rows and folders of
-        earlier versions keep their names.
-        """
-        return {
-            name: value
-            for name, value in self.model_dump().items()
-            if name not in self.LIMITS and (name not in self.ADDED or value != self.ADDED[name])
-        }
+from constitutional_ai.setting_table import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Share,
+    Table,
+    TopP,
+)
 
 
 class ModelSettings(Table):
@@ -100,7 +78,12 @@ class PromptsSettings(Table):
 
 
 class ReviseSettings(Table):
-    ADDED = {"form": "dialogue", "gate": "off", "draw": "any", "top_p": None}
+    ADDED: ClassVar[Mapping[str, Any]] = {
+        "form": "dialogue",
+        "gate": "off",
+        "draw": "any",
+        "top_p": None,
+    }
     LIMITS = ("min_kept",)
 
     prompts: Count = 500
@@ -142,7 +125,7 @@ class FinetuneSettings(Table):
 
 
 class SampleSettings(Table):
-    ADDED = {"top_p": None}
+    ADDED: ClassVar[Mapping[str, Any]] = {"top_p": None}
 
     red_team: CountOrNone = 800
     helpful: CountOrNone = 800
@@ -158,7 +141,7 @@ class LabelSettings(Table):
     """``method`` says how the judge is asked, ``mode`` what becomes of its probability."""
 
     LIMITS = ("max_unlabelled",)
-    ADDED = {"top_p": None, "cut": "keep"}
+    ADDED: ClassVar[Mapping[str, Any]] = {"top_p": None, "cut": "keep"}
 
     judge: str = Field(default="base", min_length=1)  # "base", "sl-cai", or a model's spec
     jury: Annotated[tuple[str, ...], Field(strict=False)] = ()  # more judges; the label is the mean
@@ -251,7 +234,7 @@ class EvaluateSettings(Table):
     the one that labelled the training data.
     """
 
-    ADDED = {
+    ADDED: ClassVar[Mapping[str, Any]] = {
         "judge": "", "capability": True, "dialogues": "", "dialogue_count": 200, "top_p": None
     }  # fmt: skip
 

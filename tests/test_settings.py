@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from constitutional_ai.run_file import setting_names
-from constitutional_ai.settings import Settings, Table, load_settings
+from constitutional_ai.setting_table import Table
+from constitutional_ai.settings import Settings, load_settings
 
 
 def write(folder: Path, text: str) -> Path:

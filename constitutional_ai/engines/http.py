@@ -20,6 +20,7 @@ import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -123,12 +124,16 @@ class HttpEngine:
             )
         question = self._question(tuple(options))
         # An open message is spelt together with the option; there texts are compared, not ids.
-        by_id = [n for n, turns in enumerate(conversations) if question and not is_open(turns)]
-        by_text = sorted(set(range(len(conversations))) - set(by_id))
+        opened = [n for n, turns in enumerate(conversations) if is_open(turns)]
+        fresh = [n for n, turns in enumerate(conversations) if not is_open(turns)]
+        going_on = partial(self._by_text, going_on=True)
         replies: dict[int, list[float] | Lost] = {}
-        for rows, ask in ((by_id, self._by_id), (by_text, self._by_text)):
+        for rows, ask in (
+            (fresh, self._by_id if question else self._by_text),
+            (opened, going_on),
+        ):
             asked = [conversations[n] for n in rows]
-            replies.update(zip(rows, ask(asked, options), strict=True))
+            replies.update(zip(rows, ask(asked, options) if rows else [], strict=True))
         lost = [math.nan] * len(options)
         in_order = (replies[n] for n in range(len(conversations)))
         return [lost if isinstance(reply, Lost) else reply for reply in in_order]
@@ -154,7 +159,7 @@ class HttpEngine:
         return [_joined(found, of_row) for of_row in of_rows]
 
     def _by_text(
-        self, conversations: Sequence[Conversation], options: Sequence[str]
+        self, conversations: Sequence[Conversation], options: Sequence[str], going_on: bool = False
     ) -> list[list[float] | Lost]:
         fields = {
             self.can.limit: max(map(len, options)) + 2,
@@ -164,7 +169,7 @@ class HttpEngine:
         }
         bodies = [self._asked(turns, fields) for turns in conversations]
         return self.client.post_all(
-            CHAT, bodies, lambda data: read_options(only_choice(data), options)
+            CHAT, bodies, lambda data: read_options(only_choice(data), options, going_on)
         )
 
     def _asked(self, conversation: Conversation, fields: Body) -> Body:
@@ -257,19 +262,23 @@ def read_completion(data: Any) -> Completion:
     return Completion(text, tokens if isinstance(tokens, int) else 0, reason in _FINISHED)
 
 
-def read_options(choice: Mapping[str, Any], options: Sequence[str]) -> list[float]:
+def read_options(
+    choice: Mapping[str, Any], options: Sequence[str], going_on: bool = False
+) -> list[float]:
     """Log-probabilities of options from the likeliest tokens along a greedy reply.
+
+    ``going_on``: the reply goes on from an open message, whose end may be the option's bracket.
 
     A token that begins one option, in any spelling, counts for it. One that may begin several, such
     as "(", is followed where the reply goes that way. Bare words count for none where the reply is
-    prose, such as "A better answer is …".
+    prose, such as "A better answer is …"; the rest of an open message may be any text.
     """
     steps = token_steps(choice)
     if not steps:
         raise Unusable("a reply without the log-probabilities asked for")
     words = [option.strip(DRESSING) for option in options]
     reply = "".join(token for token, _ in steps).lstrip(" \n\t*_`\"'")
-    prose = any(re.match(rf"{re.escape(word)}[ ,]+\w", reply) for word in words)
+    prose = not going_on and any(re.match(rf"{re.escape(word)}[ ,]+\w", reply) for word in words)
 
     def meant(text: str) -> list[int]:
         """The options that a reply may name that begins with this text."""

@@ -10,21 +10,19 @@ whether training cost a model what it knew. They rank no models, and they are in
 import json
 import math
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.errors import NoLogprobs
+from constitutional_ai.evaluation.each_model import each_model
 from constitutional_ai.evaluation.scores import Observation
 from constitutional_ai.job import Job
 from constitutional_ai.records import Row, user
-from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.run_folder import StageFolder
 
 FILE = "choices.jsonl"
 QUESTIONS = Path(__file__).parent / "questions.jsonl"
 LETTERS = ("A", "B", "C", "D")
-CHUNK = 50  # questions between two writes
 METRIC = "accuracy"
 
 NO_LOGPROBS = "the model tells no log-probabilities"
@@ -70,17 +68,8 @@ def load() -> list[Choice]:
 
 def measure(job: Job, folder: StageFolder, models: dict[str, str | Path]) -> list[Chosen]:
     """Every model on every question, to choices.jsonl; resumed chunk by chunk."""
-    items = [(label, spec, choice) for label, spec in models.items() for choice in load()]
-
-    def work(chunk: Sequence[tuple[str, str | Path, Choice]], _: int) -> list[Chosen]:
-        rows: list[Chosen] = []
-        for label, group in groupby(chunk, key=lambda item: item[0]):
-            part = list(group)
-            rows += ask(job.engine(part[0][1]), label, [choice for _, _, choice in part])
-        return rows
-
-    with job.progress.task("questions", total=len(items), unit="questions") as tick:
-        return in_chunks(folder, FILE, items, CHUNK, work, tick, Chosen)
+    task = ("questions", "questions")
+    return each_model(job, folder, FILE, Chosen, models, load(), ask, task)
 
 
 def ask(engine: Engine, label: str, choices: Sequence[Choice]) -> list[Chosen]:

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation import scores
+from constitutional_ai.evaluation.each_model import each_model
 from constitutional_ai.evaluation.measure import write
 from constitutional_ai.evaluation.scores import Observation
 from constitutional_ai.job import Job
@@ -30,11 +30,9 @@ from constitutional_ai.progress import Progress
 from constitutional_ai.prompts import OPTIONS
 from constitutional_ai.records import Conversation, Row, content_hash, user
 from constitutional_ai.settings import Settings
-from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.run_folder import RunFolder, StageFolder
 
 _LAYOUT = re.compile(r"(.*?\n *)\(A\)(.*)(\n *)\(B\)(.*?)(\n\n[^\n]*\Z)", re.DOTALL)
-CHUNK = 64  # questions between two writes
 LEAST_MASS = 1e-4  # a base model may want to say much else; below it its leaning means nothing
 LOST = "the question does not fit the model's context, or its server gave no reply"
 
@@ -207,7 +205,6 @@ def evaluate(
     Resumes. Raises RunFolderError for the folder of another file, limit or models.
     """
     choices = load(file, limit)
-    items = [(label, spec, choice) for label, spec in models.items() for choice in choices]
     print_ = {"questions": [choice.id for choice in choices]} | {
         f"model {label}": f"{spec} {ModelSpec.parse(spec).identity()}"
         for label, spec in models.items()
@@ -216,16 +213,8 @@ def evaluate(
         folder = StageFolder(runs.path, "7-evaluate", settings.seed)
         folder.claim(print_)
         job = Job(settings, load_constitution(settings.constitution), runs, 1, progress)
-
-        def work(chunk: Sequence[tuple[str, str | Path, Choice]], _: int) -> list[Chosen]:
-            rows: list[Chosen] = []
-            for label, group in groupby(chunk, key=lambda item: item[0]):
-                part = list(group)
-                rows += ask(job.engine(part[0][1]), label, [choice for _, _, choice in part])
-            return rows
-
-        with progress.task("hhh", total=len(items), unit="questions") as tick:
-            rows = in_chunks(folder, "choices.jsonl", items, CHUNK, work, tick, Chosen)
+        task = ("hhh", "questions")
+        rows = each_model(job, folder, "choices.jsonl", Chosen, models, choices, ask, task)
         result = summary(rows, settings.seed)
         write(folder.path / "hhh.json", result)
         folder.finish({"questions": len(choices), "models": len(models)})

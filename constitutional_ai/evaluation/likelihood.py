@@ -12,7 +12,6 @@ Not covered: models on a server or in vLLM, whose weights are not in this proces
 import math
 import random
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +20,15 @@ import numpy as np
 from constitutional_ai.data.prompts import read_told
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.errors import DataError
+from constitutional_ai.evaluation.each_model import each_model
 from constitutional_ai.job import Job
 from constitutional_ai.records import Conversation, Row, content_hash
 from constitutional_ai.stats.intervals import percentiles, resamples
 from constitutional_ai.stats.paired import sign_flip
-from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.run_folder import StageFolder
 from constitutional_ai.store.seeds import derive_seed
 
 FILE = "likelihoods.jsonl"
-CHUNK = 50  # dialogues between two writes
 BATCH_TOKENS = 2_048  # of one forward
 
 ELSEWHERE = "the model's weights are not in this process"
@@ -79,17 +77,8 @@ def measure(
     job: Job, folder: StageFolder, models: Mapping[str, str | Path], dialogues: Sequence[Dialogue]
 ) -> list[Likelihood]:
     """Every model on every dialogue, to likelihoods.jsonl; resumed chunk by chunk."""
-    items = [(label, spec, one) for label, spec in models.items() for one in dialogues]
-
-    def work(chunk: Sequence[tuple[str, str | Path, Dialogue]], _: int) -> list[Likelihood]:
-        rows: list[Likelihood] = []
-        for label, group in groupby(chunk, key=lambda item: item[0]):
-            part = list(group)
-            rows += read(job.engine(part[0][1]), label, [one for _, _, one in part])
-        return rows
-
-    with job.progress.task("likelihood", total=len(items), unit="dialogues") as tick:
-        return in_chunks(folder, FILE, items, CHUNK, work, tick, Likelihood)
+    task = ("likelihood", "dialogues")
+    return each_model(job, folder, FILE, Likelihood, models, dialogues, read, task)
 
 
 def read(engine: Engine, label: str, dialogues: Sequence[Dialogue]) -> list[Likelihood]:

@@ -22,9 +22,9 @@ from constitutional_ai.drawing.page import (
     table_of,
 )
 from constitutional_ai.evaluation.rows import Transcript
-from constitutional_ai.judge.agreement import WIDE_GAP, order_warning
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation
+from constitutional_ai.report import training_data
 from constitutional_ai.report.attachments import evaluated, sections_of, taxed
 from constitutional_ai.report.findings import Findings
 from constitutional_ai.stats.intervals import Estimate
@@ -59,8 +59,14 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
     sections = [
         _section("Harmlessness and helpfulness", drawings, ["tradeoff"]),
         Section("Harm, and what its fall cost", _judge_words(findings), tables=_tax(findings)),
-        _section("Revisions", drawings, ["revisions"], _revision_words(findings)),
-        Section("Labels", words=_labels(findings)),
+        _section(
+            "Revisions",
+            drawings,
+            ["revisions"],
+            _revision_words(findings),
+            training_data.stopped(findings.manifests),
+        ),
+        Section("Labels", words=training_data.labels(findings.manifests)),
         _section("Reward model", drawings, ["calibration"], tables=_reward_tables(findings)),
         _section(
             "Reinforcement learning",
@@ -90,32 +96,11 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
 
 def _compared(findings: Findings) -> list[Section]:
     """Between the run's models; and every row that got no label or no score, with the reason."""
-    lost = [
-        [name, reason, count, f"{100 * count / found['counts']['rows']:.1f} %"]
-        for name, found in findings.manifests.items()
-        if isinstance(found.get("counts", {}).get("unlabelled"), Mapping)
-        for reason, count in found["counts"]["unlabelled"].items()
-    ]
-    found = [Table("Pairs without a label", ["stage", "reason", "pairs", "share"], lost)]
+    lost = training_data.unlabelled(findings.manifests)
     compared: list[Section] = []
     if findings.summary:
         compared = evaluated({"unscored": findings.unscored}, findings.summary)
-    return [*compared, *([Section("Not labelled", tables=found)] if lost else [])]
-
-
-def _labels(findings: Findings) -> list[str]:
-    """How steady the judge was, of each label stage that compared pairs."""
-    words: list[str] = []
-    for name, manifest in findings.manifests.items():
-        counts = manifest.get("counts", {})
-        if "order_gap" in counts:
-            said = f"{name}: {counts['labelled']:,} of {counts['rows']:,} pairs have a label"
-            if "mass" in counts:
-                said += f"; the judge gave its options {counts['mass']:.2f} of the probability"
-            gap = counts["order_gap"]
-            warning = order_warning(gap) if gap > WIDE_GAP else f"order gap {gap:.2f}"
-            words.append(f"{said}; {warning}.")
-    return words
+    return [*compared, *([Section("Not labelled", tables=lost)] if lost else [])]
 
 
 def headline(findings: Findings) -> str:

@@ -17,7 +17,8 @@ from constitutional_ai.job import SELF
 from constitutional_ai.judge.methods import seen
 from constitutional_ai.principles import Constitution, Principle, Use, load_constitution
 from constitutional_ai.records import Conversation, Prompt, PromptSet, content_hash
-from constitutional_ai.settings import MOST, ModelSettings, Settings
+from constitutional_ai.setting_table import MOST
+from constitutional_ai.settings import ModelSettings, Settings
 from constitutional_ai.stages.costs import assumed, measure, table, weights_of, work_by_stage
 from constitutional_ai.stages.drafts import Draft, Requests
 from constitutional_ai.world import LAB

@@ -287,6 +287,9 @@ def test_what_is_not_an_option_is_no_answer() -> None:
     assert read_options(choice, OPTIONS)[0] == pytest.approx(math.log(0.1))  # too little, not none
     prose = [step("A", A=0.9, B=0.1), step(" better", **{" better": 1.0})]
     assert read_options({"logprobs": {"content": prose}}, OPTIONS) == [UNSEEN, UNSEEN]
+    # Behind an open "(" the same reply is an option, whatever follows it.
+    behind = read_options({"logprobs": {"content": prose}}, ["A)", "B)"], going_on=True)
+    assert [math.exp(value) for value in behind] == pytest.approx([0.9, 0.1])
 
 
 def test_an_option_that_is_not_seen_gets_a_bound_from_above() -> None:

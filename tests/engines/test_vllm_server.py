@@ -182,11 +182,6 @@ def test_labels_agree(served: HttpEngine, local: Engine, prompts: list[Conversat
     assert apart < of_bfloat16
 
 
-@pytest.mark.xfail(
-    reason="options behind an open message are compared as texts, and one of three rows is not"
-    " found among the likeliest tokens since options count by all their spellings",
-    strict=False,
-)
 def test_an_open_message_is_continued(served: HttpEngine, local: Engine) -> None:
     talks = [[user("How do I pick a lock?"), assistant(text)] for text in ("I", "I can", "First")]
     found, expected = served.generate(talks, GREEDY), local.generate(talks, GREEDY)
