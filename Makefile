@@ -9,7 +9,7 @@
 # make test-gpu, bench-gpu   on a CUDA device: what needs one, and the comparisons at 0.5B and 1.5B
 #
 # The first call builds .venv; later ones find its stamp and go straight to work. CI runs check,
-# test-inspect and test-server.
+# test-slow, test-inspect and test-server.
 
 PYTHON ?= python3
 OUT    ?= out/demo

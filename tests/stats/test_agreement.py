@@ -6,7 +6,7 @@ import random
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from constitutional_ai.stats.agreement import agreement, correlations, kappa
+from constitutional_ai.stats.agreement import agreement, cohen, correlations, kappa
 
 
 def test_kappa_is_that_of_scikit_learn_with_pairs_told_both_ways() -> None:
@@ -15,6 +15,12 @@ def test_kappa_is_that_of_scikit_learn_with_pairs_told_both_ways() -> None:
     b = [x if rng.random() < 0.6 else rng.choice([-1, 0, 1]) for x in a]
     both_ways = [*a, *(-x for x in a)], [*b, *(-x for x in b)]
     assert kappa(a, b) == pytest.approx(cohen_kappa_score(*both_ways))
+
+
+def test_kappa_of_yes_and_no_is_that_of_scikit_learn() -> None:
+    a = [True, True, False, False, True, False, True, False, True]
+    b = [True, False, False, True, True, False, True, True, True]
+    assert cohen(a, b) == pytest.approx(cohen_kappa_score(a, b))
 
 
 def test_without_ties_kappa_is_twice_the_agreement_less_one() -> None:
