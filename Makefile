@@ -1,4 +1,4 @@
-# make demo    align the laboratory's model and read the report (two to three minutes)
+# make demo    align the laboratory's model and read the report (three to six minutes)
 # make test    the fast tests
 # make check   lint, types and tests
 # make test-slow     what takes longer than ten seconds, such as kills of every stage
