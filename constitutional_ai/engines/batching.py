@@ -15,11 +15,56 @@ def length_batches(
     >>> length_batches([3, 9, 4, 4], budget=12, longest_first=True)
     [[1], [2, 3, 0]]
     """
+    rows = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=longest_first)
+    return _cut(rows, lengths, budget)
+
+
+def alike_batches(prompts: Sequence[Sequence[int]], budget: int, least: int) -> list[list[int]]:
+    """As ``length_batches``, longest first; prompts that begin alike stay side by side."""
+    lengths = [len(prompt) for prompt in prompts]
+    groups = alike(prompts, least)
+    groups.sort(key=lambda group: max(lengths[row] for row in group), reverse=True)
+    return _cut([row for group in groups for row in group], lengths, budget)
+
+
+def alike(prompts: Sequence[Sequence[int]], least: int) -> list[list[int]]:
+    """Row numbers in groups that begin alike: half of a prompt, and ``least`` tokens, or more.
+
+    What all prompts begin with does not count.
+
+    >>> alike([[1, 1, 5], [1, 2, 6], [1, 1, 7]], least=1)
+    [[0, 2], [1]]
+    """
+    opening = _common(min(prompts), max(prompts)) if len(prompts) > 1 else 0
+    rests = [prompt[opening:] for prompt in prompts]
+    groups: list[list[int]] = []
+    shared = 0  # tokens that the last group begins with
+    for row in sorted(range(len(rests)), key=rests.__getitem__):
+        if groups:
+            first = rests[groups[-1][0]]
+            common = min(shared, _common(first, rests[row]))
+            if common >= max(least, min(len(first), len(rests[row])) / 2):
+                groups[-1].append(row)
+                shared = common
+                continue
+        groups.append([row])
+        shared = len(rests[row])
+    return groups
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
     batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=longest_first):
-        if batches:
-            longest = max(lengths[batches[-1][0]], lengths[row])
+    longest = 0
+    for row in rows:
+        longest = max(longest, lengths[row])
         if not batches or longest * (len(batches[-1]) + 1) > budget:
             batches.append([])
+            longest = lengths[row]
         batches[-1].append(row)
     return batches

@@ -13,18 +13,15 @@ Shapes: B rows, T tokens, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from constitutional_ai.engines import llama
 from constitutional_ai.engines.base import Sampling, refuse_long
 from constitutional_ai.engines.batching import length_batches
+from constitutional_ai.engines.causal import Transformers, context_of
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.progress import Done, asking
 
@@ -32,8 +29,6 @@ BATCH_TOKENS = 32_768  # prompt and answer tokens that a batch may hold; bounds 
 
 # Finished rows leave once no more than this share is alive, because it copies the whole cache.
 _COMPACT_AT = 0.75
-
-_WORTH_SHARING = 32  # tokens that all prompts of a batch begin with; fewer are read anew
 
 
 def sample_tokens(
@@ -70,43 +65,6 @@ def room(model: Any, prompt_tokens: int) -> int:
     context = context_of(model)
     refuse_long(prompt_tokens, context)
     return context - prompt_tokens
-
-
-def context_of(model: Any) -> int:
-    """How many tokens a model can read; endless where positions have no bound, as with ALiBi."""
-    return context_in(model.config)
-
-
-def context_in(config: Any) -> int:
-    """As ``context_of``, by the model's configuration alone."""
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return 2**31 if context is None else int(context)
-
-
-def padded_left(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Tensor]:
-    """Model inputs ``input_ids``, ``attention_mask`` and ``position_ids``, each (B, T).
-
-    Positions count real tokens only, so that a row's numbers do not depend on its neighbours.
-    """
-    width = max(map(len, prompts))
-    ids_BT = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-    gaps_B = torch.tensor([width - len(p) for p in prompts], device=device)
-    steps_BT = torch.arange(width, device=device) - gaps_B[:, None]
-    return {
-        "input_ids": ids_BT,
-        "attention_mask": (steps_BT >= 0).long(),
-        "position_ids": steps_BT.clamp(min=0),
-    }
-
-
-def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many ids all prompts begin with; at least one of each stays to be read.
-
-    >>> shared_length([[5, 6, 7, 8], [5, 6, 9], [5, 6, 7]])
-    2
-    """
-    columns = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    return min(sum(1 for _ in columns), min(map(len, prompts)) - 1)
 
 
 @contextmanager
@@ -155,99 +113,6 @@ def decoder_of(model: Any, pad_id: int, prefixes: PrefixCache | None = None) -> 
     if llama.fits(model):
         return llama.Llama(model, prefixes)
     return Transformers(model, pad_id)
-
-
-class Transformers:
-    """Decodes through the model's own forward and its growing cache; remembers no answers.
-
-    What all prompts of a batch begin with, such as worked examples, is read once.
-    """
-
-    def __init__(self, model: Any, pad_id: int) -> None:
-        self.model, self.pad_id = model, pad_id
-        self.last_place = context_of(model) - 1
-        self.opening = _Opening()
-        # Layers that keep a window, or a state, cannot be cut to a length.
-        layers = DynamicCache(config=model.config).layers
-        self.can_share = all(type(layer) is DynamicLayer for layer in layers)
-
-    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, "_Grown"]:
-        cache = self._opened(prompts)
-        return self._forward(cache), cache
-
-    def step(self, token_B: Tensor, cache: "_Grown") -> Tensor:
-        mask_BT = cache.inputs["attention_mask"]
-        cache.inputs = {
-            "input_ids": token_B[:, None],
-            "attention_mask": torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1),
-            # A row that is done may still be here when its context is full.
-            "position_ids": (cache.inputs["position_ids"][:, -1:] + 1).clamp(max=self.last_place),
-        }
-        return self._forward(cache)
-
-    def last(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        return self._forward(self._opened(prompts))
-
-    def remember(self, prompt: Sequence[int], answer: Sequence[int], cache: Any, row: int) -> None:
-        pass
-
-    def _opened(self, prompts: Sequence[Sequence[int]]) -> "_Grown":
-        """Inputs and cache to read the prompts with; what they share is in the cache already."""
-        shared = shared_length(prompts) if self.can_share and len(prompts) > 1 else 0
-        if shared < _WORTH_SHARING:
-            inputs = padded_left(prompts, self.pad_id, self.model.device)
-            return _Grown(inputs, DynamicCache(config=self.model.config))
-        past = self._read_opening(prompts[0][:shared], rows=len(prompts))
-        inputs = padded_left(
-            [prompt[shared:] for prompt in prompts], self.pad_id, self.model.device
-        )
-        mask_BT = inputs["attention_mask"]
-        inputs["attention_mask"] = torch.cat(
-            [mask_BT.new_ones(len(prompts), shared), mask_BT], dim=1
-        )
-        inputs["position_ids"] = inputs["position_ids"] + shared
-        return _Grown(inputs, past)
-
-    def _read_opening(self, ids: Sequence[int], rows: int) -> DynamicCache:
-        """A cache whose rows have all read ``ids``."""
-        if list(self.opening.ids[: len(ids)]) != list(ids):
-            past = DynamicCache(config=self.model.config)
-            self._forward(_Grown(padded_left([ids], self.pad_id, self.model.device), past))
-            self.opening = _Opening(tuple(ids), past)
-        shared = DynamicCache(config=self.model.config)
-        layers: list[Any] = self.opening.past.layers if self.opening.past else []
-        for number, layer in enumerate(layers):
-            keys, values = (
-                tensor[:, :, : len(ids)].expand(rows, -1, -1, -1)
-                for tensor in (layer.keys, layer.values)
-            )
-            shared.update(keys, values, number)
-        return shared
-
-    def _forward(self, cache: "_Grown") -> Tensor:
-        output = self.model(
-            **cache.inputs, past_key_values=cache.past, use_cache=True, logits_to_keep=1
-        )
-        logits_BV: Tensor = output.logits[:, -1]
-        return logits_BV
-
-
-@dataclass(frozen=True)
-class _Opening:
-    """What the prompts of a batch began with, read once."""
-
-    ids: tuple[int, ...] = ()
-    past: DynamicCache | None = None
-
-
-@dataclass
-class _Grown:
-    inputs: dict[str, Tensor]  # of the next forward, or of the last one
-    past: DynamicCache
-
-    def select(self, rows: Tensor) -> None:
-        self.inputs = {name: value[rows] for name, value in self.inputs.items()}
-        self.past.batch_select_indices(rows)
 
 
 class _Batch:

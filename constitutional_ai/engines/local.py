@@ -14,7 +14,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from constitutional_ai.engines.base import Completion, Own, Sampling, read_each
-from constitutional_ai.engines.decode import BATCH_TOKENS, context_in, room, sample_tokens
+from constitutional_ai.engines.causal import context_in
+from constitutional_ai.engines.decode import BATCH_TOKENS, room, sample_tokens
 from constitutional_ai.engines.hub import hub_problem
 from constitutional_ai.engines.options import Question, option_scores
 from constitutional_ai.engines.spec import ModelSpec

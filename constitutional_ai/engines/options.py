@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from constitutional_ai.engines.batching import length_batches
-from constitutional_ai.engines.decode import Decoder, Transformers, decoder_of, evaluating
+from constitutional_ai.engines.batching import alike_batches, length_batches
+from constitutional_ai.engines.causal import WORTH_SHARING, Transformers
+from constitutional_ai.engines.decode import Decoder, decoder_of, evaluating
 from constitutional_ai.engines.spelling import Begun
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.progress import asking
@@ -54,8 +55,8 @@ def option_scores(
         reader = _Reader(model, tokens)
         for begun in dict.fromkeys(question.begun for question in questions):
             alike = list(dict.fromkeys(q for q in questions if q.begun == begun))
-            lengths = [len(question.prompt) for question in alike]
-            for rows in length_batches(lengths, batch_tokens, longest_first=True):
+            prompts = [question.prompt for question in alike]
+            for rows in reader.batches(prompts, batch_tokens):
                 batch = [alike[row] for row in rows]
                 for question, found in zip(batch, reader.read(batch, begun), strict=True):
                     scores[question] = begun.logprobs(found)
@@ -73,6 +74,13 @@ class _Reader:
             self.decoder = decoder_of(model, tokens.pad_id)
         else:
             self.decoder = Transformers(model, tokens.pad_id)
+
+    def batches(self, prompts: Sequence[Sequence[int]], batch_tokens: int) -> list[list[int]]:
+        """Row numbers in batches; prompts that begin alike together, where that saves reading."""
+        if isinstance(self.decoder, Transformers):
+            return alike_batches(prompts, batch_tokens, WORTH_SHARING)
+        lengths = [len(prompt) for prompt in prompts]
+        return length_batches(lengths, batch_tokens, longest_first=True)
 
     def read(self, batch: Sequence[Question], begun: Begun) -> list[list[dict[int, float]]]:
         """For each question, and each place of the opening, the log-probabilities of its tokens."""

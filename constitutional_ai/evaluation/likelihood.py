@@ -83,7 +83,7 @@ def measure(
 
 def read(engine: Engine, label: str, dialogues: Sequence[Dialogue]) -> list[Likelihood]:
     """One model on some dialogues, in order."""
-    from constitutional_ai.engines.decode import context_of
+    from constitutional_ai.engines.causal import context_of
     from constitutional_ai.engines.local import LocalEngine
     from constitutional_ai.learning.policy import Policy
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from constitutional_ai.engines import local
-from constitutional_ai.engines.decode import context_of
+from constitutional_ai.engines.causal import context_of
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.learning import lora, losses
 from constitutional_ai.learning.attention import can_speed_up, speed_up

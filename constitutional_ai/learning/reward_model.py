@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from constitutional_ai.engines import local
 from constitutional_ai.engines.batching import length_batches
-from constitutional_ai.engines.decode import context_of
+from constitutional_ai.engines.causal import context_of
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError
 from constitutional_ai.learning import lora, losses

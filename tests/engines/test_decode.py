@@ -9,13 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from constitutional_ai.engines.base import Sampling
-from constitutional_ai.engines.decode import (
-    Transformers,
-    draw,
-    nucleus,
-    padded_left,
-    sample_tokens,
-)
+from constitutional_ai.engines.causal import Transformers, padded_left
+from constitutional_ai.engines.decode import draw, nucleus, sample_tokens
 from constitutional_ai.errors import DataError
 
 PAD = 1
@@ -153,6 +148,48 @@ def shapes() -> dict[str, Any]:
     }
 
 
+def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens, padding included, each forward from now on reads."""
+    read: list[int] = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda *args, **given: (read.append(given["input_ids"].numel()), forward(*args, **given))[
+            1
+        ],
+    )
+    return read
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma2"])
+@pytest.mark.parametrize("opening", [0, 50])
+def test_what_a_group_of_prompts_begins_with_is_read_once_and_changes_nothing(
+    name: str, opening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(shapes()[name]).float().eval()
+    rng = random.Random(2)
+    all_begin = [rng.randrange(5, 300) for _ in range(opening)]
+    answers = [[rng.randrange(5, 300) for _ in range(rng.randrange(60, 90))] for _ in range(3)]
+    prompts = [
+        [*all_begin, *answer, *(rng.randrange(5, 300) for _ in range(rng.randrange(2, 12)))]
+        for answer in answers
+        for _ in range(4)
+    ]
+    prompts += [[*all_begin, *answers[0][:9]], [*all_begin, *answers[1]], prompts[5]]
+    rng.shuffle(prompts)
+    each = torch.cat([Transformers(model, PAD).last([prompt]) for prompt in prompts])
+    alone = [searched(model, prompt, 9, end=2) for prompt in prompts]
+    read = counted(model, monkeypatch)
+    together = Transformers(model, PAD).last(prompts)
+    torch.testing.assert_close(together, each, rtol=1e-4, atol=1e-5)
+    if name == "qwen2":
+        assert sum(read) < 0.5 * sum(map(len, prompts))
+    greedy = Sampling(temperature=0, max_new_tokens=9)
+    assert sample_tokens(model, prompts, greedy, 2, PAD) == alone
+
+
 @pytest.mark.parametrize("name", ["qwen2", "gemma2"])
 @pytest.mark.parametrize("batch_tokens", [400, 10_000])
 def test_an_opening_that_prompts_share_is_read_once_and_changes_nothing(
@@ -163,15 +200,7 @@ def test_an_opening_that_prompts_share_is_read_once_and_changes_nothing(
     opening = [random.Random(1).randrange(5, 300) for _ in range(60)]
     prompts = [opening + prompt for prompt in some_prompts(8)]
     alone = [searched(model, prompt, 9, end=2) for prompt in prompts]
-    read: list[int] = []
-    forward = model.forward
-    monkeypatch.setattr(
-        model,
-        "forward",
-        lambda *args, **given: (read.append(given["input_ids"].numel()), forward(*args, **given))[
-            1
-        ],
-    )
+    read = counted(model, monkeypatch)
     greedy = Sampling(temperature=0, max_new_tokens=9)
     assert sample_tokens(model, prompts, greedy, 2, PAD, batch_tokens) == alone
     once = Transformers(model, PAD).last(prompts)

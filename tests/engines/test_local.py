@@ -16,7 +16,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForSequenceClassifi
 
 from constitutional_ai import machine as processor
 from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.engines.decode import Transformers
+from constitutional_ai.engines.causal import Transformers
 from constitutional_ai.engines.local import LocalEngine, broken_weight, use_threads
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError, SettingsError
