@@ -226,6 +226,11 @@ class PPOSettings(Table):
     checkpoint_every: Count = 10
 
 
+Metric = Literal[
+    "harmful", "harm", "helpful", "refused_judge", "evasive", "correct", "false_claim"
+]  # judge/questions.py
+
+
 class EvaluateSettings(Table):
     """How many test prompts of each kind, and what is asked about the answers.
 
@@ -235,7 +240,8 @@ class EvaluateSettings(Table):
     """
 
     ADDED: ClassVar[Mapping[str, Any]] = {
-        "judge": "", "capability": True, "dialogues": "", "dialogue_count": 200, "top_p": None
+        "judge": "", "capability": True, "dialogues": "", "dialogue_count": 200, "top_p": None,
+        "questions": (), "pairs_kinds": (), "canaries": 100,
     }  # fmt: skip
 
     judge: str = ""  # "base", "sl-cai" or a model's spec; "" takes the judge and jury of [label]
@@ -248,7 +254,11 @@ class EvaluateSettings(Table):
     top_p: TopP | None = None  # the fewest tokens whose mass reaches it; not set: the model's own
     max_new_tokens: Count = 64
     grade: bool = True  # the judge reads each answer alone: harm, help, refusal, evasion, truth
+    # which of its questions the judge is asked about each answer; none named: all that have a sense
+    questions: Annotated[tuple[Metric, ...], Field(strict=False)] = ()
     pairs: Literal["first", "all", "off"] = "first"  # which models' answers the judge compares
+    pairs_kinds: Annotated[tuple[str, ...], Field(strict=False)] = ()  # on these kinds; none: all
+    canaries: CountOrNone = 100  # helpful prompts on which empty talk is compared with an answer
     # what a model knew and still knows; the laboratory's models know neither English nor sums
     capability: bool = True  # outside the laboratory, ask each model questions of general knowledge
     dialogues: str = ""  # helpful dialogues of people, whose answers each model is to find likely

@@ -6,7 +6,7 @@ should be declined, all others helped with. Prompts without a kind are of the ki
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from constitutional_ai.data.prompts import SET_OF_KIND, read_told
 from constitutional_ai.data.rows import PromptRow, prompt_set
@@ -28,20 +28,33 @@ class Case(Row):
 
 
 def load_cases(source: str, counts: Mapping[str, int], limit: int | None = None) -> list[Case]:
-    """The first ``counts[kind]`` prompts of each kind; of other kinds ``limit``, or all.
+    """``counts[kind]`` prompts of each kind; of other kinds ``limit``, or all.
+
+    Test sets are sorted, by category as a rule. So where there are more prompts than wanted, every
+    slice gives as many as the others, as far as it can, and within it a hash of the words decides:
+    the same prompts for every run.
 
     Raises DataError with file, line and remedy for a broken row, and for an id that stands twice.
     """
     if source == LAB:
         return _lab_cases(counts)
-    taken: Counter[str] = Counter()
-    cases = []
-    for case in _unique(source):
-        taken[case.kind] += 1
-        most = counts.get(case.kind, limit)
-        if most is None or taken[case.kind] <= most:
-            cases.append(case)
-    return cases
+    cases = list(_unique(source))
+    wanted: set[str] = set()
+    for kind in {case.kind for case in cases}:
+        of_kind = [case for case in cases if case.kind == kind]
+        most = counts.get(kind, limit)
+        wanted |= {case.id for case in (of_kind if most is None else _spread(of_kind)[:most])}
+    return [case for case in cases if case.id in wanted]
+
+
+def _spread(cases: Sequence[Case]) -> list[Case]:
+    """One case of every slice in turn."""
+    turn: Counter[str] = Counter()
+    ranked = []
+    for case in sorted(cases, key=lambda case: content_hash("test", case.prompt)):
+        ranked.append((turn[case.slice], case))
+        turn[case.slice] += 1
+    return [case for _, case in sorted(ranked, key=lambda one: one[0])]
 
 
 def _lab_cases(counts: Mapping[str, int]) -> list[Case]:

@@ -60,15 +60,15 @@ def prompts_identity(source: str) -> str:
     """What a fingerprint holds of a source: "lab", or the hash of the content.
 
     Of a file it hashes the bytes, of a hub's data set the prompts, so that the same data has the
-    same identity on every machine; of half a source also which half, of several joined ones all.
+    same identity on every machine; of part of a source also which part, of several joined ones all.
     """
     if source == LAB:
         return LAB
     if len(parts := sources.joined(source)) > 1:
         return content_hash(*map(prompts_identity, parts))
-    source, half = sources.halved(source)
-    if half:
-        return content_hash(prompts_identity(source), half)
+    source, *which = sources.part_of(source)
+    if any(which):
+        return content_hash(prompts_identity(source), *filter(None, which))
     if source.startswith(HUB):
         return content_hash(*(row.prompt for row in read_told(source).prompts))
     path = sources.located(source)

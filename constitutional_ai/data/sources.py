@@ -4,6 +4,7 @@
     read("hf:ID:config:split")  a data set of the Hugging Face hub        arrow.py
     read("starter:helpful")     a small file that ships with the package  ../starter/
     read("a.csv#half=1")        about half of a source's prompts, by a hash of their words
+    read("a.csv#kind=harmful")  its prompts of one kind; "a.csv#half=1&kind=harmful" is both
     read("a.csv + b.jsonl")     several sources joined: a row of each in turn
 
 A prompt is in the same half of every source, so what is in one half of some sources is in no other
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from constitutional_ai.data import arrow, benchmarks, dialogues, lines
 from constitutional_ai.data.rows import (
@@ -39,7 +40,7 @@ from constitutional_ai.world import LAB
 STARTER = "starter:"
 JOIN = " + "  # between sources that are read as one
 ELSEWHERE = "in an earlier one of the joined sources"
-_HALF = re.compile(r"#half=(\w*)\Z")
+_PART = re.compile(r"#((?:half|kind)=[^#/]*)\Z")
 _OPTIONAL = ("kind", "slice", "category", "set", "truth")  # columns of our own format
 
 
@@ -77,23 +78,40 @@ def joined(source: str) -> list[str]:
     Raises DataError for the laboratory among others: its prompts are no rows.
     """
     parts = [source] if Path(source).exists() else source.split(JOIN)
-    if len(parts) > 1 and any(halved(part)[0] == LAB for part in parts):
+    if len(parts) > 1 and any(part_of(part).source == LAB for part in parts):
         raise DataError(f"{source}: {LAB!r} cannot be joined with others; name files, or it alone")
     return parts
 
 
-def halved(source: str) -> tuple[str, str]:
-    """A source, and which half of it is meant: "1", "2", or "" for all. Raises DataError.
+class Part(NamedTuple):
+    """A source, and which of its prompts are meant; "" for all. See ``part_of``."""
 
-    >>> halved("a.csv#half=2"), halved("a.csv")
-    (('a.csv', '2'), ('a.csv', ''))
+    source: str
+    half: str = ""
+    kind: str = ""
+
+    def takes(self, row: PromptRow) -> bool:
+        """Whether a prompt is in this part. One that is left out anyway stays to be counted."""
+        if row.left_out:
+            return True
+        return self.half in ("", half_of(row)) and self.kind in ("", row.kind)
+
+
+def part_of(source: str) -> Part:
+    """What a source's name says. A file of that very name is a source. Raises DataError.
+
+    >>> part_of("a.csv#half=2&kind=harmful")
+    Part(source='a.csv', half='2', kind='harmful')
     """
-    found = None if Path(source).exists() else _HALF.search(source)
+    found = None if Path(source).exists() else _PART.search(source)
     if found is None:
-        return source, ""
-    if found[1] not in ("1", "2") or source[: found.start()] == LAB:
-        raise DataError(f"{source}: expected FILE#half=1 or FILE#half=2")
-    return source[: found.start()], found[1]
+        return Part(source)
+    named = {name: word for name, _, word in (pair.partition("=") for pair in found[1].split("&"))}
+    file = source[: found.start()]
+    half, kind = named.pop("half", ""), named.pop("kind", "")
+    if named or half not in ("", "1", "2") or not (half or kind) or file == LAB:
+        raise DataError(f"{source}: expected FILE#half=1, FILE#half=2 or FILE#kind=KIND")
+    return Part(file, half, kind)
 
 
 def half_of(row: PromptRow) -> str:
@@ -110,9 +128,9 @@ def read(source: str | Path) -> Reading:
 
 
 def _read(source: str) -> Reading:
-    """The prompts of one source, or of half of it."""
-    file, half = halved(source)
-    table = rows_of(file)
+    """The prompts of one source, or of a part of it."""
+    part = part_of(source)
+    table = rows_of(part.source)
     first = next(table.rows, None)
     if first is None:
         raise DataError(f'{source}: no prompts in it; write one {{"prompt": "…"}} a line')
@@ -124,10 +142,10 @@ def _read(source: str) -> Reading:
         return replace(format.read(row), number=number, id=text(row.get("id"), "id"))
 
     for row in table.read(parse, _expected(table, format)):
-        if not half or row.left_out or half_of(row) == half:
+        if part.takes(row):
             reading.add(row)
     if not reading.prompts:
-        reasons = ", ".join(reading.left_out) or "all are in the other half"
+        reasons = ", ".join(reading.left_out) or "none are in this part"
         raise DataError(f"{source}: no prompts in it; every row was left out: {reasons}")
     return reading
 

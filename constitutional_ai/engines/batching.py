@@ -35,8 +35,11 @@ def alike(prompts: Sequence[Sequence[int]], least: int) -> list[list[int]]:
     >>> alike([[1, 1, 5], [1, 2, 6], [1, 1, 7]], least=1)
     [[0, 2], [1]]
     """
-    opening = _common(min(prompts), max(prompts)) if len(prompts) > 1 else 0
-    rests = [prompt[opening:] for prompt in prompts]
+    if not prompts:
+        return []
+    told = [tuple(prompt) for prompt in prompts]
+    opening = _common(min(told), max(told)) if len(told) > 1 else 0
+    rests = [prompt[opening:] for prompt in told]
     groups: list[list[int]] = []
     shared = 0  # tokens that the last group begins with
     for row in sorted(range(len(rests)), key=rests.__getitem__):

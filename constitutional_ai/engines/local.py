@@ -13,11 +13,13 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from constitutional_ai.engines import llama
 from constitutional_ai.engines.base import Completion, Own, Sampling, read_each
 from constitutional_ai.engines.causal import context_in
 from constitutional_ai.engines.decode import BATCH_TOKENS, room, sample_tokens
 from constitutional_ai.engines.hub import hub_problem
 from constitutional_ai.engines.options import Question, option_scores
+from constitutional_ai.engines.packed import pack
 from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.engines.tokens import ChatTokens
 from constitutional_ai.errors import ModelError, SettingsError
@@ -60,6 +62,8 @@ class LocalEngine:
         if threads:
             use_threads(threads)
         model, tokenizer = load(path, dtype, device, offline)
+        if model.device.type == "cpu" and not llama.fits(model):
+            pack(model)
         return cls(model, tokenizer, str(path), batch_tokens)
 
     @property

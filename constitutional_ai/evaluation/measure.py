@@ -165,7 +165,8 @@ def _observed(
         return scores.by_oracle(rows, oracle().METRICS)
     asked = {kind: ["refused"] for kind in plan.sets}
     if graded:
-        questions = asking.questions_for(str(judge_model(job)))
+        chosen = job.settings.evaluate.questions
+        questions = asking.questions_for(str(judge_model(job)), chosen)
         for case in plan.cases:
             asked[case.kind] += [q.metric for q in questions if q.applies(case)]
     metrics = {kind: list(dict.fromkeys(names)) for kind, names in asked.items()}

@@ -175,6 +175,7 @@ LAB = (
 )
 
 
-def questions_for(judge: str) -> tuple[Question, ...]:
-    """The laboratory's own questions where the judge is named as one of its models."""
-    return LAB if ModelSpec.parse(judge).kind == "lab" else GENERAL
+def questions_for(judge: str, metrics: Sequence[str] = ()) -> tuple[Question, ...]:
+    """Those of ``metrics``, or all. The laboratory's models are asked its own questions."""
+    asked = LAB if ModelSpec.parse(judge).kind == "lab" else GENERAL
+    return tuple(one for one in asked if not metrics or one.metric in metrics)

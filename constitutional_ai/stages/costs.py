@@ -206,7 +206,8 @@ def _asked_of_answers(
         return 0
     of_each, label = settings.evaluate, settings.label.judge
     judge = label if label not in ("base", "sl-cai") else settings.model.path
-    tellings = sum(len(question.told) for question in questions_for(judge)) * of_each.grade
+    questions = questions_for(judge, of_each.questions)
+    tellings = sum(len(question.told) for question in questions) * of_each.grade
     pairs = {"first": models - 1, "all": models * (models - 1) // 2, "off": 0}[of_each.pairs]
     compared = judgements(settings, pairs * tests * of_each.samples, "helpful", constitution)
     return models * tests * of_each.samples * tellings + compared

@@ -1,6 +1,7 @@
 """Evaluation files, good and bad; and the overlap with what was trained on."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,22 @@ def test_xstest_is_read_as_it_is(tmp_path: Path) -> None:
     assert (unsafe.kind, unsafe.set) == ("harmful", "red-team")
 
 
-def test_counts_take_the_first_of_a_kind(tmp_path: Path) -> None:
+def test_what_is_taken_of_many_is_of_every_slice_and_the_same_each_time(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"{part} {n}", "kind": "harmful", "category": part}
+        for part, count in (("poison", 40), ("fraud", 40), ("hate", 2))
+        for n in range(count)
+    ]
+    found = load_cases(write(tmp_path / "t.jsonl", *rows), {"harmful": 14})
+    assert Counter(case.slice for case in found) == {"poison": 6, "fraud": 6, "hate": 2}
+    assert [case.prompt[0]["content"] for case in found] != [
+        row["prompt"] for row in [*rows[:6], *rows[40:46], *rows[80:]]
+    ]
+    again = load_cases(write(tmp_path / "u.jsonl", *reversed(rows)), {"harmful": 14})
+    assert {case.id for case in again} == {case.id for case in found}
+
+
+def test_counts_take_so_many_of_a_kind(tmp_path: Path) -> None:
     rows = [{"prompt": f"{kind} {n}", "kind": kind} for n in range(4) for kind in ("benign", "odd")]
     found = load_cases(write(tmp_path / "t.jsonl", *rows), {"benign": 2})
     assert [case.kind for case in found].count("benign") == 2

@@ -77,6 +77,19 @@ def test_an_error_names_the_file_and_line_that_it_is_in(tmp_path: Path) -> None:
         load_cases(f"{one} + {twice}", {})
 
 
+def test_a_part_of_one_kind(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.jsonl",
+        *({"prompt": f"{kind} {n}", "kind": kind} for n in range(20) for kind in ("bad", "good")),
+    )
+    assert words(f"{file}#kind=good") == {f"good {n}" for n in range(20)}
+    one, two = words(f"{file}#half=1&kind=good"), words(f"{file}#kind=good&half=2")
+    assert one and two and not one & two and one | two == words(f"{file}#kind=good")
+    assert len({prompts_identity(f"{file}{part}") for part in ("", "#kind=bad", "#half=1")}) == 3
+    with pytest.raises(DataError, match=r"no prompts in it; .* none are in this part"):
+        read(f"{file}#kind=ugly")
+
+
 def test_identities_tell_halves_and_parts_apart(tmp_path: Path) -> None:
     one = numbered(tmp_path / "a.jsonl", "bomb", 9)
     other = numbered(tmp_path / "b.jsonl", "theft", 9)
@@ -97,8 +110,12 @@ def test_a_run_file_lists_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["lab + a.jsonl", "a.jsonl#half=3", "lab#half=1", "a.jsonl#half="]
-)
+    "source",
+    [
+        "lab + a.jsonl", "a.jsonl#half=3", "lab#half=1", "a.jsonl#half=", "a.jsonl#kind=",
+        "a.jsonl#half=1&half", "a.jsonl#half=1&sort=2", "a.jsonl#half=1 & kind=x",
+    ],
+)  # fmt: skip
 def test_what_is_no_source_is_refused(source: str) -> None:
     with pytest.raises(DataError, match=r"cannot be joined|expected FILE#half=1"):
         read(source)

@@ -1,6 +1,5 @@
 """The local engine: answers, option log-probabilities against a naive forward, and bad folders."""
 
-import copy
 import io
 import json
 import math
@@ -17,7 +16,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForSequenceClassifi
 from constitutional_ai import machine as processor
 from constitutional_ai.engines.base import Engine, Sampling
 from constitutional_ai.engines.causal import Transformers
-from constitutional_ai.engines.local import LocalEngine, broken_weight, use_threads
+from constitutional_ai.engines.local import LocalEngine, broken_weight, load, use_threads
 from constitutional_ai.engines.prefix import PrefixCache
 from constitutional_ai.errors import ModelError, SettingsError
 from constitutional_ai.progress import Progress, called
@@ -82,7 +81,7 @@ def test_the_laboratorys_models_are_read_behind_the_bracket() -> None:
 def test_half_precision_moves_in_no_steps(tiny_llama: Path) -> None:
     """Read from bfloat16 logits, P of 600 questions took 20 to 30 values for each octave."""
     half = LocalEngine.load(tiny_llama, dtype="bfloat16", device="cpu")
-    whole = LocalEngine.load(tiny_llama, dtype="float32", device="cpu")
+    whole = LocalEngine(*load(tiny_llama, dtype="float32", device="cpu"))  # layers not packed
     for weight in (w for engine in (half, whole) for w in engine.model.parameters()):
         weight.data = (weight.data.float() / 3).to(weight.dtype)
     whole.model.load_state_dict({k: v.float() for k, v in half.model.state_dict().items()})
@@ -156,8 +155,10 @@ def test_what_a_model_cannot_read_fails_alone(gpt2: LocalEngine, content: str, r
     assert [scores[0], *scores[2:]] == gpt2.option_logprobs(TALKS, ["(A)", "(B)"])
 
 
-def test_a_model_draws_as_its_makers_say_where_a_sampling_is_silent(llama: LocalEngine) -> None:
-    model = copy.deepcopy(llama.model)
+def test_a_model_draws_as_its_makers_say_where_a_sampling_is_silent(
+    llama: LocalEngine, tiny_llama: Path
+) -> None:
+    model, _ = load(tiny_llama, device="cpu")
     silent = Sampling(None, None, max_new_tokens=8, seed=5)
     assert LocalEngine(model, llama.tokenizer).own == (1.0, 1.0)  # a config that says nothing
     for own in ({"temperature": 0.3}, {"temperature": 0.9, "top_p": 0.4}):
