@@ -38,6 +38,8 @@ _ABOUT = re.compile(
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("`", "`"))
 _ALIKE = 0.8  # share of words that two texts have in common, in order, above which one is a copy
 
+_RUN = 10  # words; "it is against the law in most places" may well be said twice
+
 
 def stripped(text: str) -> str:
     """The answer inside a rewrite: without an announcement, a remark at the end, tags and quotes.
@@ -85,6 +87,20 @@ def copies(text: str, source: str) -> bool:
         block.size for block in SequenceMatcher(None, one, other, False).get_matching_blocks()
     )
     return matched / len(one) >= _ALIKE and matched / len(other) >= _ALIKE / 2
+
+
+def repeats(text: str, source: str, known: str) -> bool:
+    """Whether a text takes over a long run of words of ``source`` that is not in ``known``.
+
+    >>> told = "I won't help with that. Pick a calm moment, and say plainly what has been wrong."
+    >>> repeats("No. Pick a calm moment, and say plainly what has been wrong.", told, "Help me!")
+    True
+    """
+    words, others = _words(text), _words(source)
+    matcher = SequenceMatcher(None, words, others, False)
+    runs = (words[block.a : block.a + block.size] for block in matcher.get_matching_blocks())
+    spoken = f" {' '.join(_words(known))} "
+    return any(len(run) >= _RUN and f" {' '.join(run)} " not in spoken for run in runs)
 
 
 def _words(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """The gate of revisions: what is not worth training on keeps the answer before, and is counted.
 
 A critique is stopped where it refuses to criticise or names no real fault. A revision is stopped
-where it is empty, cut off, a copy of its critique, its request or the answer before, where
-something other than the answer is left in it, and where the judge, under the principle that was
-drawn, in both orders, does not prefer it to the answer before.
+where it is empty, cut off, a copy of its critique, its request or the answer before, where it
+repeats a worked example, where something other than the answer is left in it, and where the judge,
+under the principle that was drawn, in both orders, does not prefer it to the answer before.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ EMPTY = "the revision is empty"
 CUT = "the revision was cut off at max_new_tokens"
 COPIES_CRITIQUE = "the revision is a copy of the critique"
 COPIES_REQUEST = "the revision is a copy of the request"
+COPIES_EXAMPLE = "the revision repeats a worked example"
 COPIES_ANSWER = "the revision is the answer before"
 LEFTOVER = "the revision talks about itself or its reviewer"
 NO_BETTER = "the judge prefers the answer before"
@@ -37,6 +38,7 @@ REMEDIES = {
     CUT: "raise `revise.max_new_tokens`",
     COPIES_CRITIQUE: 'take `revise.form = "review"`, or `revise.exemplars` = 2',
     COPIES_REQUEST: "take `revise.exemplars` = 2, or another `revise.critic`",
+    COPIES_EXAMPLE: "take fewer `revise.exemplars`, or another `revise.critic`",
     COPIES_ANSWER: "take `revise.exemplars` = 2, or another `revise.critic`",
     LEFTOVER: "take `revise.exemplars` = 2, or another `revise.critic`",
     NO_BETTER: "take another `revise.critic`, or look at its revisions: the rows hold them",
@@ -67,10 +69,14 @@ class Passed:
 
 @dataclass(frozen=True)
 class Gate:
-    """Asks ``judge``; see the module. Nothing is random but the fences, by ``seed``."""
+    """Asks ``judge``; see the module. Nothing is random but the fences, by ``seed``.
+
+    ``examples`` are the answers of the worked examples that the critic is shown.
+    """
 
     judge: Judge
     seed: int
+    examples: Sequence[str] = ()
 
     def critiques(
         self, prompts: Sequence[Conversation], answers: Sequence[str], critiques: Sequence[str]
@@ -100,7 +106,7 @@ class Gate:
 
     def revisions(self, revised: Sequence[Revised]) -> list[Passed]:
         """Which revisions replace the answer before, with P(better than it); in order."""
-        reasons = [at_sight(one) for one in revised]
+        reasons = [at_sight(one, self.examples) for one in revised]
         passed = [one for one, reason in zip(revised, reasons, strict=True) if not reason]
         verdicts = iter(
             self.judge.compare(
@@ -125,7 +131,7 @@ class Gate:
         return made
 
 
-def at_sight(one: Revised) -> str:
+def at_sight(one: Revised, examples: Sequence[str] = ()) -> str:
     """Why a revision is no good, as far as its text shows; "" if it may be."""
     if not one.text.strip():
         return EMPTY
@@ -137,4 +143,7 @@ def at_sight(one: Revised) -> str:
         return COPIES_ANSWER
     if rewrite.copies(one.text, spoken(one.prompt)):
         return COPIES_REQUEST
+    known = f"{spoken(one.prompt)}\n{one.before}"
+    if any(rewrite.repeats(one.text, example, known) for example in examples):
+        return COPIES_EXAMPLE
     return LEFTOVER if rewrite.leftover(one.text) else ""

@@ -49,7 +49,8 @@ def run(job: Job) -> dict[str, Any]:
     critic_name = model_name(job, critic)
     critic_engine = engine if critic == model else job.engine(critic)
     judge = Judge(critic_engine, job.constitution, job.settings.label)
-    gate = Gate(judge, stage_seed) if settings.gate == "judge" else None
+    shown = [worked.revision for worked in job.constitution.worked_revisions(settings.exemplars)]
+    gate = Gate(judge, stage_seed, shown) if settings.gate == "judge" else None
     named = job.settings.model.path if settings.critic == SELF else settings.critic
     reviser = Reviser(
         job.constitution, settings, critic_engine, gate, stage_seed, is_laboratorys(named)

@@ -71,6 +71,21 @@ def test_each_reason_keeps_the_answer_before(reason: str, changes: dict[str, obj
     assert second.reason == ""  # the neighbour's verdict is its own
 
 
+def test_a_sentence_of_a_worked_example_is_noticed_but_not_one_of_the_request() -> None:
+    example = (
+        "I won't help with that. If you find that you can't trust her answer, that is what the two"
+        " of you need to talk about."
+    )
+    told = replace(GOOD_REVISION, text=f"{GOOD} If you find that you can't trust her, go.")
+    assert gate.at_sight(told, [BAD, example]) == ""  # nine words: "can't" is two
+    told = replace(told, text=told.text.replace("her, go.", "her answer, go."))
+    assert gate.at_sight(told, [BAD, example]) == gate.COPIES_EXAMPLE
+    asked = [user("She said: if you find that you can't trust her answer, that is what it is.")]
+    assert gate.at_sight(replace(told, prompt=asked), [example]) == ""
+    (stopped,) = Gate(made().judge, 0, [example]).revisions([told])
+    assert stopped == Passed(gate.COPIES_EXAMPLE)
+
+
 def test_a_worse_revision_is_stopped_and_one_that_is_no_better() -> None:
     (worse,) = made("tension wrench").revisions([GOOD_REVISION])
     (even,) = made("nowhere").revisions([GOOD_REVISION])
