@@ -114,8 +114,11 @@ class ReviseSettings(Table):
 
 
 class FinetuneSettings(Table):
+    ADDED: ClassVar[Mapping[str, Any]] = {"max_new_tokens": None}
+
     helpful: CountOrNone = 1000  # answers to helpful prompts that keep SL-CAI helpful
     helper: str = Field(default="self", min_length=1)  # who writes them: "self" or a model's spec
+    max_new_tokens: Count | None = None  # of such an answer; not set: as in [revise]
     every_revision: bool = True  # also finetune on the answers after 1 … n−1 revisions
     epochs: Count = 2
     lr: Positive = 5e-4

@@ -29,6 +29,7 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
+from constitutional_ai.settings import ReviseSettings, Settings
 from constitutional_ai.store import failures
 from constitutional_ai.store.checkpoints import Log, Saving
 from constitutional_ai.store.chunks import in_chunks
@@ -76,8 +77,8 @@ def helper_of(job: Job) -> str:
 
 
 def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
-    """The helper's answers to helpful prompts, with the sampling of ``[revise]``."""
-    settings, drawing = job.settings, job.settings.revise
+    """The helper's answers to helpful prompts."""
+    settings, drawing = job.settings, _drawing(job.settings)
     if settings.finetune.helpful == 0:
         return []
     model = helper_of(job)
@@ -111,6 +112,12 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
         return in_chunks(
             job.stage(NAME), FILE, prompts, drawing.chunk, work, tick, HelpfulAnswer, may_fail
         )
+
+
+def _drawing(settings: Settings) -> ReviseSettings:
+    """The sampling of ``[revise]``; an answer may be longer than a rewrite, which is a refusal."""
+    longest = settings.finetune.max_new_tokens or settings.revise.max_new_tokens
+    return settings.revise.model_copy(update={"max_new_tokens": longest})
 
 
 def revisions(rows: Sequence[RevisedAnswer]) -> int:

@@ -140,6 +140,23 @@ def test_another_model_can_answer_the_helpful_prompts(make_job: Any, tiny_llama:
     assert not {row.id for row in made["self"]} & {row.id for row in made["other"]}
 
 
+def test_helpful_answers_may_be_longer_than_rewrites(make_job: Any, tiny_llama: Path) -> None:
+    told = "Here is how, in more words than a refusal takes."
+    ids: list[set[str]] = []
+    for n, longest in enumerate((None, 3, 12)):
+        job = make_job(
+            {str(tiny_llama): ScriptedEngine(lambda _: told)},
+            str(n),
+            model={"path": str(tiny_llama)},
+            revise={"max_new_tokens": 3},
+            finetune={"helpful": 6, "max_new_tokens": longest},
+        )
+        rows = finetune.answer_helpful_prompts(job)
+        assert {row.finished for row in rows} == {longest == 12}
+        ids.append({row.id for row in rows})
+    assert ids[0] == ids[1] and not ids[0] & ids[2]
+
+
 def test_finetune_examples_leave_out_silence_and_cut_answers() -> None:
     def said(n: int, finished: bool) -> HelpfulAnswer:
         prompt = [user(f"help {n}")]
