@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from constitutional_ai.engines.batching import alike
 
 WORTH_SHARING = 32  # tokens that prompts begin with in common; fewer are read anew
+ROOM = 64  # places that a cache grows by: a copy of it every 64 tokens in place of each one
 
 
 def context_of(model: Any) -> int:
@@ -57,6 +58,48 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """
     columns = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     return min(sum(1 for _ in columns), min(map(len, prompts)) - 1)
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room for more, so that a new token is written beside them.
+
+    The layer of transformers copies all of them at every token. ``keys`` and ``values`` are views
+    of the first places of what is held, (B, heads, T, width).
+    """
+
+    held: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self._has_room(len(key_states), end):
+            self.held = (
+                _roomier(self.keys, key_states, start, end),
+                _roomier(self.values, value_states, start, end),
+            )
+        assert self.held is not None
+        keys, values = self.held
+        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def _has_room(self, rows: int, end: int) -> bool:
+        """Whether ``keys`` is a view of what is held, and there are ``end`` places."""
+        if self.held is None or self.keys.data_ptr() != self.held[0].data_ptr():
+            return False
+        return len(self.held[0]) == rows and end <= self.held[0].shape[2]
+
+
+def _roomier(before: Tensor, states: Tensor, start: int, end: int) -> Tensor:
+    rows, heads, _, width = states.shape
+    held = states.new_empty(rows, heads, end if start == 0 else end + ROOM, width)
+    if start:
+        held[:, :, :start] = before
+    return held
 
 
 class Transformers:
@@ -123,11 +166,11 @@ class Transformers:
     def _after_all(self, ids: Sequence[int], rows: int) -> "_Grown":
         """A cache whose rows have all read ``ids``."""
         mask_BT = torch.ones(rows, len(ids), dtype=torch.long, device=self.model.device)
-        shared = _Grown({"attention_mask": mask_BT}, DynamicCache(config=self.model.config))
+        shared = _Grown({"attention_mask": mask_BT}, self._cache())
         if not ids:
             return shared
         if list(self.opening.ids[: len(ids)]) != list(ids):
-            past = DynamicCache(config=self.model.config)
+            past = self._cache()
             self._forward(_Grown(padded_left([ids], self.pad_id, self.model.device), past))
             self.opening = _Opening(tuple(ids), past)
         layers: list[Any] = self.opening.past.layers if self.opening.past else []
@@ -138,6 +181,11 @@ class Transformers:
             )
             shared.past.update(keys, values, number)
         return shared
+
+    def _cache(self) -> Cache:
+        if self.can_share:
+            return Cache(layer_class_to_replicate=RoomyLayer)
+        return DynamicCache(config=self.model.config)
 
     def _forward(self, cache: "_Grown") -> Tensor:
         output = self.model(
@@ -173,13 +221,13 @@ class _Opening:
     """What the prompts of a batch began with, read once."""
 
     ids: tuple[int, ...] = ()
-    past: DynamicCache | None = None
+    past: Cache | None = None
 
 
 @dataclass
 class _Grown:
     inputs: dict[str, Tensor]  # of the next forward, or of the last one
-    past: DynamicCache
+    past: Cache
 
     def select(self, rows: Tensor) -> None:
         self.inputs = {name: value[rows] for name, value in self.inputs.items()}
