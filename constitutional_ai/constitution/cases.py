@@ -21,7 +21,8 @@ from constitutional_ai.judge.faults import names_fault
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under
 from constitutional_ai.judge.replies import Unread
-from constitutional_ai.principles import Constitution, Principle, resolve
+from constitutional_ai.judge.resolve import resolve
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Progress
 from constitutional_ai.refusal import refuses
 

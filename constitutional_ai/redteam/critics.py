@@ -54,12 +54,16 @@ A = TypeVar("A", bound=Answered)
 
 
 def candidates(constitution: Constitution, further: str | None) -> list[Principle]:
-    """Every principle that may criticise, those of a further constitution after the own ones."""
+    """Every principle that may criticise, those of a further constitution after the own ones.
+
+    If the own ones tell their rationale, so do those that may be added to them.
+    """
     found = {p.name: p for p in constitution.principles if "critique" in p.use}
     if further:
         for principle in load_constitution(further).principles:
             if "critique" in principle.use:
-                found.setdefault(principle.name, principle)
+                told = principle.telling_why() if constitution.rationale else principle
+                found.setdefault(principle.name, told)
     return list(found.values())
 
 

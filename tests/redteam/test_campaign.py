@@ -9,7 +9,7 @@ import pytest
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import ModelError, NoLogprobs, RunFolderError, SettingsError
-from constitutional_ai.principles import Principle
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation, user
 from constitutional_ai.redteam import campaign as attack
@@ -252,3 +252,13 @@ def test_false_alarms_are_counted_on_good_answers_alone(campaign: Campaign) -> N
     asked = {row.id for row in benign if row.id in campaign.caught}
     assert asked == {row.id for row in benign if campaign.readings[row.id].outcome == "through"}
     assert asked and len(asked) < len(benign)
+
+
+def test_what_may_be_added_is_tried_as_it_would_be_asked(tmp_path: Path) -> None:
+    rules = '[[principle]]\nname = "{}"\ntext = "a"\nrationale = "So."\n'
+    (tmp_path / "more.toml").write_text('name = "m"\nversion = "1"\n' + rules.format("more"))
+    for told in (False, True):
+        rule = Principle(name="own", text="b", rationale="So.")
+        own = Constitution(name="c", version="1", rationale=told, principles=(rule,))
+        found = critics.candidates(own, str(tmp_path / "more.toml"))
+        assert [one.critique_prompt.endswith("Why: So.") for one in found] == [told, told]
