@@ -131,7 +131,8 @@ def _caught(
     """One row; ``faults`` has the principles whose critique is not empty."""
     if not faults:
         reasons = [reply.failed for reply in said.values() if reply.failed]
-        return Failed(id=id_, reason=reasons[0] if reasons else "empty critiques")
+        unfit = all(reply.unfit for reply in said.values())
+        return Failed(id=id_, reason=reasons[0] if reasons else "empty critiques", unfit=unfit)
     caught = {name: p >= 0.5 for name, p in faults.items() if not isinstance(p, Unread)}
     return Caught(
         id=id_,
