@@ -5,10 +5,12 @@
     revised = cai.self_critique_loop("How do I pick a lock?")
 
 A thin face of the machinery that the pipeline uses: its engines, its judge, and the templates in
-prompts.py. It deviates from the lesson's listing in three ways. A model's chat template is used if
+prompts.py. It deviates from the lesson's listing in four ways. A model's chat template is used if
 there is one. Every method takes a list too, and works through it in batches; a prompt may be a
-conversation, as messages. And ``preference`` is the letter that the judge favours under all
-principles, each answer having stood first once, instead of free text that may name neither.
+conversation, as messages. The loop's end is not read off a phrase: the model is asked whether its
+critique names a fault (judge/faults.py). And ``preference`` is the letter that the judge favours
+under all principles, each answer having stood first once, instead of free text that may name
+neither.
 """
 
 import math
@@ -23,8 +25,10 @@ from constitutional_ai.data.rows import conversation, text
 from constitutional_ai.engines.base import Sampling
 from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.errors import DataError, ModelError, SettingsError, UserError
+from constitutional_ai.judge.faults import is_laboratorys, names_fault
 from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled
 from constitutional_ai.judge.open import prepare
+from constitutional_ai.judge.replies import Unread
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, content_hash
 from constitutional_ai.store.seeds import derive_seed
@@ -85,6 +89,7 @@ class ConstitutionalAI:
         options = [f"model.dtype={dtype}", f"model.device={device}", *overrides]
         bench = prepare([str(model_name)], overrides=options)
         self._label = bench.settings.label
+        self._by_phrase = is_laboratorys(str(model_name))
         self.engine = bench.engines[str(model_name)]
         here = self.engine if isinstance(self.engine, LocalEngine) else None
         self.model = here and here.model
@@ -118,8 +123,10 @@ class ConstitutionalAI:
     def self_critique_loop(self, prompt: Prompts, max_iterations: int = 3) -> Texts:
         """Answer, then critique and revise under one principle after another.
 
-        Ends when a critique finds nothing, such as "no issues" or "response is appropriate"; in a
-        list, each row by itself.
+        Ends when a critique names no real fault of the answer, as the model itself says when it is
+        asked in both orders of yes and no; the laboratory's models say "no issues". Where it cannot
+        be read the loop goes on. In a list, each row ends by itself. Raises NoLogprobs for a model
+        without log-probabilities.
         """
         talks, rules = _talks(prompt), self._needed_rules()
         answers = self._generate(talks)
@@ -128,11 +135,26 @@ class ConstitutionalAI:
             rule = rules[i % len(rules)]
             asked = [prompts.critique(talks[r], answers[r], rule) for r in going]
             critiques = dict(zip(going, self._generate(asked), strict=True))
-            going = [r for r in going if not prompts.finds_nothing(critiques[r])]
+            going = self._faulty(talks, answers, critiques)
             asked = [prompts.revision(talks[r], answers[r], critiques[r], rule) for r in going]
             for r, answer in zip(going, self._generate(asked), strict=True):
                 answers[r] = answer
         return _like(prompt, answers)
+
+    def _faulty(
+        self, talks: list[Conversation], answers: list[str], critiques: dict[int, str]
+    ) -> list[int]:
+        """The rows of ``critiques`` whose critique names a fault, or cannot be read."""
+        found = names_fault(
+            self.engine,
+            [talks[r] for r in critiques],
+            [answers[r] for r in critiques],
+            [*critiques.values()],
+            self.seed,
+            by_phrase=self._by_phrase,
+        )
+        named = zip(critiques, found, strict=True)
+        return [r for r, p in named if isinstance(p, Unread) or p >= 0.5]
 
     def generate_preference_pair(self, prompt: Prompts) -> Any:
         """Two responses and which of them the principles favour: a dict, or a list of them.

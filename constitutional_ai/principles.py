@@ -2,13 +2,12 @@
 
 A principle needs only a ``name`` and a ``text``; the three prompts that a model sees derive from
 the text unless they are written out. Each row that is made under a principle carries its hash.
-Where principles disagree about two answers, ``resolve`` decides: hard principles first, then by
-priority. The package ``constitution`` writes, checks and compares constitutions.
+Where principles disagree about two answers, judge/resolve.py decides. The package ``constitution``
+writes, checks and compares constitutions.
 """
 
-import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +19,8 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -34,7 +35,7 @@ M = TypeVar("M", bound=BaseModel)
 # not use them keeps the hash that older rows carry.
 _ADDED = ("priority", "hard", "rationale", "exemplars", "thoughts", "scale")
 
-DECISIVE = 0.1  # a principle has an opinion where its probability is this far from 0.5
+PROMPTS = ("critique_prompt", "revision_prompt", "preference_prompt")
 
 # What each kind of principle asks, where the constitution does not write its own prompts.
 _DERIVED = {
@@ -60,7 +61,8 @@ class Principle(BaseModel):
 
     ``use`` names the phases that may draw it, ``prompts`` the prompt sets; ``weight`` is how often
     it is drawn. Where principles disagree, ``hard`` ones decide first, then ``priority`` 1, 2, …;
-    priority 0 means none. ``rationale`` is for people: no model sees it.
+    priority 0 means none. ``rationale`` says why it is there: for people, and for models where the
+    constitution says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +94,18 @@ class Principle(BaseModel):
     def hashed(self) -> dict[str, Any]:
         """The fields that the hash depends on."""
         return {k: v for k, v in self.model_dump().items() if v or k not in _ADDED}
+
+    def telling_why(self) -> "Principle":
+        """With the rationale behind each prompt that a model is asked; itself where it has none.
+
+        A prompt that ends with it already stays, so that a file which was written out loads alike.
+        """
+        if not (reason := self.rationale.strip()):
+            return self
+        why = f"\nWhy: {reason}"
+        asked = {name: getattr(self, name) for name in PROMPTS}
+        told = {name: text if text.endswith(why) else text + why for name, text in asked.items()}
+        return self.model_copy(update=told)
 
 
 def derived_prompts(text: str, kind: str) -> dict[str, str]:
@@ -158,6 +172,8 @@ Exemplar = Annotated[
 class Constitution(BaseModel):
     """A named, versioned set of principles.
 
+    ``rationale``: whether critics, judges and the revised model are told each principle's own; its
+    prompts then end with it, and so both hashes differ from those of a constitution that is silent.
     ``thoughts`` are the turns that make a judge think before it chooses, and ``scale`` is how it
     scores one answer; prompts.py has defaults for both. ``exemplars`` (``[[exemplar]]`` tables in a
     file) are shown where a run asks for them.
@@ -167,12 +183,30 @@ class Constitution(BaseModel):
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     description: str = ""
+    rationale: bool = Field(default=False, strict=True)  # before the principles, which it changes
     thoughts: tuple[str, ...] = ()
     scale: Scale | None = None
     principles: tuple[Principle, ...] = Field(min_length=1)
     exemplars: tuple[Exemplar, ...] = Field(
         default=(), validation_alias=AliasChoices("exemplar", "exemplars")
     )
+
+    @field_validator("principles")
+    @classmethod
+    def _tell_why(
+        cls, principles: tuple[Principle, ...], made: ValidationInfo
+    ) -> tuple[Principle, ...]:
+        told = made.data.get("rationale", False)
+        return tuple(p.telling_why() for p in principles) if told else principles
+
+    @model_validator(mode="after")
+    def _has_a_rationale_to_tell(self) -> "Constitution":
+        if self.rationale and not any(p.rationale.strip() for p in self.principles):
+            raise ValueError(
+                'rationale = true, but no principle has one to show; write rationale = "…" into a'
+                " [[principle]] table, or leave it out here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _exemplars_name_principles(self) -> "Constitution":
@@ -236,50 +270,6 @@ def weighted_sample(pool: Sequence[Principle], count: int, rng: random.Random) -
     """Without replacement, by Efraimidis and Spirakis (2006): the largest u^(1/weight) win."""
     keys = {p.name: rng.random() ** (1 / p.weight) for p in pool}
     return sorted(pool, key=lambda p: keys[p.name], reverse=True)[:count]
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """P(first answer better) under the whole constitution, and the principles that decided."""
-
-    p: float
-    decided_by: tuple[str, ...]
-
-
-def resolve(
-    by_principle: Mapping[str, float],
-    constitution: Constitution,
-    decisive: float = DECISIVE,
-    weighted: bool = True,
-) -> Resolved:
-    """One probability from ``by_principle``, which maps names to probabilities in [0, 1].
-
-    Principles that agree, and principles of equal rank, are averaged, by weight if ``weighted``.
-    Where they disagree, the highest rank that has an opinion decides alone: its mean is at least
-    ``decisive`` away from 0.5. Hard principles rank highest, then priority 1, 2, …, then those
-    without one. Raises ConstitutionError for a name that the constitution lacks, ValueError for no
-    name at all.
-    """
-    judged = [(constitution.principle(name), p) for name, p in by_principle.items()]
-    if not judged:
-        raise ValueError("no principle has judged")
-    opinions = [p for _, p in judged if abs(p - 0.5) >= decisive]
-    if any(p > 0.5 for p in opinions) and any(p < 0.5 for p in opinions):
-        for rank in sorted({_rank(principle) for principle, _ in judged}):
-            tier = [(principle, p) for principle, p in judged if _rank(principle) == rank]
-            if abs(_mean(tier, weighted) - 0.5) >= decisive:
-                return Resolved(_mean(tier, weighted), tuple(p.name for p, _ in tier))
-    return Resolved(_mean(judged, weighted), tuple(by_principle))
-
-
-def _rank(principle: Principle) -> tuple[bool, float]:
-    return (not principle.hard, principle.priority or math.inf)
-
-
-def _mean(judged: Sequence[tuple[Principle, float]], weighted: bool) -> float:
-    weights = [principle.weight if weighted else 1.0 for principle, _ in judged]
-    total = math.fsum(weight * p for weight, (_, p) in zip(weights, judged, strict=True))
-    return total / math.fsum(weights)
 
 
 # ---- from a file ------------------------------------------------------------------------------

@@ -24,6 +24,11 @@ Keys = tuple[str, ...]  # ("ppo", "kl_coef")
 REMOVED = {
     "evaluate.harm_head": "removed: a judge reads harm from 0 to 4 (evaluate.grade)",
 }
+# What belongs into another file than a run's.
+ELSEWHERE = dict.fromkeys(
+    ("rationale", "constitution.rationale"),
+    "is a key of the constitution file: write rationale = true into its head",
+)
 _SHIPPED = Path(__file__).parent / "runs"
 
 
@@ -71,6 +76,8 @@ class RunFile:
                     continue
                 if full in REMOVED:
                     raise SettingsError(f"{self.place(full)}: {full} was {REMOVED[full]}")
+                if full in ELSEWHERE:
+                    raise SettingsError(f"{self.place(full)}: {full} {ELSEWHERE[full]}")
                 nearest = _nearest(full, known)
                 hint = f"; did you mean {nearest!r}?" if nearest else ""
                 raise SettingsError(f"{self.place(full)}: unknown setting {full!r}{hint}")
@@ -140,6 +147,8 @@ def _parse_override(override: str) -> tuple[Keys, Any]:
 
 
 def _put(data: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
+    if (full := ".".join(keys)) in ELSEWHERE:
+        raise SettingsError(f"--set {override}: {full} {ELSEWHERE[full]}")
     table: Any = data
     for number, key in enumerate(keys[:-1], 1):
         table = table.setdefault(key, {})

@@ -320,7 +320,7 @@ class HttpSettings(Table):
     retries: CountOrNone = 6  # further tries after a broken or late reply, or an error (5xx)
     max_wait: Positive = 60.0  # seconds between two tries
     patience: NotNegative = 600.0  # seconds to wait for a server that is away or says "later"
-    max_failed: Share = 0.01  # the share of a stage's rows that may fail; above it the stage stops
+    max_failed: Share = 0.01  # of a stage's rows; what does not fit a local model is not counted
     extra: str = ""  # a JSON object to join to every request, for what only your server knows
 
     @field_validator("keys")

@@ -1,5 +1,6 @@
 """The lesson's interface, as its listing uses it, on a chat model and on one like GPT-2."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from constitutional_ai import (
     load_constitution,
 )
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import DataError, ModelError, SettingsError, UserError
+from constitutional_ai.errors import DataError, ModelError, NoLogprobs, SettingsError, UserError
 from constitutional_ai.records import Conversation, assistant, user
 from tests.engines.faulty_server import MODEL, answer, faulty_server
 
@@ -79,6 +80,15 @@ def test_a_list_is_answered_as_a_list(tiny_llama: Path) -> None:
     assert cai.generate_preference_pair([]) == []
 
 
+def reader(talk: Conversation, option: str) -> float:
+    """Asked about a critique: "bomb" and "rude" are faults; it likes (A) a little."""
+    text = talk[-1]["content"]
+    critique = text.split("A reviewer says about this answer:")[1].split("\n")[0]
+    fault = any(word in critique for word in ("bomb", "rude"))
+    yes = text.split(f"\n{option} ")[1].startswith("Yes")
+    return math.log(0.8 if yes is fault else 0.2) + 0.1 * (option == "(A)")
+
+
 def test_the_loop_takes_turns_and_rows_drop_out(tiny_llama: Path) -> None:
     asked: list[Conversation] = []
 
@@ -92,7 +102,7 @@ def test_the_loop_takes_turns_and_rows_drop_out(tiny_llama: Path) -> None:
         enough = int(talk[1]["content"].split()[-1]) >= {"one": 1, "two": 2, "all": 9}[first]
         return "There are NO ISSUES here." if enough else "It is rude."
 
-    cai = scripted(tiny_llama, reply)
+    cai = scripted(tiny_llama, reply, reader)
     assert cai.self_critique_loop(["one", "two", "all"]) == ["one 1", "two 2", "all 3"]
     asked.clear()
     assert cai.self_critique_loop("all", max_iterations=3) == "all 3"
@@ -106,9 +116,44 @@ def test_the_loop_takes_turns_and_rows_drop_out(tiny_llama: Path) -> None:
     assert cai.self_critique_loop("all", max_iterations=0) == "all 0"
 
 
-@pytest.mark.parametrize("words", ["No issues found.", "The response is appropriate."])
-def test_a_clean_critique_ends_the_loop(tiny_llama: Path, words: str) -> None:
-    cai = scripted(tiny_llama, lambda talk: words if len(talk) > 1 else "Hello.")
+def test_a_critique_without_a_fault_ends_the_loop_whatever_its_words(tiny_llama: Path) -> None:
+    says = "No issues found.", "The response is appropriate.", "The response is not harmful."
+    for words in says:
+        reply = lambda talk, words=words: words if len(talk) > 1 else "Hello."  # noqa: E731
+        assert scripted(tiny_llama, reply, reader).self_critique_loop("Hi?") == "Hello."
+
+
+def test_a_fault_behind_a_clean_phrase_is_revised(tiny_llama: Path) -> None:
+    """Read off its phrase, this critique would return the harmful answer."""
+
+    def reply(talk: Conversation) -> str:
+        if talk[-1]["content"] == PRINCIPLES[0].revision_prompt:
+            return "I will not help with that."
+        if len(talk) > 1:
+            return "There are no issues with the tone, but it explains how to build a bomb."
+        return "Take a pipe."
+
+    cai = scripted(tiny_llama, reply, reader)
+    assert cai.self_critique_loop("Hi?", max_iterations=1) == "I will not help with that."
+
+
+def test_a_critique_that_cannot_be_read_is_followed(tiny_llama: Path) -> None:
+    reply = lambda talk: str(len(talk)) if len(talk) > 3 else "No issues."  # noqa: E731
+    cai = scripted(tiny_llama, reply, lambda *_: -30.0)
+    assert cai.self_critique_loop("Hi?", max_iterations=1) == "5"
+
+
+def test_a_model_without_log_probabilities_is_refused_not_read_by_phrases(
+    tiny_llama: Path,
+) -> None:
+    cai = scripted(tiny_llama, lambda _: "No issues.")
+    with pytest.raises(NoLogprobs, match="gives no log-probabilities, by which it is asked"):
+        cai.self_critique_loop("Hi?")
+
+
+def test_the_laboratorys_models_end_the_loop_by_their_sentence() -> None:
+    cai = ConstitutionalAI("lab:xxs", PRINCIPLES)
+    cai.engine = ScriptedEngine(lambda talk: "No issues." if len(talk) > 1 else "Hello.")
     assert cai.self_critique_loop("Hi?") == "Hello."
 
 
@@ -165,7 +210,7 @@ def test_a_prompt_beyond_the_context_does_not_take_the_others_along() -> None:
 
 def test_a_text_or_a_constitution_serves_as_principles(tiny_llama: Path) -> None:
     cai = ConstitutionalAI(tiny_llama, ["Be kind."])
-    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"])
+    cai.engine = ScriptedEngine(lambda talk: talk[-1]["content"], reader)
     assert "Be kind." in cai.critique("Hi?", "Go away.", "Be kind.")
     assert cai.self_critique_loop("Hi?", max_iterations=1)
     shipped = load_constitution("harmless")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from constitutional_ai import prompts as templates
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import (
     Constitution,
     Principle,
     load_constitution,
-    resolve,
     weighted_sample,
 )
-from constitutional_ai.records import content_hash
+from constitutional_ai.records import content_hash, user
 
 SHIPPED = ("lab", "harmless", "red-team")
 HEAD = 'name = "mine"\nversion = "1"\n'
@@ -194,62 +194,6 @@ def test_principles_that_are_no_tables_are_refused(tmp_path: Path, text: str) ->
     assert "mine.toml" in complaint(write(tmp_path, HEAD + text))
 
 
-# ---- where principles disagree
-
-
-def ranked(**ranks: dict[str, object]) -> Constitution:
-    made = [Principle.model_validate({"name": n, "text": "t", **r}) for n, r in ranks.items()]
-    return Constitution(name="c", version="1", principles=tuple(made))
-
-
-@pytest.mark.parametrize(
-    ("ranks", "by_principle", "p", "decided_by"),
-    [
-        # without ranks: the mean by weight, agreement or not
-        ({"a": {"weight": 3}, "b": {}}, {"a": 0.9, "b": 0.1}, 0.7, ("a", "b")),
-        # ranks change nothing while principles agree
-        ({"a": {"priority": 1}, "b": {}}, {"a": 0.6, "b": 1.0}, 0.8, ("a", "b")),
-        # 1 before 2, and both before those without one
-        ({"a": {"priority": 2}, "b": {"priority": 1}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
-        ({"a": {"weight": 99}, "b": {"priority": 7}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
-        # hard before every priority
-        ({"a": {"priority": 1}, "b": {"hard": True}}, {"a": 1.0, "b": 0.3}, 0.3, ("b",)),
-        # the first rank has no opinion, so the next decides
-        (
-            {"a": {"priority": 1}, "b": {"priority": 2}, "c": {}},
-            {"a": 0.55, "b": 0.2, "c": 0.9},
-            0.2,
-            ("b",),
-        ),
-        # two of one rank are averaged; where they cancel, the next rank decides
-        (
-            {"a": {"hard": True}, "b": {"hard": True}, "c": {"priority": 1}},
-            {"a": 1.0, "b": 0.0, "c": 0.1},
-            0.1,
-            ("c",),
-        ),
-        # nobody has an opinion
-        ({"a": {"priority": 1}, "b": {}}, {"a": 0.45, "b": 0.55}, 0.5, ("a", "b")),
-    ],
-)
-def test_disagreement_is_settled_by_rank(
-    ranks: dict[str, dict[str, object]],
-    by_principle: dict[str, float],
-    p: float,
-    decided_by: tuple[str, ...],
-) -> None:
-    found = resolve(by_principle, ranked(**ranks))
-    assert found.p == pytest.approx(p)
-    assert found.decided_by == decided_by
-
-
-def test_resolving_nothing_or_a_stranger_is_refused() -> None:
-    with pytest.raises(ValueError, match="no principle has judged"):
-        resolve({}, ranked(a={}))
-    with pytest.raises(ConstitutionError, match="no principle named 'x'"):
-        resolve({"x": 0.5}, ranked(a={}))
-
-
 def test_fields_that_came_later_leave_old_hashes_alone() -> None:
     """The hash of 0.1 for this content; rows and reports carry it."""
     old = Principle(name="n", text="a")
@@ -258,3 +202,51 @@ def test_fields_that_came_later_leave_old_hashes_alone() -> None:
     )
     for update in ({"priority": 1}, {"hard": True}, {"rationale": "why"}):
         assert old.model_copy(update=update).hash != old.hash
+
+
+# ---- the rationale, shown to models
+
+
+TOLD = 'name = "mine"\nversion = "1"\nrationale = true\n'
+WHY = 'rationale = "Trust is lost once."'
+
+
+def asked(rule: Principle) -> list[str]:
+    """All that a model is asked under a principle, in both forms of critique and revision."""
+    talk, review = [user("Hi?")], templates.review("fence")
+    requests = [
+        *(form.critique(talk, "No.", rule) for form in (templates.DIALOGUE, review)),
+        *(form.revision(talk, "No.", "Rude.", rule) for form in (templates.DIALOGUE, review)),
+        *(form.direct(talk, "No.", rule) for form in (templates.DIALOGUE, review)),
+        templates.comparison(talk, "No.", "Yes.", rule, "fence"),
+        [user(templates.thought("{question}", rule))],
+    ]
+    return [turns[-1]["content"] for turns in requests]
+
+
+def test_models_are_told_why_where_the_constitution_says_so(tmp_path: Path) -> None:
+    rules = principle("kind", "Be kind.", WHY) + principle("brief", "Be brief.")
+    silent, told = (load_constitution(write(tmp_path, head + rules)) for head in (HEAD, TOLD))
+    assert not any("Why:" in text for text in asked(silent.principle("kind")))
+    assert all("\nWhy: Trust is lost once." in text for text in asked(told.principle("kind")))
+    # One without a rationale is asked as before, and named as before.
+    assert told.principle("brief") == silent.principle("brief")
+    assert told.principle("kind").hash != silent.principle("kind").hash
+    assert told.hash != silent.hash
+
+
+def test_a_silent_constitution_keeps_its_hash(tmp_path: Path) -> None:
+    """As it was before the key came, with and without rationales, and where it says false."""
+    rules = principle("kind", "Be kind.", WHY)
+    path = write(tmp_path, HEAD + rules)
+    assert load_constitution(path).hash == "568c803ec554d123"
+    assert load_constitution(write(tmp_path, HEAD + "rationale = false\n" + rules)).hash == (
+        "568c803ec554d123"
+    )
+
+
+def test_a_constitution_with_no_rationale_to_tell_is_refused(tmp_path: Path) -> None:
+    text = complaint(write(tmp_path, TOLD + principle("kind", "Be kind.")))
+    assert "mine.toml:" in text and "no principle has one to show; write rationale =" in text
+    text = complaint(write(tmp_path, HEAD + 'rationale = "yes"\n' + principle("kind", "a", WHY)))
+    assert "mine.toml:3: rationale cannot be 'yes'; write true or false" in text

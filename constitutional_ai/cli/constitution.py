@@ -103,6 +103,7 @@ def run_cases(
     from constitutional_ai.constitution import case_results, suite
     from constitutional_ai.constitution.cases import run_suite
     from constitutional_ai.engines.base import Sampling
+    from constitutional_ai.judge.faults import is_laboratorys
     from constitutional_ai.principles import load_constitution
 
     constitution = load_constitution(file)
@@ -110,7 +111,10 @@ def run_cases(
     spec = engine or tried.engine or DEFAULT_ENGINE
     model, fenced = _judge(spec, fence)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    checks = run_suite(tried, constitution, model, fenced, sampling, progress(False))
+    checks = run_suite(
+        *(tried, constitution, model, fenced, sampling, progress(False)),
+        by_phrase=is_laboratorys(spec),
+    )
     if junit:
         junit.write_text(case_results.junit(tried, checks, constitution.name), encoding="utf-8")
     if json:

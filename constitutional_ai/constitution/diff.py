@@ -19,7 +19,8 @@ from constitutional_ai.data.pairs import Labelled, left_out
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict
 from constitutional_ai.judge.one_principle import under, usable
-from constitutional_ai.principles import Constitution, Principle, Resolved, resolve
+from constitutional_ai.judge.resolve import Resolved, resolve
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Conversation
 from constitutional_ai.stats import intervals as stats
@@ -102,7 +103,7 @@ def described(before: Constitution, after: Constitution) -> str:
         lines.append(f"description: {word_diff(before.description, after.description)}")
     lines += [
         f"{field}: differs"
-        for field in ("exemplars", "thoughts", "scale")
+        for field in ("exemplars", "thoughts", "scale", "rationale")
         if getattr(before, field) != getattr(after, field)
     ]
     drawn = shares(list(before.principles)), shares(list(after.principles))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from constitutional_ai.constitution.draws import NEEDED, Pool, shares
 from constitutional_ai.constitution.similarity import stem, words
-from constitutional_ai.principles import Draft, Drafted, Principle
+from constitutional_ai.principles import PROMPTS, Draft, Drafted, Principle
 from constitutional_ai.toml_file import Finding
 
 # An error breaks a run or its labels; a warning is a likely mistake.
@@ -37,7 +37,6 @@ SEVERITY: dict[str, Literal["error", "warning"]] = {
     "unknown-rule": "warning",
     "unused-ignore": "warning",
 }
-PROMPTS = ("critique_prompt", "revision_prompt", "preference_prompt")
 OFTEN = 0.8  # of the draws: from here on the others hardly count
 RARE = 0.01  # of an even share of the draws: below, a principle hardly counts
 
@@ -113,7 +112,8 @@ def _head(draft: Draft) -> Iterator[Finding]:
 def _texts(draft: Draft, drafted: Drafted) -> Iterator[Finding]:
     """What holds for everything that a model is sent, where the author wrote it."""
     principle = drafted.principle
-    for key in ("name", "text", *(prompt for prompt in PROMPTS if prompt in drafted.table.values)):
+    written = [prompt for prompt in PROMPTS if prompt in drafted.table.values]
+    for key in ("name", "text", *written, *(("rationale",) if _tells_why(draft) else ())):
         text = getattr(principle, key)
         if match := _CONTROL.search(text):
             reason = f"{key} has {match[0]!a}, which steers the model or cannot be seen"
@@ -131,17 +131,24 @@ def _texts(draft: Draft, drafted: Drafted) -> Iterator[Finding]:
         yield _of(draft, drafted, "inverted-dont", "text", reason, fix)
 
 
+def _tells_why(draft: Draft) -> bool:
+    """Whether models are shown the rationales, which no rule reads as long as people alone do."""
+    return draft.file.values.get("rationale") is True
+
+
 def _prompts(draft: Draft, drafted: Drafted) -> Iterator[Finding]:
     principle = drafted.principle
     if "preference" in principle.use:
+        shown = ["preference_prompt", *(["rationale"] if _tells_why(draft) else [])]
         for rule, pattern, what in (
             ("names-option", _OPTION, "names an option, and each answer is shown as both"),
             ("names-position", _POSITION, "names a place, and each answer is shown in both"),
         ):
-            if match := pattern.search(principle.preference_prompt):
-                fix = 'ask "which answer …"'
-                reason = f"{match[0]!r} {what}"
-                yield _of(draft, drafted, rule, "preference_prompt", reason, fix)
+            for key in shown:
+                if match := pattern.search(getattr(principle, key)):
+                    fix = 'ask "which answer …"'
+                    reason = f"{match[0]!r} {what}"
+                    yield _of(draft, drafted, rule, key, reason, fix)
     for key in PROMPTS:
         phase = "preference" if key == "preference_prompt" else "critique"
         if key in drafted.table.values and phase not in principle.use:

@@ -5,7 +5,7 @@ from typing import Any
 
 from constitutional_ai import prompts as templates
 from constitutional_ai.constitution.draws import Pool, shares
-from constitutional_ai.principles import Constitution, Principle
+from constitutional_ai.principles import PROMPTS, Constitution, Principle
 from constitutional_ai.records import Conversation, user
 
 REQUEST = "{request}"
@@ -25,9 +25,9 @@ def text(constitution: Constitution, principles: list[Principle], rendered: bool
             for name, conversation in sent(principle).items():
                 lines += ["", f"  -- {name}", *_turns(conversation)]
         else:
-            lines.append(f"  critique:   {principle.critique_prompt}")
-            lines.append(f"  revision:   {principle.revision_prompt}")
-            lines.append(f"  preference: {principle.preference_prompt}")
+            for prompt in PROMPTS:
+                asked = getattr(principle, prompt).replace("\n", f"\n{'':14}")
+                lines.append(f"  {prompt.removesuffix('_prompt') + ':':<12}{asked}")
     return "\n".join(lines)
 
 

@@ -9,9 +9,9 @@ from tomlkit.items import Table
 from constitutional_ai.constitution.entries import slug
 from constitutional_ai.errors import ConstitutionError
 from constitutional_ai.principles import (
+    PROMPTS,
     Constitution,
     Principle,
-    derived_prompts,
     find_constitution,
     load_constitution,
 )
@@ -30,20 +30,26 @@ def to_toml(
     ``head`` are comments at the top, ``notes`` comments above a principle.
     """
     own = constitution.model_dump(mode="json", exclude={"principles"}, exclude_defaults=True)
+    why = constitution.rationale
     if worked := own.pop("exemplars", None):
         own["exemplar"] = worked
     parts = [_comments(head) + "\n" if head else "", tomlkit.dumps(own)]
     for principle in constitution.principles:
         said = _comments((notes or {}).get(principle.name, ()))
-        parts.append(f"\n{said}[[principle]]\n{principle_table(principle).as_string()}")
+        parts.append(f"\n{said}[[principle]]\n{principle_table(principle, why).as_string()}")
     return "".join(parts)
 
 
-def principle_table(principle: Principle) -> Table:
-    """A principle's own fields; what derives from them or is usual is left out."""
+def principle_table(principle: Principle, why: bool = False) -> Table:
+    """A principle's own fields; what derives from them or is usual is left out.
+
+    ``why``: it goes into a constitution that puts its rationale behind its prompts.
+    """
     table = tomlkit.table()
-    usual = Principle(name=principle.name, text=principle.text).model_dump(mode="json")
-    usual |= derived_prompts(principle.text, principle.kind)
+    name, text, kind = principle.name, principle.text, principle.kind
+    bare = Principle(name=name, text=text, kind=kind, rationale=principle.rationale)
+    asked = (bare.telling_why() if why else bare).model_dump(include=set(PROMPTS))
+    usual = Principle(name=name, text=text).model_dump(mode="json") | asked
     for key, value in principle.model_dump(mode="json").items():
         if key in ("name", "text", "kind") or value != usual[key]:
             table[key] = value

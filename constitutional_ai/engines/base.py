@@ -33,13 +33,15 @@ class Completion:
     """A model's answer. ``finished`` is false where a limit cut it off before an end token.
 
     ``failed`` says why there is no answer, and is empty where there is one. A failed completion has
-    no text; it is never taken for an empty answer.
+    no text; it is never taken for an empty answer. ``unfit``: it failed because the prompt leaves
+    no room in the model's context or cannot be spelt, so that no further try helps.
     """
 
     text: str
     tokens: int
     finished: bool
     failed: str = ""
+    unfit: bool = False
 
 
 class Own(NamedTuple):

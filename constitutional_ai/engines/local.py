@@ -94,7 +94,7 @@ class LocalEngine:
         )
         answered = dict(zip(prompts, answers, strict=True))
         return [
-            Completion("", 0, False, failed=failed[row])
+            Completion("", 0, False, failed=failed[row], unfit=True)
             if row in failed
             else Completion(
                 tokens.text(answered[row]), len(answered[row]), tokens.ended(answered[row])

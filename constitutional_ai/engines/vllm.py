@@ -79,7 +79,7 @@ class VllmEngine:
         outputs = self._run(list(prompts.values()), params)
         answers = {row: list(out.token_ids) for row, out in zip(prompts, outputs, strict=True)}
         return [
-            Completion("", 0, False, failed=failed[row])
+            Completion("", 0, False, failed=failed[row], unfit=True)
             if row in failed
             else Completion(
                 self.tokens.text(answers[row]), len(answers[row]), self.tokens.ended(answers[row])

@@ -98,7 +98,7 @@ def generate(
             prompts = [item.case.prompt for item in asked]
             replies = job.engine(asked[0].model).generate(prompts, sampling)
             made += [
-                Failed(id=item.id, reason=reply.failed)
+                Failed(id=item.id, reason=reply.failed, unfit=reply.unfit)
                 if reply.failed
                 else item.row(reply.text, reply.finished, oracle)
                 for item, reply in zip(asked, replies, strict=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from constitutional_ai.data.cases import Case
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.engines.spec import ModelSpec
+from constitutional_ai.errors import NoLogprobs
 from constitutional_ai.judge.questions import read, yes_no
 from constitutional_ai.judge.replies import Unread
 from constitutional_ai.prompts import finds_nothing
@@ -32,7 +33,7 @@ def names_fault(
     """P(the critique names a real fault of the answer), or why it cannot be read; in order.
 
     ``by_phrase`` is for the laboratory's models: 0 or 1. Raises NoLogprobs where the engine has no
-    log-probabilities.
+    log-probabilities: to go by a phrase instead would be wrong in silence.
     """
     if by_phrase:
         return [float(not finds_nothing(critique)) for critique in critiques]
@@ -46,7 +47,13 @@ def names_fault(
         )
         for prompt, answer, critique in zip(prompts, answers, critiques, strict=True)
     ]
-    readings = read(engine, cases, answers, [yes_no(METRIC)], seed)
+    try:
+        readings = read(engine, cases, answers, [yes_no(METRIC)], seed)
+    except NoLogprobs:
+        raise NoLogprobs(
+            f"{engine.name}: gives no log-probabilities, by which it is asked whether a critique"
+            " names a fault; take a critic that gives them"
+        ) from None
     return [
         reading.scores[METRIC] if METRIC in reading.scores else Unread(reading.unlabelled[METRIC])
         for reading in readings

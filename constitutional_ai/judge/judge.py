@@ -18,7 +18,8 @@ from typing import Protocol
 from constitutional_ai.engines.base import Engine
 from constitutional_ai.judge.methods import Asked, Opinion, opinions, seen
 from constitutional_ai.judge.replies import Unread
-from constitutional_ai.principles import Constitution, Principle, resolve
+from constitutional_ai.judge.resolve import resolve
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.prompts import worked_comparison
 from constitutional_ai.records import Conversation, Pair, PromptSet, content_hash
 from constitutional_ai.settings import LabelSettings

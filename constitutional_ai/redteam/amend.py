@@ -32,7 +32,8 @@ from constitutional_ai.constitution import edit
 from constitutional_ai.constitution import suite as suites
 from constitutional_ai.data.requests import TEST, TRAIN
 from constitutional_ai.engines.base import Engine, Sampling
-from constitutional_ai.errors import UserError
+from constitutional_ai.errors import NoLogprobs, UserError
+from constitutional_ai.judge.faults import is_laboratorys
 from constitutional_ai.judge.judge import nonce
 from constitutional_ai.principles import (
     Constitution,
@@ -75,13 +76,22 @@ class Evidence:
         return self._share(principle, self.benign)
 
     def net(self, principle: str) -> float:
+        """0 where there are good answers, but no critique of one could be read: a principle that
+        always finds fault must not pass for one that never does.
+        """
+        if self.benign and not self.read(principle, self.benign):
+            return 0.0
         return self.hits(principle) - self.alarms(principle)
 
     def _hit(self, principle: str, row: Attempt) -> bool:
         return self.caught.get(row.id, {}).get(principle, False)
 
+    def read(self, principle: str, rows: Sequence[Attempt]) -> list[Attempt]:
+        """Those about which the principle's critique could be read."""
+        return [row for row in rows if principle in self.caught.get(row.id, {})]
+
     def _share(self, principle: str, rows: Sequence[Attempt]) -> float:
-        read = [row for row in rows if principle in self.caught.get(row.id, {})]
+        read = self.read(principle, rows)
         return sum(self._hit(principle, row) for row in read) / len(read) if read else 0.0
 
 
@@ -124,7 +134,8 @@ def amend(campaign: Campaign, out: Path, writer: Engine | None = None) -> Propos
     constitution = load_constitution(path)
     proposal = propose(constitution, plan.candidates, seen)
     if writer is not None:
-        _written(proposal, seen, writer, plan.seed)
+        own = {principle.name for principle in constitution.principles}
+        _written(proposal, seen, writer, plan.seed, own)
     out.mkdir(parents=True, exist_ok=True)
     source = path.read_text(encoding="utf-8-sig")
     version = edit.next_version(constitution.version)
@@ -188,17 +199,21 @@ def _was(principle: Principle, key: str) -> object:
 
 
 def _evidence(seen: Evidence, name: str) -> str:
+    through, benign = (len(seen.read(name, rows)) for rows in (seen.through, seen.benign))
     return (
-        f"catches {len(seen.catches(name))} of {len(seen.through)} that got through,"
-        f" false alarm on {seen.alarms(name):.0%} of {len(seen.benign)} good answers"
+        f"catches {len(seen.catches(name))} of {through} that got through,"
+        f" false alarm on {seen.alarms(name):.0%} of {benign} good answers"
     )
 
 
 # ---- a new principle, worded by a model --------------------------------------------------------
 
 
-def _written(proposal: Proposal, seen: Evidence, writer: Engine, seed: int) -> None:
-    """Ask for one principle about what no other catches, try it, and propose it if it works."""
+def _written(proposal: Proposal, seen: Evidence, writer: Engine, seed: int, own: set[str]) -> None:
+    """Ask for one principle about what no other catches, try it, and propose it if it works.
+
+    ``own`` are the names that the constitution has already.
+    """
     missed = proposal.uncaught
     if not missed:
         proposal.reasons.append("Every attack was caught, so no new principle was asked for.")
@@ -214,22 +229,26 @@ def _written(proposal: Proposal, seen: Evidence, writer: Engine, seed: int) -> N
         said = reply.failed or "the reply is not in the two lines that were asked for"
         proposal.reasons.append(f"No new principle: {said}.")
         return
-    taken = {name for row in seen.caught.values() for name in row}
+    taken = own.union(*seen.caught.values())
     if principle.name in taken:
         principle = principle.model_copy(update={"name": f"{principle.name}-2"})
-    hits = _tried(writer, principle, missed)
-    alarms = _tried(writer, principle, seen.benign)
+    try:
+        hits = _tried(writer, principle, missed, seed)
+        alarms = _tried(writer, principle, seen.benign, seed)
+    except NoLogprobs as error:  # what cannot be tried is not proposed; the rest stands
+        proposal.reasons.append(f"A new principle was worded and dropped untried: {error}.")
+        return
     verdict = (
         f"catches {sum(hits.values())} of {len(hits)} that no other does, false alarm on"
         f" {sum(alarms.values())} of {len(alarms)} good answers"
     )
     net = _rate(hits) - _rate(alarms)
-    if net < WORTH:
+    if net < WORTH or (seen.benign and not alarms):
         proposal.reasons.append(f"A new principle was tried and dropped: {verdict}.")
         return
     proposal.additions.append(principle)
     proposal.uncaught = [row for row in missed if not hits.get(row.id)]
-    for id_, hit in hits.items():
+    for id_, hit in (hits | alarms).items():
         seen.caught.setdefault(id_, {})[principle.name] = hit
     proposal.reasons.append(f"`{principle.name}`, new, worded by {writer.name}: {verdict}.")
 
@@ -248,7 +267,10 @@ def principle_in(reply: str) -> Principle | None:
     return Principle(name=name, text=text, kind="dont", prompts=("red-team",))
 
 
-def _tried(engine: Engine, principle: Principle, rows: Sequence[Attempt]) -> dict[str, bool]:
+def _tried(
+    engine: Engine, principle: Principle, rows: Sequence[Attempt], seed: int
+) -> dict[str, bool]:
+    """Whether its critique catches each row; a row about which it cannot be read is left out."""
     found = critics.criticise(
         engine,
         [principle],
@@ -256,9 +278,13 @@ def _tried(engine: Engine, principle: Principle, rows: Sequence[Attempt]) -> dic
         [row.prompt for row in rows],
         [row.answer for row in rows],
         256,
+        seed,
+        by_phrase=is_laboratorys(engine.name),
     )
     return {
-        row.id: row.by_principle[principle.name] for row in found if not isinstance(row, Failed)
+        row.id: row.by_principle[principle.name]
+        for row in found
+        if not isinstance(row, Failed) and principle.name in row.by_principle
     }
 
 

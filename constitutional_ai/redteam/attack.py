@@ -57,7 +57,7 @@ def _answered(
     prompts = [disguised(item, plan.seed) for item in items]
     replies = engine.generate(prompts, plan.sampling(seed))
     return [
-        Failed(id=item.id, reason=reply.failed)
+        Failed(id=item.id, reason=reply.failed, unfit=reply.unfit)
         if reply.failed
         else _attempt(item, prompt, reply.text, reply.finished)
         for item, prompt, reply in zip(items, prompts, replies, strict=True)

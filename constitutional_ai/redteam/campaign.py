@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from constitutional_ai.data.requests import TEST
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.judge import through as verdict
+from constitutional_ai.judge.faults import is_laboratorys
 from constitutional_ai.judge.through import Judge, Reading
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
@@ -117,6 +118,8 @@ class Making:
                 [row.prompt for row in chunk],
                 [row.answer for row in chunk],
                 64 if self.plan.in_lab else 256,
+                self.plan.seed,
+                by_phrase=is_laboratorys(self.plan.critic),
             )
 
         size = max(1, self.plan.chunk // len(principles))

@@ -81,6 +81,8 @@ def _notes(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
         notes.append("The judge is one of the models under attack: name another with --judge.")
     if found["unread"]:
         notes.append(f"{found['unread']} verdicts could not be read and are scored nowhere.")
+    if unread := sum(len(row.unread) for row in campaign.caught.values()):
+        notes.append(f"{unread} critiques could not be read, and are neither a catch nor a miss.")
     for file, lost in found["failed"].items():
         reasons = "; ".join(f"{reason}: {n}" for reason, n in lost["failed_by_reason"].items())
         notes.append(f"{lost['failed']} rows of {file} are missing ({reasons}).")

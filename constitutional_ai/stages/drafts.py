@@ -30,13 +30,14 @@ class Draft:
 
     From ``principle`` to ``passed`` the fields are of the present round: the critique is None if
     none was asked for, and ``text`` is the answer inside the revision. ``failed`` says why there
-    will be no row: the model was not reached.
+    will be no row: the model was not reached, or a request does not fit it (``unfit``).
     """
 
     prompt: Prompt
     answers: list[str]
     finished: list[bool]
     failed: str = ""
+    unfit: bool = False
     stopped: bool = False  # a critique found nothing, and no round is to follow
     steps: list[RevisionStep] = field(default_factory=list)
     shares: dict[str, float] | Unread = field(default_factory=dict)  # judge/kinds.py
@@ -97,7 +98,7 @@ class Reviser:
         with called("answers"):
             firsts = answer([prompt.prompt for prompt in prompts])
         drafts = [
-            Draft(prompt, [first.text], [first.finished], first.failed)
+            Draft(prompt, [first.text], [first.finished], first.failed, first.unfit)
             for prompt, first in zip(prompts, firsts, strict=True)
         ]
         if self.settings.draw == "fitting":
@@ -129,7 +130,7 @@ class Reviser:
         with called("critiques"):
             replies = ask([requests.critique(draft) for draft in drafts])
         for draft, reply in zip(drafts, replies, strict=True):
-            draft.critique, draft.failed = reply.text, reply.failed
+            draft.critique, draft.failed, draft.unfit = reply.text, reply.failed, reply.unfit
         self._look_for_faults([draft for draft in drafts if not draft.failed])
 
     def _look_for_faults(self, drafts: Sequence[Draft]) -> None:
@@ -156,7 +157,7 @@ class Reviser:
         with called("revisions"):
             replies = ask([self.requests.revision(draft) for draft in drafts])
         for draft, reply in zip(drafts, replies, strict=True):
-            draft.revision, draft.failed = reply, reply.failed
+            draft.revision, draft.failed, draft.unfit = reply, reply.failed, reply.unfit
             draft.text = stripped(reply.text) if self.gate else reply.text
         revised = [_revised(draft) for draft in drafts if not draft.failed]
         with called("revisions judged"):

@@ -91,7 +91,7 @@ def answer_helpful_prompts(job: Job) -> list[HelpfulAnswer]:
     def work(chunk: Sequence[Prompt], seed: int) -> list[HelpfulAnswer | Failed]:
         replies = asker(engine, drawing, seed, Counter())([prompt.prompt for prompt in chunk])
         return [
-            Failed(id=prompt.id, reason=reply.failed)
+            Failed(id=prompt.id, reason=reply.failed, unfit=reply.unfit)
             if reply.failed
             else HelpfulAnswer(
                 id=content_hash(

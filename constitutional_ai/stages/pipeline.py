@@ -24,6 +24,7 @@ from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
 from constitutional_ai.stage_list import ONCE, STAGES, Stage
 from constitutional_ai.stages import check
+from constitutional_ai.store.failures import FILE as FAILURES
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, fingerprint_hash, stage_word
 
 Step = tuple[str, int]  # (stage, round)
@@ -82,7 +83,13 @@ def run_pipeline(
         for name, round in todo:
             stage = folder.stage(name, round)
             stage.claim(prints[name, round], GONE)
-            stage.finish(stage_module(name).run(replace(job, round=round)))
+            counts = stage_module(name).run(replace(job, round=round))
+            if unfit := counts.get("unfit"):
+                progress.note(
+                    f"{stage.name}: {unfit} prompts do not fit the model and have no row; see"
+                    f" {FAILURES} there"
+                )
+            stage.finish(counts)
     return folder
 
 

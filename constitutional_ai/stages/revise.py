@@ -62,7 +62,7 @@ def run(job: Job) -> dict[str, Any]:
 
     def row(draft: Draft) -> RevisedAnswer | Failed:
         if draft.failed:
-            return Failed(id=draft.prompt.id, reason=draft.failed)
+            return Failed(id=draft.prompt.id, reason=draft.failed, unfit=draft.unfit)
         return RevisedAnswer(
             id=content_hash(draft.prompt.id, *made_by),
             prompt=draft.prompt.prompt,

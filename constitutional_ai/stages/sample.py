@@ -44,8 +44,9 @@ def run(job: Job) -> dict[str, Any]:
     tally = Tally(folder)
 
     def pair(prompt: Prompt, one: Completion, two: Completion) -> Pair | Failed:
-        if failed := one.failed or two.failed:
-            return Failed(id=prompt.id, reason=failed)
+        for answer in (one, two):
+            if answer.failed:
+                return Failed(id=prompt.id, reason=answer.failed, unfit=answer.unfit)
         return Pair(
             id=content_hash(prompt.set, prompt.id, *made_by),
             prompt=prompt.prompt,

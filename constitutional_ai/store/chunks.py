@@ -9,7 +9,7 @@ from constitutional_ai.errors import RowsFailed, RunFolderError
 from constitutional_ai.machine import give_back
 from constitutional_ai.records import Row
 from constitutional_ai.store import failures
-from constitutional_ai.store.failures import Chunk, Failed
+from constitutional_ai.store.failures import Chunk, Failed, Failure
 from constitutional_ai.store.rows import append_rows
 from constitutional_ai.store.run_folder import StageFolder
 from constitutional_ai.store.seeds import derive_seed
@@ -37,13 +37,16 @@ def in_chunks(
     uninterrupted run.
 
     If ``work`` gives a Failed instead of a row, the item is left out and listed in failures.jsonl.
-    Raises RowsFailed at the end if that is more than the share ``may_fail`` of all items. The next
-    start then tries those again, and appends the rows that come of it.
+    Raises RowsFailed at the end if that is more than the share ``may_fail`` of all items, those
+    that are unfit not counted, or if there is no row at all. The next start then tries those again,
+    and appends the rows that come of it.
     """
     path = folder.path / file
     done, todo = _keep_whole_chunks(folder, path, len(items), size)
-    if todo and todo[0].attempt > 1 and len(items) - done <= may_fail * len(items):
-        todo = []
+    if done and todo and todo[0].attempt > 1:
+        unfit = failures.unfit_in(failures.read(folder.path, file), todo)
+        if len(items) - done - unfit <= may_fail * len(items):
+            todo = []
     rows = folder.rows(file, kind) if done else []
     tick(len(items) - sum(len(chunk.places) for chunk in todo))
     for chunk in todo:
@@ -55,15 +58,25 @@ def in_chunks(
         rows += _store(path, chunk, made)
         give_back()
         tick(len(chunk.places))
-    lost = failures.counts(folder.path, file, len(items) - len(rows))
-    if lost and lost["failed"] > may_fail * len(items):
-        reasons = "; ".join(f"{n}: {reason}" for reason, n in lost["failed_by_reason"].items())
+    lost = failures.standing(folder.path, file, len(items) - len(rows))
+    counted = [failure for failure in lost if not failure.unfit]
+    if len(counted) > may_fail * len(items):
         raise RowsFailed(
-            f"{path}: {lost['failed']} of {len(items)} rows failed ({reasons[:300]}), listed in"
+            f"{path}: {len(counted)} of {len(items)} rows failed ({_reasons(counted)}), listed in"
             f" {failures.FILE}; the same command tries them again, and a higher `http.max_failed`"
             " goes on without them"
         )
+    if lost and not rows:
+        raise RowsFailed(
+            f"{path}: none of {len(items)} rows could be made ({_reasons(lost)}), listed in"
+            f" {failures.FILE}; shorten the prompts, or take a model with a longer context"
+        )
     return rows
+
+
+def _reasons(lost: Sequence[Failure]) -> str:
+    listed = failures.by_reason(lost)
+    return "; ".join(f"{n}: {reason}" for reason, n in listed.items())[:300]
 
 
 def _store(path: Path, chunk: Chunk, made: Sequence[R | Failed]) -> list[R]:

@@ -21,9 +21,14 @@ FILE = "failures.jsonl"
 
 
 class Failed(Row):
-    """In place of a row: ``id`` is that of the item, ``reason`` says why there is no row."""
+    """In place of a row: ``id`` is that of the item, ``reason`` says why there is no row.
+
+    ``unfit``: the item itself cannot be asked of the model, such as a prompt longer than its
+    context. That is no trouble with the model, so it does not count towards what stops a stage.
+    """
 
     reason: str
+    unfit: bool = False
 
 
 class Failure(Failed):
@@ -104,11 +109,35 @@ def keep(folder: Path, file: str, chunk: Chunk, failures: Sequence[Failure]) -> 
     write_atomic(folder / FILE, "".join(f"{failure.model_dump_json()}\n" for failure in after))
 
 
-def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:
-    """What a manifest says of a file's failures; nothing if no row is ``missing``."""
+def unfit_in(listed: Sequence[Failure], todo: Sequence[Chunk]) -> int:
+    """How many items that have no row are unfit, if ``todo`` is left of a further attempt."""
+    now = todo[0].attempt
+    still_open = {place for chunk in todo for place in chunk.places}
+    return sum(
+        failure.unfit
+        for failure in listed
+        if (failure.attempt == now - 1 and failure.place in still_open)
+        or (failure.attempt == now and failure.place not in still_open)
+    )
+
+
+def standing(folder: Path, file: str, missing: int) -> list[Failure]:
+    """The lines of the last attempt; none if no row is ``missing``."""
     listed = read(folder, file) if missing else []
     last = max((failure.attempt for failure in listed), default=0)
-    reasons = Counter(failure.reason for failure in listed if failure.attempt == last)
-    if not reasons:
+    return [failure for failure in listed if failure.attempt == last]
+
+
+def by_reason(lost: Sequence[Failure]) -> dict[str, int]:
+    """How many for each reason, the commonest first."""
+    return dict(Counter(failure.reason for failure in lost).most_common())
+
+
+def counts(folder: Path, file: str, missing: int) -> dict[str, Any]:
+    """What a manifest says of a file's failures; nothing if no row is ``missing``."""
+    lost = standing(folder, file, missing)
+    if not lost:
         return {}
-    return {"failed": sum(reasons.values()), "failed_by_reason": dict(reasons.most_common())}
+    unfit = sum(failure.unfit for failure in lost)
+    of_them = {"unfit": unfit} if unfit else {}
+    return {"failed": len(lost), **of_them, "failed_by_reason": by_reason(lost)}

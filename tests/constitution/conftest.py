@@ -62,10 +62,17 @@ def judged(conversation: Any) -> tuple[str, str, str]:
 
 
 def preferring(score: Callable[[str, str], float]) -> Callable[[Any, str], float]:
-    """Log-probabilities of an engine that prefers by ``score(question, answer)``."""
+    """Log-probabilities of an engine that prefers by ``score(question, answer)``.
+
+    Asked whether a critique names a fault, it says no where the critique says "no issues".
+    """
     import math
 
     def prefer(conversation: Any, option: str) -> float:
+        text = conversation[-1]["content"]
+        if "A reviewer says" in text:
+            yes = text.split(f"\n{option} ")[1].startswith("Yes")
+            return math.log(0.9 if yes != ("no issues" in text.lower()) else 0.1)
         first, second, question = judged(conversation)
         gap = score(question, first) - score(question, second)
         p = 1 / (1 + math.exp(-gap))

@@ -108,6 +108,59 @@ BROKEN = {
 }
 
 
+def asked(notices: bool, prefer: Any = likes_greetings) -> ScriptedEngine:
+    """A critic whose phrases say the opposite of what it says when it is asked."""
+    fault = "There are no issues with its tone, but it does not greet Ann by name."
+    none = "It is not impolite to Ann."
+
+    def reply(conversation: Any) -> str:
+        answer = conversation[1]["content"]
+        if conversation[-1]["content"].startswith("Please rewrite"):
+            return "I cannot help with that."
+        return none if answer.startswith(("Good", "Boiling")) or not notices else fault
+
+    def scores(conversation: Any, option: str) -> float:
+        text = conversation[-1]["content"]
+        if "A reviewer says" not in text:
+            return preferring(prefer)(conversation, option)
+        yes = text.split(f"\n{option} ")[1].startswith("Yes")
+        return -0.1 if yes is (fault in text) else -2.4
+
+    return ScriptedEngine(reply, scores)
+
+
+def test_a_model_is_asked_whether_its_critique_names_a_fault(
+    suite: Any, cai: Any, speaks: Any
+) -> None:
+    speaks(asked(notices=True))
+    assert run(cai, suite(), "--engine", "some/model")["failed"] == 0
+    # A critique without a fault asks for no revision, which here would refuse.
+    speaks(asked(notices=True, prefer=lambda q, a: float(a.startswith("Boiling"))))
+    assert run(cai, suite(HELP), "--engine", "some/model")["failed"] == 0
+    speaks(asked(notices=False))
+    checks = run(cai, suite(), "--engine", "some/model", code=1)["failures"]
+    assert {row["check"] for row in checks} == {"notices"}
+    assert "finds nothing wrong; the critic says: It is not impolite" in checks[0]["failure"]
+
+
+def test_a_critique_that_cannot_be_read_fails_its_check(suite: Any, cai: Any, speaks: Any) -> None:
+    def deaf(conversation: Any, option: str) -> float:
+        if "A reviewer says" in conversation[-1]["content"]:
+            return -30.0
+        return preferring(likes_greetings)(conversation, option)
+
+    speaks(ScriptedEngine(critic, deaf))
+    found = run(cai, suite(), "--engine", "some/model", code=1)
+    assert {row["check"] for row in found["failures"]} == {"notices", "clean"}
+    assert all("cannot be read: the judge gives" in row["failure"] for row in found["failures"])
+
+
+def test_a_critic_without_log_probabilities_is_refused(suite: Any, cai: Any, speaks: Any) -> None:
+    speaks(ScriptedEngine(critic))
+    result = cai("test", suite(), "--engine", "some/model", code=2)
+    assert "gives no log-probabilities" in result.stderr
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_model_fails_with_its_reason(suite: Any, cai: Any, speaks: Any, what: str) -> None:
     model, reason = BROKEN[what]

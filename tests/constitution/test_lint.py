@@ -276,3 +276,20 @@ def test_every_rule_is_in_the_documentation() -> None:
     page = Path(__file__).parents[2] / "docs" / "constitutions.md"
     text = page.read_text(encoding="utf-8")
     assert [rule for rule in SEVERITY if f"`{rule}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("rationale", "rule"),
+    [
+        ("TODO", "placeholder"),
+        ("It ends <|im_end|>.", "control-text"),
+        ("See (A).", "names-option"),
+    ],
+)
+def test_a_rationale_is_read_as_a_prompt_once_models_see_it(
+    write: Write, rationale: str, rule: str
+) -> None:
+    planted = SOUND[0] + f'\nrationale = "{rationale}"'
+    assert lint(write(planted, SOUND[1])) == []
+    shown = lint(write(planted, SOUND[1], head=HEAD + "rationale = true\n"))
+    assert [(finding.rule, finding.line) for finding in shown] == [(rule, 8)]

@@ -45,6 +45,24 @@ def test_every_text_survives_writing(tmp_path: Path) -> None:
     assert load_constitution(path) == made
 
 
+def test_rationales_that_are_shown_are_written_once(tmp_path: Path) -> None:
+    asked = "Which answer is kinder?"
+    made = Constitution(
+        name="mine",
+        version="1",
+        rationale=True,
+        principles=(
+            Principle(name="n", text="Be kind.", rationale="Trust is lost once."),
+            Principle(name="m", text="Be fair.", rationale="So.", preference_prompt=asked),
+        ),
+    )
+    assert made.principles[1].preference_prompt == f"{asked}\nWhy: So."
+    keep_copy(tmp_path, made)
+    text = (tmp_path / "constitution.toml").read_text(encoding="utf-8")
+    assert text.count("Trust is lost once.") == 1 and "rationale = true" in text
+    assert load_constitution(tmp_path / "constitution.toml") == made
+
+
 def test_new_writes_what_lints_and_loads(tmp_path: Path, cai: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert cai("new", "Support Bot!").stdout.split() == [

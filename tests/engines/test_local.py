@@ -149,6 +149,7 @@ def test_what_a_model_cannot_read_fails_alone(gpt2: LocalEngine, content: str, r
     talks, greedy = [*TALKS[:1], [user(content)], *TALKS[1:]], Sampling(0, max_new_tokens=4)
     said = gpt2.generate(talks, greedy)
     assert re.search(reason, said[1].failed) and said[1].text == "" and not said[1].finished
+    assert said[1].unfit and not any(one.unfit for one in (said[0], *said[2:]))
     assert [said[0], *said[2:]] == gpt2.generate(TALKS, greedy)
     scores = gpt2.option_logprobs(talks, ["(A)", "(B)"])
     assert all(map(math.isnan, scores[1])) and len(scores[1]) == 2

@@ -1,7 +1,9 @@
 """Whether a critique names a fault is asked in both orders, and never read off a phrase."""
 
 import math
+from pathlib import Path
 
+import constitutional_ai
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.judge.faults import names_fault
 from constitutional_ai.judge.replies import NO_ANSWER, Unread
@@ -42,3 +44,13 @@ def test_the_laboratorys_critics_go_by_their_sentence() -> None:
 def test_what_cannot_be_read_is_no_verdict() -> None:
     engine = ScriptedEngine(lambda _: "", lambda turns, option: -30.0)
     assert names_fault(engine, [ASKED], ["a"], [FAULT], 0, by_phrase=False) == [Unread(NO_ANSWER)]
+
+
+def test_nothing_else_goes_by_a_phrase() -> None:
+    package = Path(constitutional_ai.__file__).parent
+    naming = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "finds_nothing" in path.read_text(encoding="utf-8")
+    }
+    assert naming == {"prompts.py", "judge/faults.py"}

@@ -85,12 +85,22 @@ def prefer(conversation: Conversation, option: str) -> float:
     return math.log(0.9 if says_yes(text, option) is yes else 0.1)
 
 
+FAULT = "There are no issues with its tone, but it helps to "  # what a search for phrases misses
+NONE = "It is not harmful."  # and what it takes for a fault
+
+
 def criticise(conversation: Conversation) -> str:
     """Theft is seen by "theft"; "always" finds fault with everything."""
     asked, answer = conversation[-1]["content"], conversation[-2]["content"]
     if "steal" in asked:
-        return "It helps to steal." if "steal" in answer else "No issues."
-    return "Not good." if "reproach" in asked else "I find no issues."
+        return f"{FAULT}steal." if "steal" in answer else NONE
+    return f"{FAULT}err." if "reproach" in asked else NONE
+
+
+def names_fault(conversation: Conversation, option: str) -> float:
+    """A critic that, asked about its critiques, knows FAULT from NONE."""
+    text = conversation[-1]["content"]
+    return math.log(0.9 if says_yes(text, option) is (FAULT in text) else 0.1)
 
 
 @pytest.fixture
@@ -99,7 +109,7 @@ def scripts() -> dict[str, Engine]:
         "soft": ScriptedEngine(comply, name="soft"),
         "firm": ScriptedEngine(decline, name="firm"),
         "judge": ScriptedEngine(comply, prefer, name="judge"),
-        "critic": ScriptedEngine(criticise, name="critic"),
+        "critic": ScriptedEngine(criticise, names_fault, name="critic"),
     }
 
 

@@ -23,6 +23,7 @@ from constitutional_ai.redteam.amend import amend, evidence, principle_in
 from constitutional_ai.redteam.campaign import Campaign
 from constitutional_ai.redteam.plan import Plan, items_of
 from constitutional_ai.settings import Settings, load_settings
+from tests.redteam.conftest import FAULT, NONE, names_fault
 
 PACKAGE = Path(constitutional_ai.__file__).parent
 
@@ -46,6 +47,14 @@ def test_the_principle_that_catches_gains_weight_and_the_one_that_cries_wolf_doe
     lines = (tmp_path / "amend" / "small.diff").read_text().splitlines()
     assert [line for line in lines if line.startswith("+") and "weight" in line]
     assert "catches 3 of 6" in (tmp_path / "amend" / "proposal.md").read_text()
+
+
+def test_a_principle_that_was_read_on_no_good_answer_is_worth_nothing(campaign: Campaign) -> None:
+    seen = evidence(campaign)
+    assert seen.net("theft") > 0
+    for row in seen.benign:
+        del seen.caught[row.id]["theft"]
+    assert seen.hits("theft") > 0 and seen.net("theft") == 0
 
 
 def test_the_suite_has_bad_answers_good_ones_and_who_should_notice(
@@ -103,9 +112,10 @@ def test_what_no_principle_catches_goes_to_a_writer_and_is_tried(
         asked.append(text)
         if "NAME:" in text:
             return "NAME: Breaking things\nPRINCIPLE: The response helps to smash \x7f things."
-        return "It helps to smash." if "smash" in conversation[-2]["content"] else "No issues."
+        return f"{FAULT}smash." if "smash" in conversation[-2]["content"] else NONE
 
-    proposal = amend(found, tmp_path / "amend", ScriptedEngine(write, name="writer"))  # type: ignore[arg-type]
+    writer = ScriptedEngine(write, names_fault, name="writer")  # type: ignore[arg-type]
+    proposal = amend(found, tmp_path / "amend", writer)
     (added,) = proposal.additions
     assert added.name == "breaking-things" and not proposal.uncaught
     assert (
@@ -116,10 +126,15 @@ def test_what_no_principle_catches_goes_to_a_writer_and_is_tried(
     assert "smash" in asked[0] and "steal" not in asked[0]
 
     useless = ScriptedEngine(
-        lambda c: "NAME: x\nPRINCIPLE: y" if "NAME:" in c[-1]["content"] else "No issues."
+        lambda c: "NAME: x\nPRINCIPLE: y" if "NAME:" in c[-1]["content"] else NONE, names_fault
     )
     dropped = amend(found, tmp_path / "dropped", useless)
     assert not dropped.additions and any("dropped" in reason for reason in dropped.reasons)
+
+    # One whose critiques cannot be read has caught nothing, and goes by no phrase.
+    for mute, why in ((None, "no log-probabilities"), (lambda *_: -30.0, "catches 0 of 0")):
+        unread = amend(found, tmp_path / "unread", ScriptedEngine(write, mute))  # type: ignore[arg-type]
+        assert not unread.additions and why in unread.reasons[-1]
 
 
 def test_a_reply_in_another_form_is_no_principle() -> None:
@@ -139,10 +154,10 @@ def test_a_further_constitution_is_taken_over_where_it_adds_something(
     def criticise(conversation: list[dict[str, str]]) -> str:
         for deed in ("steal", "smash"):
             if deed in conversation[-1]["content"] and deed in conversation[-2]["content"]:
-                return f"It helps to {deed}."
-        return "No issues."
+                return f"{FAULT}{deed}."
+        return NONE
 
-    scripts["critic"] = ScriptedEngine(criticise)  # type: ignore[arg-type]
+    scripts["critic"] = ScriptedEngine(criticise, names_fault)  # type: ignore[arg-type]
     more = plan.model_copy(update={"candidates": str(tmp_path / "more.toml")})
     found = attack.run(more, tmp_path / "attacked", scripts.__getitem__, Progress("plain"))
     proposal = amend(found, tmp_path / "amend")

@@ -8,16 +8,17 @@ import pytest
 
 from constitutional_ai.engines.base import Completion, Engine, Sampling
 from constitutional_ai.engines.scripted import ScriptedEngine
-from constitutional_ai.errors import ModelError, RunFolderError, SettingsError
+from constitutional_ai.errors import ModelError, NoLogprobs, RunFolderError, SettingsError
+from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Progress
-from constitutional_ai.records import Conversation
+from constitutional_ai.records import Conversation, user
 from constitutional_ai.redteam import campaign as attack
-from constitutional_ai.redteam import page
+from constitutional_ai.redteam import critics, page
 from constitutional_ai.redteam import scores as measured
 from constitutional_ai.redteam.campaign import Campaign
 from constitutional_ai.redteam.plan import Plan
 from constitutional_ai.report import redteam as shown
-from tests.redteam.conftest import says_yes
+from tests.redteam.conftest import criticise, names_fault, says_yes
 
 Open = Callable[[str], Engine]
 
@@ -51,6 +52,47 @@ def test_which_principle_catches_what(campaign: Campaign) -> None:
     assert matrix["plain"]["always"]["mean"] == 1
     assert matrix[measured.BENIGN]["always"]["mean"] == 1  # and it cries wolf
     assert matrix[measured.BENIGN]["theft"]["mean"] == 0
+
+
+def test_a_critique_that_cannot_be_read_is_no_catch_and_no_miss(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    def deaf(conversation: Conversation, option: str) -> float:
+        theft = "helps to steal" in conversation[-1]["content"]
+        return -30.0 if theft else names_fault(conversation, option)
+
+    scripts["critic"] = ScriptedEngine(criticise, deaf)
+    found = attack.run(plan, tmp_path / "out", scripts.__getitem__, Progress("plain"))
+    unread = [row for row in found.caught.values() if row.unread]
+    assert unread and all(row.unread == ["theft"] for row in unread)
+    assert all("helps to steal" in row.critiques["theft"] for row in unread)
+    cell = measured.matrix(found)["plain"]
+    assert cell["theft"]["mean"] == 0 and cell["theft"]["n"] == 3 < cell["always"]["n"]
+    page.write(found, tmp_path / "out")
+    assert f"{len(unread)} critiques could not be read" in (
+        tmp_path / "out" / "redteam.html"
+    ).read_text(encoding="utf-8")
+
+
+def test_a_critic_without_log_probabilities_is_refused_not_read_by_phrases(
+    plan: Plan, scripts: dict[str, Engine], tmp_path: Path
+) -> None:
+    scripts["critic"] = ScriptedEngine(criticise, name="critic")
+    with pytest.raises(NoLogprobs, match="critic: gives no log-probabilities"):
+        attack.run(plan, tmp_path / "out", scripts.__getitem__, Progress("plain"))
+
+
+def test_the_laboratorys_critics_go_by_their_sentence() -> None:
+    only = Principle(name="harm", text="No harm.")
+    said = iter(["No issues.", "It harms."])
+    found = critics.criticise(
+        ScriptedEngine(lambda _: next(said)), [only], ["a", "b"], [[user("Hi.")]] * 2, ["x", "y"],
+        64, 0, by_phrase=True,
+    )  # fmt: skip
+    assert [row.by_principle for row in found if isinstance(row, critics.Caught)] == [
+        {"harm": False},
+        {"harm": True},
+    ]
 
 
 def test_the_same_attack_goes_to_every_model(campaign: Campaign) -> None:
@@ -210,3 +252,13 @@ def test_false_alarms_are_counted_on_good_answers_alone(campaign: Campaign) -> N
     asked = {row.id for row in benign if row.id in campaign.caught}
     assert asked == {row.id for row in benign if campaign.readings[row.id].outcome == "through"}
     assert asked and len(asked) < len(benign)
+
+
+def test_what_may_be_added_is_tried_as_it_would_be_asked(tmp_path: Path) -> None:
+    rules = '[[principle]]\nname = "{}"\ntext = "a"\nrationale = "So."\n'
+    (tmp_path / "more.toml").write_text('name = "m"\nversion = "1"\n' + rules.format("more"))
+    for told in (False, True):
+        rule = Principle(name="own", text="b", rationale="So.")
+        own = Constitution(name="c", version="1", rationale=told, principles=(rule,))
+        found = critics.candidates(own, str(tmp_path / "more.toml"))
+        assert [one.critique_prompt.endswith("Why: So.") for one in found] == [told, told]

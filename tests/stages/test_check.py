@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai.errors import Problems
+from constitutional_ai.errors import Problems, SettingsError
 from constitutional_ai.settings import load_run_file
 from constitutional_ai.stages import check
 from constitutional_ai.stages.check import problems, refuse
@@ -52,6 +52,21 @@ def test_a_problem_has_its_line(tmp_path: Path, text: str, line: int, complaint:
     (problem,) = told(tmp_path, text)
     assert complaint in problem
     assert problem.startswith(f"{tmp_path / 'mine.toml'}:{line}: ")
+
+
+def test_a_constitution_with_no_rationale_to_show(tmp_path: Path) -> None:
+    rules = 'name = "c"\nversion = "1"\nrationale = true\n[[principle]]\nname = "n"\ntext = "a"\n'
+    (tmp_path / "c.toml").write_text(rules)
+    (problem,) = told(tmp_path, f'constitution = "{tmp_path / "c.toml"}"')
+    assert "c.toml:1: rationale = true, but no principle has one to show" in problem
+
+
+@pytest.mark.parametrize("setting", ["rationale=true", "constitution.rationale=true"])
+def test_a_rationale_is_no_setting_of_a_run(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(SettingsError, match="is a key of the constitution file"):
+        told(tmp_path, "", setting)
+    with pytest.raises(SettingsError, match=r"mine.toml:1: .* rationale = true into its head"):
+        told(tmp_path, setting)
 
 
 def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

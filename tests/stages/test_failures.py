@@ -1,10 +1,13 @@
 """Completions that failed cost their row, and nothing else: not counted, not trained on, listed."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from constitutional_ai.engines.base import Completion, Sampling
+from constitutional_ai.engines.local import LocalEngine
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import RowsFailed
 from constitutional_ai.records import Conversation, HelpfulAnswer, Pair, RevisedAnswer
@@ -90,3 +93,34 @@ def test_helpful_answers_that_failed_are_not_learnt(make_job) -> None:
     assert rows == job.stage("finetune").rows("helpful.jsonl", HelpfulAnswer)
     assert len(rows) == 28 and len(failures.read(job.stage("finetune").path)) == 2
     assert all(row.finished and row.answer for row in rows)
+
+
+@pytest.mark.parametrize("stage", ["revise", "sample", "finetune"])
+def test_a_prompt_longer_than_a_local_models_context_stops_no_stage(
+    make_job, tiny_llama: Path, tmp_path: Path, stage: str
+) -> None:
+    """One in thirty, with max_failed at its 1%."""
+    engine = LocalEngine.load(tiny_llama, device="cpu")
+    few = {"max_new_tokens": 4}
+    tables = {
+        "revise": {"prompts": 30, "rounds": 1, "chunk": 8, **few},
+        "sample": {"red_team": 30, "helpful": 0, "chunk": 8, **few},
+        "finetune": {"helpful": 30},
+    }
+    job = make_job({"start": engine, MODEL: engine}, **tables)
+    long = json.dumps({"prompt": "word " * 300})
+    for name in ("red_team", "helpful"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join([long, *path.read_text().splitlines()[1:]]))
+    if stage == "finetune":
+        job.stage("finetune").claim({})
+        rows = len(finetune.answer_helpful_prompts(job))
+        counts = failures.counts(job.stage("finetune").path, "helpful.jsonl", 30 - rows)
+    else:
+        counts = {"revise": revise, "sample": sample}[stage].run(job)
+        rows = counts["rows"]
+    assert (rows, counts["failed"], counts["unfit"]) == (29, 1, 1)
+    (reason,) = counts["failed_by_reason"]
+    assert "leaves no room for an answer in this model's context of 256" in reason
+    (line,) = failures.read(job.stage(stage).path)
+    assert line.unfit and line.reason == reason

@@ -22,7 +22,11 @@ class Number(Row):
 
 
 def attempt(
-    folder: Path, fails: Callable[[int], bool], may_fail: float = 0.0, killed_at: int = 0
+    folder: Path,
+    fails: Callable[[int], bool],
+    may_fail: float = 0.0,
+    killed_at: int = 0,
+    unfit: Callable[[int], bool] = lambda _: False,
 ) -> list[int]:
     """One start of a stage that works 5 items at a time; the values of its rows."""
     chunks = 0
@@ -33,7 +37,9 @@ def attempt(
         if chunks == killed_at:
             raise KeyboardInterrupt
         return [
-            Failed(id=str(n), reason="no answer") if fails(n) else Number(id=str(n), value=n)
+            Failed(id=str(n), reason="too long" if unfit(n) else "no answer", unfit=unfit(n))
+            if fails(n) or unfit(n)
+            else Number(id=str(n), value=n)
             for n in chunk
         ]
 
@@ -65,6 +71,53 @@ def test_a_share_of_failures_may_stand(tmp_path: Path) -> None:
     expected = {"failed": 2, "failed_by_reason": {"no answer": 2}}
     assert failures.counts(tmp_path, FILE, 2) == expected
     assert sorted(attempt(tmp_path, lambda n: False)) == ITEMS  # unless none may
+
+
+def test_what_does_not_fit_the_model_stops_nothing_and_is_asked_no_more(tmp_path: Path) -> None:
+    long = {2, 3, 11, 12}
+    made = attempt(tmp_path, lambda n: False, unfit=long.__contains__)
+    assert made == [n for n in ITEMS if n not in long]
+    assert failures.counts(tmp_path, FILE, 4) == {
+        "failed": 4,
+        "unfit": 4,
+        "failed_by_reason": {"too long": 4},
+    }
+    before = (tmp_path / failures.FILE).read_bytes()
+    assert attempt(tmp_path, lambda n: True) == made
+    assert (tmp_path / failures.FILE).read_bytes() == before
+
+
+def test_failures_beside_what_does_not_fit_still_stop_the_stage(tmp_path: Path) -> None:
+    long = {2, 3, 11, 12}
+    with pytest.raises(RowsFailed, match=r"2 of 23 rows failed \(2: no answer\)"):
+        attempt(tmp_path, lambda n: n in (4, 20), 0.05, unfit=long.__contains__)
+    with pytest.raises(RowsFailed, match="2 of 23 rows failed"):
+        attempt(tmp_path, lambda n: n in (4, 20), 0.05, unfit=long.__contains__)
+    made = attempt(tmp_path, lambda n: n == 4, 0.05, unfit=long.__contains__)
+    assert sorted(made) == [n for n in ITEMS if n not in {4, *long}]
+    assert attempt(tmp_path, lambda n: False, 0.05) == made  # one in 23 may stand
+    assert sorted(attempt(tmp_path, lambda n: False, unfit=long.__contains__)) == [
+        n for n in ITEMS if n not in long
+    ]
+
+
+def test_a_kill_while_what_failed_is_tried_again_loses_no_count(tmp_path: Path) -> None:
+    long = set(range(6, 12))
+    with pytest.raises(RowsFailed, match="3 of 23"):
+        attempt(tmp_path, lambda n: n < 3, unfit=long.__contains__)
+    with pytest.raises(KeyboardInterrupt):  # 0 to 2 and 6 to 7 came again, 8 to 11 did not
+        attempt(tmp_path, lambda n: n < 3, killed_at=2, unfit=long.__contains__)
+    with pytest.raises(RowsFailed, match="3 of 23"):
+        attempt(tmp_path, lambda n: n < 3, unfit=long.__contains__)
+    made = attempt(tmp_path, lambda n: False, unfit=long.__contains__)
+    assert sorted(made) == [n for n in ITEMS if n not in long]
+
+
+def test_a_stage_without_a_row_stops_and_is_tried_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(RowsFailed, match=r"none of 23 rows could be made \(23: too long\)"):
+            attempt(tmp_path, lambda n: False, unfit=lambda _: True)
+    assert sorted(attempt(tmp_path, lambda n: False)) == ITEMS
 
 
 def test_all_of_a_chunk_and_all_of_all(tmp_path: Path) -> None:
