@@ -199,7 +199,9 @@ class Planned:
 
     @property
     def run(self) -> RunFolder:
-        return RunFolder(self.folder, self.settings.rounds, self.settings.seed)
+        return RunFolder(
+            self.folder, self.settings.rounds, self.settings.seed, self.settings.learner
+        )
 
     def upto(self, stage: str) -> list[Step]:
         """The steps up to a stage of the last round; none for ""."""
