@@ -156,8 +156,8 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def start(out: Path) -> "subprocess.Popen[bytes]":
-    overrides = [part for setting in TOY for part in ("--set", setting)]
+def start(out: Path, *more: str) -> "subprocess.Popen[bytes]":
+    overrides = [part for setting in (*TOY, *more) for part in ("--set", setting)]
     command = [sys.executable, "-m", "constitutional_ai", "run", "lab", "--out", str(out)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     return subprocess.Popen(
@@ -189,3 +189,23 @@ def test_killed_and_started_again_it_writes_the_same_rows(
     assert again.returncode == 0, errors.decode()
     for rows in ROWS:
         assert (out / rows).read_bytes() == (finished / rows).read_bytes(), rows
+
+
+@pytest.mark.slow
+def test_dpo_killed_and_started_again_ends_in_the_same_weights(
+    finished: Path, by_dpo: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    for stage in ("1-revise", "2-finetune", "3-sample", "4-label"):
+        shutil.copytree(finished / stage, out / stage)
+    with start(out, *DPO) as process:
+        while lines(out / "6-dpo/metrics.jsonl") < 3:
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert not (out / "6-dpo/manifest.json").exists()
+    with start(out, *DPO) as again:
+        _, errors = again.communicate()
+    assert again.returncode == 0, errors.decode()
+    for file in ("metrics.jsonl", "held_out.jsonl", "model/model.safetensors"):
+        assert (out / "6-dpo" / file).read_bytes() == (by_dpo / "6-dpo" / file).read_bytes(), file

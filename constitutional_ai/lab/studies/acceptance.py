@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.drawing.tables import table as in_columns
+from constitutional_ai.errors import SettingsError
 from constitutional_ai.lab.studies.pages import grid
 from constitutional_ai.lab.world import gold
 from constitutional_ai.progress import Progress
@@ -196,6 +197,11 @@ def seeds(
         settings = load_settings(settings_path, [*overrides, f"seed={seed}"])
         free = [f"seed={seed}", NO_PENALTY, f"ppo.steps={max(1, free_steps)}"]
         bare = load_settings(settings_path, [*overrides, *free]) if free_steps else None
+        if settings.learner != "ppo":
+            raise SettingsError(
+                f'learner = "{settings.learner}": the figures of this study are those of a reward'
+                ' model and of PPO; set learner = "ppo"'
+            )
         progress.note(f"seed {seed}")
         peak = _measured(settings, out / f"seed-{seed}", progress)
         if bare:
