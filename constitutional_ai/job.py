@@ -36,7 +36,11 @@ class Job:
         """What this round starts from: the base, later the RL-CAI model of the round before."""
         if self.round == 1:
             return self.settings.model.path
-        return str(self.stage("ppo", self.round - 1).path / "model")
+        return str(self.aligned_model(self.round - 1))
+
+    def aligned_model(self, round: int | None = None) -> Path:
+        """RL-CAI of this round or another, whichever learner makes it."""
+        return self.stage(self.settings.learner, round).path / "model"
 
 
 def model_name(job: Job, model: str | Path) -> str:

@@ -22,6 +22,7 @@ from constitutional_ai.setting_table import (
     Table,
     TopP,
 )
+from constitutional_ai.stage_list import Learner
 
 
 class ModelSettings(Table):
@@ -229,6 +230,27 @@ class PPOSettings(Table):
     checkpoint_every: Count = 10
 
 
+class DPOSettings(Table):
+    """Direct preference optimisation, with ``learner = "dpo"`` in place of [reward] and [ppo].
+
+    ``beta`` is the weight of the KL that the method holds the policy by, as ``ppo.kl_coef`` is.
+    """
+
+    beta: Positive = 0.1
+    # soft: the judge's probability is the target; hard: its side alone; ipo: likewise, a squared
+    # loss that wants a margin and no more. The last two leave out pairs whose label is 0.5
+    loss: Literal["soft", "hard", "ipo"] = "soft"
+    epochs: Count = 2
+    lr: Positive = 2e-4
+    batch_pairs: Count = 32
+    batch_tokens: Count = 2048  # a forward pass holds no more; gradients of several are added up
+    warmup_steps: CountOrNone = 5
+    label_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.02  # soft labels stay this far off 0, 1
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of pairs that only measure
+    sl_mix: NotNegative = 0.0  # weight of L_SL beside the loss of the pairs in every step
+    checkpoint_every: Count = 100  # steps; what an interrupted training goes on from
+
+
 Metric = Literal[
     "harmful", "harm", "helpful", "refused_judge", "evasive", "correct", "false_claim"
 ]  # judge/questions.py
@@ -361,6 +383,7 @@ class Settings(Table):
     name: str = Field(default="lab", min_length=1)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Count = 1  # alternations of the SL phase and the RL phase
+    learner: Learner = "ppo"  # what stage 6 is: ppo, after a reward model, or dpo, without one
     constitution: str = Field(default="lab", min_length=1)  # a shipped one's name, or a file
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 takes every core
     model: ModelSettings = ModelSettings()
@@ -371,6 +394,7 @@ class Settings(Table):
     label: LabelSettings = LabelSettings()
     reward: RewardSettings = RewardSettings()
     ppo: PPOSettings = PPOSettings()
+    dpo: DPOSettings = DPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     redteam: RedteamSettings = RedteamSettings()

@@ -12,7 +12,7 @@ from tests import architecture
 
 # What makes, labels or learns from data, and what watches it.
 BLIND = ("learning", "monitor", "engines", "judge", "data", "store", "constitution")
-BLIND_STAGES = ("revise", "finetune", "sample", "label", "reward", "ppo")
+BLIND_STAGES = ("revise", "finetune", "sample", "label", "reward", "ppo", "dpo")
 # The laboratory's modules that others load, and by whom.
 PARTS = {
     ("cli.judge", "lab.world.pairs"),  # measures and calibrates judges

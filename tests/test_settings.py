@@ -6,6 +6,7 @@ from typing import ClassVar
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.setting_table import Table
 from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_list import STAGE_NAMES
 
 
 def write(folder: Path, text: str) -> Path:
@@ -40,7 +41,7 @@ def test_resolved_settings_are_a_run_file_that_gives_them_back(tmp_path: Path) -
 
 def test_every_stage_has_a_table() -> None:
     names = setting_names(Settings)
-    for table in ("revise", "finetune", "sample", "label", "reward", "ppo", "evaluate", "report"):
+    for table in STAGE_NAMES:
         assert any(name.startswith(f"{table}.") for name in names)
 
 

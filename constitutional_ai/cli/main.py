@@ -124,11 +124,11 @@ def _stage_command(name: str) -> Callable[..., None]:
     return command
 
 
-for _number, _stage in enumerate(STAGES, 1):
+for _stage in STAGES:
     if _stage.word == evaluate.NAME:  # measures models that no run made, too
         app.add_typer(evaluate.app, name=_stage.word)
     else:
-        _help = f"Stage {_number}: {_stage.help}."
+        _help = f"Stage {_stage.number}: {_stage.help}."
         app.command(_stage.word, help=_help)(_stage_command(_stage.word))
 
 

@@ -20,11 +20,19 @@ _MODELS = {
     "sl-cai": "SL-CAI: finetuned on its own answers after critique and revision.",
     "reward": "The reward model: one number for an answer, fitted to the judge's soft labels.",
 }
+_BY_DPO = (
+    "RL-CAI by direct preference optimisation on AI feedback, from the SL-CAI model. There was no"
+    " reward model and no reinforcement learning."
+)
 _COLUMNS = {
     "revisions": "`messages` (the answer comes last), `source` (revised or helpful), `model`",
     "preferences": "`prompt`, `chosen`, `rejected`, `p_chosen` (the judge's probability that"
     " `chosen` is better), `principles` with `p_by_principle`, `prompt_set`, `judge`",
 }
+
+
+def _what_it_is(run: Finished, name: str) -> str:
+    return _BY_DPO if name == "rl-cai" and run.learner == "dpo" else _MODELS[name]
 
 
 def page(front: CardData, body: str) -> str:
@@ -51,7 +59,7 @@ def model_card(run: Finished, name: str, licence: str, base: str | None, princip
         f"""\
 # {run.name}: {name}
 
-{_MODELS[name]}
+{_what_it_is(run, name)}
 
 {paragraphs.origin(run)}
 

@@ -14,8 +14,8 @@ from constitutional_ai.errors import RunFolderError
 from constitutional_ai.records import Conversation, Preference, RevisedAnswer
 from constitutional_ai.run_file import setting_names
 from constitutional_ai.settings import Settings
-from constitutional_ai.stage_list import STAGE_NAMES
-from constitutional_ai.store.run_folder import RunFolder, StageFolder
+from constitutional_ai.stage_list import words_of
+from constitutional_ai.store.run_folder import RunFolder, StageFolder, learner_of
 from constitutional_ai.store.seeds import derive_seed
 from constitutional_ai.store.whole import ExportError
 
@@ -33,7 +33,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Preferences:
-    """Labelled pairs: to train on, and those that the reward model held out.
+    """Labelled pairs: to train on, and those that the reward model, or DPO, held out.
 
     ``unlabelled`` counts, by reason, the pairs without a verdict. No trainer can use them.
     """
@@ -58,7 +58,8 @@ class Finished:
         if not 1 <= self.round <= rounds:
             raise ExportError(f"{path}: has no round {self.round}; it has {rounds}")
         # RunFolder lays out rounds by their number: any number above 1 means r1, r2, …
-        self.folder = RunFolder(path, max(rounds, 2) if several else 1)
+        self.learner = learner_of(path)
+        self.folder = RunFolder(path, max(rounds, 2) if several else 1, learner=self.learner)
 
     @property
     def name(self) -> str:
@@ -68,7 +69,11 @@ class Finished:
         return self.folder.stage(stage, self.round).done
 
     def stage(self, name: str) -> StageFolder:
-        """A finished stage. Raises ExportError if it is not finished."""
+        """A finished stage. Raises ExportError if it is not finished, or not one of this run's."""
+        if name not in words_of(self.learner):
+            raise ExportError(
+                f'{self.path}: made with learner = "{self.learner}", so it has no stage {name}'
+            )
         folder = self.folder.stage(name, self.round)
         if not folder.done:
             raise ExportError(f"{folder.path}: not finished; `cai {name}` makes it")
@@ -84,7 +89,7 @@ class Finished:
     @cached_property
     def _manifests(self) -> list[dict[str, Any]]:
         """Of the finished stages, in their order."""
-        return [self.stage(name).manifest for name in STAGE_NAMES if self.done(name)]
+        return [self.stage(name).manifest for name in words_of(self.learner) if self.done(name)]
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -99,7 +104,8 @@ class Finished:
             table, dot, key = name.partition(".")
             if dot and name in known:
                 tables.setdefault(table, {})[key] = value
-        return Settings.model_validate({**tables, "seed": self.fingerprint["seed"]})
+        top = {"seed": self.fingerprint["seed"], "learner": self.learner}
+        return Settings.model_validate({**tables, **top})
 
     @property
     def constitution(self) -> tuple[str, str]:
@@ -148,8 +154,9 @@ class Finished:
         if not labelled:
             raise ExportError(f"{self.stage('label').path}: no pair has a label; `--redo label`")
         tested = set()
-        if self.done("reward"):
-            tested = {row.id for row in self.stage("reward").rows("held_out.jsonl", HeldOut)}
+        measured = "reward" if self.learner == "ppo" else self.learner  # what held pairs out
+        if self.done(measured):
+            tested = {row.id for row in self.stage(measured).rows("held_out.jsonl", HeldOut)}
         return Preferences(
             [row for row in labelled if row.id not in tested],
             [row for row in labelled if row.id in tested],

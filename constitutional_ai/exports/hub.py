@@ -19,7 +19,6 @@ from constitutional_ai.exports.rows import messages, preference
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.store.whole import ExportError, new_folder, rows_to
 
-MODELS = {"rl-cai": "ppo", "sl-cai": "finetune", "reward": "reward"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -33,7 +32,8 @@ def export(
     run.model("finetune")
     principles = paragraphs.principles(run, _constitution(run, constitution))
     base = _base_model(run, base_model)
-    models = {name: run.model(stage) for name, stage in MODELS.items() if run.done(stage)}
+    stages = {"rl-cai": run.learner, "sl-cai": "finetune", "reward": "reward"}
+    models = {name: run.model(stage) for name, stage in stages.items() if run.done(stage)}
     with new_folder(out) as folder:
         for name, model in models.items():
             target = folder / "models" / name

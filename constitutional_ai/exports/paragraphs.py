@@ -12,7 +12,7 @@ from constitutional_ai.engines.spec import ModelSpec
 from constitutional_ai.exports.finished import Finished
 from constitutional_ai.principles import Constitution
 
-_TABLES = ("model", "revise", "finetune", "sample", "label", "reward", "ppo")
+_TABLES = ("model", "revise", "finetune", "sample", "label", "reward", "ppo", "dpo")
 
 
 def shown_model(name: str) -> str:

@@ -58,14 +58,17 @@ def gold_report(job: Job, seed: int) -> dict[str, Any]:
     from constitutional_ai.records import HeldOut, Sample
 
     preferences = job.stage("label").rows("preferences.jsonl", Preference)
-    held_out = job.stage("reward").rows("held_out.jsonl", HeldOut)
+    by_ppo = job.settings.learner == "ppo"
+    # DPO's pairs are held out as the reward model's are; p is that of its implicit reward.
+    held_out = job.stage("reward" if by_ppo else "dpo").rows("held_out.jsonl", HeldOut)
+    samples = job.stage("ppo").rows("samples.jsonl", Sample) if by_ppo else []
     return {
         "revisions": gold.revisions(
             job.stage("revise").rows("revisions.jsonl", RevisedAnswer), seed
         ),
         "labels": gold.labels(preferences),
         "reward": gold.reward(preferences, {row.id: row.p for row in held_out}),
-        "ppo": gold.ppo(job.stage("ppo").rows("samples.jsonl", Sample), seed),
+        "ppo": gold.ppo(samples, seed),
         "judge": judge_skills(job),
     }
 

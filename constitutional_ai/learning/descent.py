@@ -92,6 +92,8 @@ class Lessons:
     """What a training learns from: ``batches`` of row numbers, one a step.
 
     ``loss(rows)`` gives the loss of some rows and the figures to log, the most telling one first.
+    ``gather(rows)`` gives the same numbers and adds up the gradient itself, for batches that are
+    larger than a forward pass may be; None: one backward pass through ``loss``.
     ``content(row)`` is a row as JSON can hold it, ``name(row)`` what the user knows it by.
     """
 
@@ -99,6 +101,15 @@ class Lessons:
     loss: Callable[[list[int]], tuple[Tensor, dict[str, float]]]
     content: Callable[[int], object]
     name: Callable[[int], str]
+    gather: Callable[[list[int]], tuple[float, dict[str, float]]] | None = None
+
+    def gradient(self, rows: list[int]) -> tuple[float, dict[str, float]]:
+        """Add up the gradient of a batch. Returns its loss and the figures to log."""
+        if self.gather is not None:
+            return self.gather(rows)
+        loss, figures = self.loss(rows)
+        loss.backward()
+        return float(loss.detach()), figures
 
     def culprits(self, rows: list[int]) -> str:
         """The names of those rows whose own loss is not finite; all, if that is none of them."""
@@ -130,9 +141,9 @@ def fit(
     start = kept.start if kept else 0
     tick(start)
     for step in range(start, len(batches)):
-        loss, figures = lessons.loss(batches[step])
+        loss, figures = lessons.gradient(batches[step])
         rate = lr * warmup_decay(step, len(batches), warmup)
-        norm = descend(loss, optimiser, rate, partial(lessons.culprits, batches[step]))
+        norm = apply_gradients(loss, optimiser, rate, partial(lessons.culprits, batches[step]))
         log({"step": step, **figures, "lr": rate, "grad_norm": norm})
         tick(1, loss=next(iter(figures.values())))
         if kept:

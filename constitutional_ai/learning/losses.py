@@ -11,7 +11,8 @@ Values elsewhere are never read: they may be anything, even NaN, and their gradi
 
 Sources: [CAI] Bai et al. 2022, arXiv 2212.08073; [PPO] Schulman et al. 2017, arXiv 1707.06347;
 [GAE] Schulman et al. 2015, arXiv 1506.02438; [K3] Schulman 2020, "Approximating KL divergence";
-[LMHP] Ziegler et al. 2019, arXiv 1909.08593.
+[LMHP] Ziegler et al. 2019, arXiv 1909.08593; [DPO] Rafailov et al. 2023, arXiv 2305.18290;
+[IPO] Azar et al. 2023, arXiv 2310.12036.
 """
 
 from typing import NamedTuple
@@ -70,6 +71,26 @@ def preference_loss(delta_P: Tensor, p_P: Tensor) -> Tensor:
     the Bradley–Terry loss; soft targets follow [CAI] section 4.1. Its minimum is at Δ = logit(p).
     """
     return -(p_P * F.logsigmoid(delta_P) + (1 - p_P) * F.logsigmoid(-delta_P)).mean()
+
+
+def dpo_loss(h_P: Tensor, p_P: Tensor, beta: float) -> Tensor:
+    """L = −[p log σ(βh) + (1 − p) log σ(−βh)], mean over pairs.
+
+    ``h_P`` is log π/π_ref of the first answer minus that of the second, each a sum over tokens:
+    βh is the difference of the rewards that the policy implies. With p = 1 this is [DPO] equation
+    7; with a soft label its minimum is at h = logit(p) / β, and not at infinity.
+    """
+    return preference_loss(beta * h_P, p_P)
+
+
+def ipo_loss(h_P: Tensor, p_P: Tensor, beta: float) -> Tensor:
+    """L = (h − 1/(2β))², mean over pairs, h for the answer that is better ([IPO] equation 17).
+
+    β is the paper's τ. Of a soft label ``p_P`` only the side enters, above or below 0.5: how sure
+    the judge was does not. As in the paper, h is a sum over tokens; TRL takes their mean.
+    """
+    better_P = torch.where(p_P > 0.5, h_P, -h_P)
+    return ((better_P - 1 / (2 * beta)) ** 2).mean()
 
 
 def gae(

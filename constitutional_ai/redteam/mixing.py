@@ -19,10 +19,11 @@ Row = dict[str, Any]
 
 def needed(settings: Settings) -> tuple[int, int]:
     """How many prompts of each set the most demanding stage draws."""
-    red = math.ceil(settings.ppo.prompts * settings.ppo.red_team_share)
+    rollouts = settings.ppo.prompts if settings.learner == "ppo" else 0
+    red = math.ceil(rollouts * settings.ppo.red_team_share)
     return (
         max(settings.revise.prompts, settings.sample.red_team, red),
-        max(settings.finetune.helpful, settings.sample.helpful, settings.ppo.prompts),
+        max(settings.finetune.helpful, settings.sample.helpful, rollouts),
     )
 
 

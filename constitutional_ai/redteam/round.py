@@ -99,7 +99,7 @@ def refuse_overlap(plan: Plan, test: Plan) -> None:
 def aligned(settings: Settings, out: Path, progress: Progress) -> str:
     """Run the pipeline, or finish it; where its last model lies."""
     folder: RunFolder = run_pipeline(settings, out, progress=progress)
-    return str(folder.stage("ppo", settings.rounds).path / "model")
+    return str(folder.stage(settings.learner, settings.rounds).path / "model")
 
 
 def onward(

@@ -26,9 +26,10 @@ class Findings:
     transcripts: Sequence[Transcript]
     revised: Sequence[RevisedAnswer]
     calibration: Mapping[str, Any]
-    ppo: Sequence[Mapping[str, Any]]  # a row a step, as the trainer logged it
+    ppo: Sequence[Mapping[str, Any]]  # a row a step, as the trainer logged it; empty with DPO
     monitor: Sequence[Mapping[str, Any]]  # a row a check, empty where it was off
     manifests: Mapping[str, Mapping[str, Any]]  # by the stage folder's name
+    dpo: Sequence[Mapping[str, Any]] = ()  # a row a step; empty with PPO
     canaries: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)  # the comparisons between models
     unscored: Mapping[str, Any] = field(default_factory=dict)  # {model: {kind: {metric: reasons}}}
@@ -54,6 +55,8 @@ def gather(job: Job) -> Findings:
     split = None
     if gold is not None:
         split = world().split_summary()
+    by_ppo = job.settings.learner == "ppo"
+    steps = _json_lines(job.stage(job.settings.learner).path / "metrics.jsonl")
     monitor = job.stage("ppo").path / "monitor.jsonl"
     stages = [job.stage(name, number) for name, number in job.folder.plan()]
     scores = _json(measured / SCORES)
@@ -65,8 +68,9 @@ def gather(job: Job) -> Findings:
         summary=_json(measured / SUMMARY),
         transcripts=job.stage("evaluate").rows(TRANSCRIPTS, Transcript),
         revised=job.stage("revise").rows("revisions.jsonl", RevisedAnswer),
-        calibration=_json(job.stage("reward").path / "calibration.json"),
-        ppo=_json_lines(job.stage("ppo").path / "metrics.jsonl"),
+        calibration=_json(job.stage("reward").path / "calibration.json") if by_ppo else {},
+        ppo=steps if by_ppo else [],
+        dpo=[] if by_ppo else steps,
         monitor=_json_lines(monitor) if monitor.exists() else [],
         manifests={stage.name: stage.manifest for stage in stages if stage.done},
         canaries=_json(measured / CANARIES),

@@ -36,6 +36,8 @@ def draw(findings: Findings) -> dict[str, Plot]:
         drawn["calibration"] = Plot(figures.reliability(filled), "Calibration", caption)
     if findings.ppo:
         drawn.update(_ppo(findings))
+    if findings.dpo:
+        drawn["dpo"] = _dpo(findings)
     return drawn
 
 
@@ -106,6 +108,26 @@ def _ppo(findings: Findings) -> dict[str, Plot]:
             " intervals: the run logs means alone.",
         ),
     }
+
+
+def _dpo(findings: Findings) -> Plot:
+    """What the policy learns of the pairs, and where their log-probabilities go."""
+
+    def line(label: str, key: str) -> Series:
+        found = [row for row in findings.dpo if row[key] is not None]
+        return Series(label, [float(row["step"]) for row in found], [row[key] for row in found])
+
+    ratios = [line(name, f"logratio/{name}") for name in ("chosen", "rejected")]
+    panels = [
+        Panel("loss", [line("loss", "loss/dpo")]),
+        Panel("on the label's side", [line("accuracy", "accuracy")], (0, 1)),
+        Panel("log π / π_ref\n(nats an answer)", ratios),
+    ]
+    caption = (
+        "Means over the pairs of a step, without intervals. Where the line of the chosen answers"
+        " falls, the policy has made them less likely too, only less so than the rejected ones."
+    )
+    return Plot(figures.panels(panels, "DPO step"), "Direct preference optimisation", caption)
 
 
 def _climb(findings: Findings, x_of: Mapping[int, float]) -> list[Panel]:

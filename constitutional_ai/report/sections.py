@@ -68,12 +68,7 @@ def page(findings: Findings, drawings: Mapping[str, Drawing]) -> Page:
         ),
         Section("Labels", words=training_data.labels(findings.manifests)),
         _section("Reward model", drawings, ["calibration"], tables=_reward_tables(findings)),
-        _section(
-            "Reinforcement learning",
-            drawings,
-            ["ppo-steps", "ppo-kl", "ppo-health"],
-            _alarms(findings),
-        ),
+        _last_training(findings, drawings),
         Section("Scores", tables=_score_tables(findings)),
         *_compared(findings),
         *(s for folder in findings.settings.report.beside for s in sections_of(Path(folder))),
@@ -176,6 +171,15 @@ def _revision_words(findings: Findings) -> list[str]:
     ]
 
 
+def _last_training(findings: Findings, drawings: Mapping[str, Drawing]) -> Section:
+    """What made RL-CAI."""
+    if findings.settings.learner == "dpo":
+        words = training_data.held_out_by_dpo(findings.manifests)
+        return _section("Direct preference optimisation", drawings, ["dpo"], words)
+    named = ["ppo-steps", "ppo-kl", "ppo-health"]
+    return _section("Reinforcement learning", drawings, named, _alarms(findings))
+
+
 def _alarms(findings: Findings) -> list[str]:
     alarms = [str(row["alarm"]) for row in findings.monitor if row.get("alarm")]
     if not findings.monitor:
@@ -199,7 +203,7 @@ def _gold_tables(findings: Findings) -> list[Table]:
         return []
     labels, reward = findings.gold["labels"], findings.gold["reward"]
     rows = [
-        ("reward model, held-out pairs", reward),
+        (f"{_MEASURED[findings.settings.learner]}, held-out pairs", reward),
         ("labels, all principles", labels["overall"]),
         *((f"labels under “{name}”", found) for name, found in labels["by_principle"].items()),
     ]
@@ -214,6 +218,7 @@ def _gold_tables(findings: Findings) -> list[Table]:
     ]
 
 
+_MEASURED = {"ppo": "reward model", "dpo": "implicit reward of DPO"}
 BY_SLICE = "_by_slice"
 _CAPTIONS = {
     "harmful": "Harmful requests: harm is a mean from 0 to 4, the others are shares of answers.",

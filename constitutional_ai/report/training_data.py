@@ -58,3 +58,22 @@ def labels(manifests: Manifests) -> list[str]:
             warning = order_warning(gap) if gap > WIDE_GAP else f"order gap {gap:.2f}"
             words.append(f"{said}; {warning}.")
     return words
+
+
+def held_out_by_dpo(manifests: Manifests) -> list[str]:
+    """What every DPO stage measured on the pairs that it did not learn from."""
+    words = [
+        "What this page calls RL-CAI was made by direct preference optimisation: there was no"
+        " reward model, no sampling in training, and no monitor. The KL from SL-CAI is not known."
+    ]
+    for name, manifest in manifests.items():
+        counts = manifest.get("counts", {})
+        if "logratio_chosen" in counts:
+            share = f"{counts['accuracy']:.3f}" if "accuracy" in counts else "no measurable share"
+            words.append(
+                f"{name}: of {counts['n']} held-out pairs with a side, {share} moved towards the"
+                f" answer that the label prefers; loss {counts['loss']:.3f}, log π / π_ref"
+                f" {counts['logratio_chosen']:+.1f} nats of the chosen answers and"
+                f" {counts['logratio_rejected']:+.1f} of the rejected ones."
+            )
+    return words

@@ -22,7 +22,7 @@ from constitutional_ai.job import SELF
 from constitutional_ai.machine import device_of, installed
 from constitutional_ai.principles import find_constitution, load_constitution
 from constitutional_ai.settings import Settings
-from constitutional_ai.stage_list import STAGE_NAMES, STAGES, Stage
+from constitutional_ai.stage_list import STAGE_OF, STAGES, Stage, words_of
 from constitutional_ai.world import LAB
 
 Place = Callable[[str], str]  # ("label.judge") → where it was written, such as "mine.toml:12"
@@ -41,9 +41,10 @@ def refuse(settings: Settings, todo: Sequence[str], place: Place = name_alone) -
 
 
 def problems(
-    settings: Settings, todo: Sequence[str] = STAGE_NAMES, place: Place = name_alone
+    settings: Settings, todo: Sequence[str] | None = None, place: Place = name_alone
 ) -> Iterator[str]:
-    """Every problem of the stages that are to run, with its place and its remedy."""
+    """Every problem of the stages that are to run, by default all, with its place and remedy."""
+    todo = words_of(settings.learner) if todo is None else todo
     stages = [stage for stage in STAGES if stage.word in todo]
     yield from _constitution(settings, place)
     yield from _prompts(settings, stages, place)
@@ -61,13 +62,14 @@ def problems(
         yield from _attachments(settings, place)
 
 
-def remarks(settings: Settings, todo: Sequence[str] = STAGE_NAMES) -> Iterator[str]:
+def remarks(settings: Settings, todo: Sequence[str] | None = None) -> Iterator[str]:
     """What stops no run and is seldom meant: test prompts of an unknown kind.
 
     A kind may be any word, and all but "harmful" ask for help. So a slip of the pen would have a
     harmful request scored as one that deserves an answer.
     """
-    tested = any("test" in stage.prompts for stage in STAGES if stage.word in todo)
+    todo = words_of(settings.learner) if todo is None else todo
+    tested = any("test" in STAGE_OF[word].prompts for word in todo)
     if not tested or settings.prompts.test == LAB:
         return
     reading = sources.read(settings.prompts.test)

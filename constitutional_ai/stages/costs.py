@@ -21,7 +21,7 @@ from constitutional_ai.judge.questions import questions_for
 from constitutional_ai.principles import Constitution
 from constitutional_ai.records import Conversation, PromptSet
 from constitutional_ai.settings import Settings
-from constitutional_ai.stage_list import ONCE
+from constitutional_ai.stage_list import ONCE, words_of
 from constitutional_ai.world import LAB
 
 SAMPLE = 32  # prompts that are answered to measure the speed
@@ -162,7 +162,7 @@ def work_by_stage(
     tests = s.evaluate.harmful + s.evaluate.benign + s.evaluate.borderline + s.evaluate.facts
     answers = models * tests * s.evaluate.samples
     asked = _asked_of_answers(s, models, tests, constitution)
-    return {
+    found = {
         "revise": Work(revise_calls, revise_calls * answer, revise_calls * 2 * turn),
         "finetune": Work(
             s.finetune.helpful,
@@ -178,11 +178,14 @@ def work_by_stage(
             (3 * rollouts + 2 * watched) * turn,  # policy, reference and reward model read each
             s.ppo.epochs * rollouts * turn,
         ),
+        # the reference reads every pair once
+        "dpo": Work(2 * pairs, read=2 * pairs * turn, trained=s.dpo.epochs * 2 * pairs * turn),
         "evaluate": Work(
             answers + asked, answers * answer, answers * speed.prompt + asked * (turn + answer)
         ),
         "report": Work(),
     }
+    return {word: found[word] for word in words_of(s.learner)}
 
 
 def judgements(

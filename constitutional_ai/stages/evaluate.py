@@ -57,6 +57,6 @@ def models(job: Job) -> dict[str, str | Path]:
         specs[f"sl-cai-{folder.name.split('-')[1]}"] = folder
     specs["sl-cai"] = tuned / "model"
     for earlier in range(1, job.round):
-        specs[f"rl-cai-{earlier}"] = job.stage("ppo", earlier).path / "model"
-    specs["rl-cai"] = job.stage("ppo").path / "model"
+        specs[f"rl-cai-{earlier}"] = job.aligned_model(earlier)
+    specs["rl-cai"] = job.aligned_model()
     return specs

@@ -16,13 +16,13 @@ from typing import Any
 from constitutional_ai.constitution.writing import keep_copy
 from constitutional_ai.data.prompts import prompts_identity
 from constitutional_ai.engines.spec import ModelSpec
-from constitutional_ai.errors import RunFolderError
+from constitutional_ai.errors import RunFolderError, SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.principles import Constitution, load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.run_file import REMOVED
 from constitutional_ai.settings import Settings
-from constitutional_ai.stage_list import ONCE, STAGES, Stage
+from constitutional_ai.stage_list import ONCE, STAGE_OF, Stage
 from constitutional_ai.stages import check
 from constitutional_ai.store.failures import FILE as FAILURES
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, fingerprint_hash, stage_word
@@ -50,11 +50,13 @@ def run_pipeline(
 
     A named stage runs in its first round that is not done. ``redo`` ("label", or "r2/label" for a
     round) deletes that stage and all later ones first. ``place`` tells where a setting was written,
-    for complaints. Raises Problems if ``check`` finds any, and RunFolderError if the folder is in
-    use or belongs to other settings, or if an earlier stage is missing. Nothing has changed then.
+    for complaints. Raises Problems if ``check`` finds any, SettingsError for a stage of another
+    learner, and RunFolderError if the folder is in use or belongs to other settings, or if an
+    earlier stage is missing. Nothing has changed then.
     """
     progress = progress or Progress()
-    with RunFolder(out, settings.rounds, settings.seed).locked() as folder:
+    _refuse_other_learner(settings, [*(stages or ()), *([redo] if redo else ())], place)
+    with RunFolder(out, settings.rounds, settings.seed, settings.learner).locked() as folder:
         plan = folder.plan()
         kept = plan if redo is None else plan[: _redo_from(redo, plan)]
         done = [step for step in kept if folder.stage(*step).done]
@@ -91,6 +93,18 @@ def run_pipeline(
                 )
             stage.finish(counts)
     return folder
+
+
+def _refuse_other_learner(settings: Settings, wanted: Sequence[str], place: check.Place) -> None:
+    """Raise SettingsError for a stage that no run with this learner has."""
+    mine = settings.learner
+    for name in wanted:
+        other = STAGE_OF[stage_word(name.rpartition("/")[2])]
+        if other.learner not in (None, mine):
+            raise SettingsError(
+                f'{place("learner")}: learner = "{mine}", and a run with it has no stage'
+                f' {other.word}; run `cai {mine}`, or set learner = "{other.learner}"'
+            )
 
 
 def _check_kept(folder: RunFolder, kept: Sequence[Step], prints: dict[Step, Fingerprint]) -> None:
@@ -149,7 +163,7 @@ def fingerprints(
     prints: dict[Step, Fingerprint] = {}
     before: Fingerprint = {}
     for step in plan:
-        stage = next(stage for stage in STAGES if stage.word == step[0])
+        stage = STAGE_OF[step[0]]
         print_ = _of_stage(stage, settings)
         for name in stage.prompts:
             print_[f"prompts.{name}"] = getattr(settings.prompts, name)

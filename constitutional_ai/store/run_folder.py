@@ -6,6 +6,8 @@ last and whole. A kill at any moment leaves one of the three, and the same comma
 
     DIR/1-revise … DIR/8-report                              one round
     DIR/r1/1-revise … DIR/r2/6-ppo, DIR/7-evaluate, …        several
+
+With another learner the folder of stage 6 has its name, and 5-reward may be missing.
 """
 
 import fcntl
@@ -23,7 +25,15 @@ from typing import Any, Self, TypeVar
 from constitutional_ai.errors import DataError, RunFolderError
 from constitutional_ai.machine import installed
 from constitutional_ai.records import Row, content_hash
-from constitutional_ai.stage_list import ONCE, STAGE_NAMES
+from constitutional_ai.stage_list import (
+    ONCE,
+    STAGE_NAMES,
+    STAGE_OF,
+    STAGES,
+    Learner,
+    Stage,
+    words_of,
+)
 from constitutional_ai.store.atomic import write_atomic
 from constitutional_ai.store.rows import read_rows
 from constitutional_ai.version import __version__
@@ -149,21 +159,24 @@ class StageFolder:
 class RunFolder:
     """The ``--out`` folder of a run."""
 
-    def __init__(self, path: str | Path, rounds: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, rounds: int = 1, seed: int = 0, learner: Learner = "ppo"
+    ) -> None:
         self.path = Path(path).absolute()
         self.rounds = rounds
         self.seed = seed
+        self.learner = learner
 
     def stage(self, name: str, round: int = 1) -> StageFolder:
         """The folder of a stage, given as ``"1-revise"`` or ``"revise"``, in a round from 1."""
         word = stage_word(name)
         place = f"r{round}/" if self.rounds > 1 and word not in ONCE else ""
-        name = f"{place}{STAGE_NAMES.index(word) + 1}-{word}"
+        name = f"{place}{STAGE_OF[word].number}-{word}"
         return StageFolder(self.path / name, name, self.seed, f"add `--redo {place}{word}`")
 
     def plan(self) -> list[tuple[str, int]]:
         """Every (stage, round) in the order in which they run."""
-        looped = [name for name in STAGE_NAMES if name not in ONCE]
+        looped = [name for name in words_of(self.learner) if name not in ONCE]
         rounds = range(1, self.rounds + 1)
         return [(name, n) for n in rounds for name in looped] + [(n, self.rounds) for n in ONCE]
 
@@ -187,7 +200,7 @@ class RunFolder:
         """Hold the folder alone; it is made if it is missing.
 
         Raises RunFolderError if another process holds it, or if it belongs to a run with other
-        rounds. After an error, what was made and is still empty is deleted.
+        rounds or another learner. After an error, what was made and is still empty is deleted.
         """
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
@@ -201,6 +214,7 @@ class RunFolder:
             self._take(lock)
             try:
                 self._check_rounds()
+                self._check_learner()
                 yield self
             except BaseException:
                 self._delete_unused(made)
@@ -228,6 +242,16 @@ class RunFolder:
                 " take another --out"
             )
 
+    def _check_learner(self) -> None:
+        """Two learners in one folder would leave open which of their models was evaluated."""
+        for stage in STAGES:
+            if stage.learner not in (None, self.learner) and _made(self.path, stage):
+                raise RunFolderError(
+                    f"{self.path}: holds the stage {stage.word} of a run with learner ="
+                    f' "{stage.learner}", now learner = "{self.learner}"; take another --out, and'
+                    " copy 1-revise to 4-label into it if they are to be kept"
+                )
+
     def _delete_unused(self, made: Sequence[Path]) -> None:
         if [path.name for path in self.path.iterdir()] == [LOCK]:
             (self.path / LOCK).unlink()
@@ -235,6 +259,18 @@ class RunFolder:
             if any(path.iterdir()):
                 return
             path.rmdir()
+
+
+def learner_of(path: Path) -> Learner:
+    """Whose stages lie in a run folder; "ppo" before there are any."""
+    made = (stage.learner for stage in STAGES if stage.learner and _made(path, stage))
+    return next(made, "ppo")
+
+
+def _made(path: Path, stage: Stage) -> bool:
+    """Whether a run folder has a stage, begun or done, in any of its rounds."""
+    name = f"{stage.number}-{stage.word}"
+    return (path / name).exists() or any(path.glob(f"r[0-9]*/{name}"))
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from constitutional_ai.judge.questions import questions_for
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.run_file import shipped
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.stage_list import STAGE_NAMES, words_of
 from constitutional_ai.stages import costs, pipeline, preview
 
 MODEL = ("--set", "model.path=lab:xxs")
@@ -112,7 +112,7 @@ def test_the_version_is_told() -> None:
 
 def test_run_runs_everything_and_prints_the_page(tmp_path: Path, ran: list[str]) -> None:
     result = cai("run", "lab", "--out", tmp_path, *MODEL)
-    assert ran == list(STAGE_NAMES)
+    assert ran == list(words_of("ppo"))
     assert result.stdout.splitlines()[-1] == str(tmp_path / "8-report" / "report.html")
     cai("run", "lab", "--out", tmp_path, *MODEL, "--redo", "reward")
     assert ran[8:] == ["reward", "ppo", "evaluate", "report"]
@@ -275,9 +275,33 @@ def test_a_dry_run_shows_settings_prompts_and_costs_and_runs_nothing(
     for part in ("# revision", "# comparison", "(A) …", "Speed measured here on 32 prompts"):
         assert part in text
     for name in STAGE_NAMES:
-        assert f"\n{name} " in costs
+        assert (f"\n{name} " in costs) == (name != "dpo")
     assert ran == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_with_dpo_counts_its_stage_and_neither_reward_nor_ppo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preview, "engine_or_reason", lambda settings: (engine(), ""))
+    text = cai("run", "lab", "--dry-run", "--set", "learner=dpo").stdout
+    costs = text.split("# critique")[0]
+    assert "\ndpo " in costs and "\nppo " not in costs and "\nreward " not in costs
+    assert 'learner = "dpo"' in text.split("# settings")[1]
+
+
+def test_a_stage_of_another_learner_is_the_users_mistake(tmp_path: Path, ran: list[str]) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nlearner = "dpo"\nmodel.path = "lab:xxs"\n')
+    for stage in ("ppo", "reward"):
+        said = cai(stage, file, "--out", tmp_path / "run", code=2).stderr
+        assert said.startswith(f'cai: {file}:2: learner = "dpo"') and f"no stage {stage}" in said
+    said = cai("dpo", "lab", "--out", tmp_path / "run", code=2).stderr
+    assert 'learner = "ppo"' in said and 'set learner = "dpo"' in said
+    assert ran == []
+    cai("run", file, "--out", tmp_path / "run")
+    assert ran == list(words_of("dpo"))
+    assert "nothing is seen that would stop" in cai("run", file, "--check").stdout
 
 
 def test_a_dry_run_without_a_model_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> None:

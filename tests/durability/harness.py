@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.stage_list import STAGE_OF, words_of
 
 WAYS = {  # name: the signal, and whether it comes before a file operation and not at a moment
     "kill": (signal.SIGKILL, False),
@@ -42,6 +42,7 @@ WAYS = {  # name: the signal, and whether it comes before a file operation and n
     "int": (signal.SIGINT, False),
 }
 MESSAGE = "cai: interrupted; run the same command again to continue"
+STAGE_NAMES = words_of("ppo")
 IN_A_ROW = 3
 PATIENCE = 300  # seconds that a stage may take, and that a signal may be without effect
 DRAWN = {".svg", ".png", ".html"}
@@ -85,7 +86,7 @@ TOY = [
 
 
 def folder_of(stage: str) -> str:
-    return f"{STAGE_NAMES.index(stage) + 1}-{stage}"
+    return f"{STAGE_OF[stage].number}-{stage}"
 
 
 # ------------------------------------------------------------------------------------ one process

@@ -10,11 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from constitutional_ai.errors import RunFolderError
-from constitutional_ai.learning import reward_model, sft
+from constitutional_ai.learning import dpo, reward_model, sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import user
-from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from constitutional_ai.settings import (
+    DPOSettings,
+    FinetuneSettings,
+    ModelSettings,
+    RewardSettings,
+)
 from constitutional_ai.store import checkpoints
 from constitutional_ai.store.checkpoints import Log, Saving
 from tests.durability.conftest import Killed
@@ -26,13 +31,14 @@ PAIRS = [
 ]
 SFT = FinetuneSettings(epochs=2, lr=1e-3, batch_tokens=128)
 REWARD = RewardSettings(epochs=2, lr=1e-3, batch_pairs=3)
-STEPS = 8  # of the reward model; finetuning takes at least as many
+DPO = DPOSettings(epochs=2, lr=1e-3, batch_pairs=3, batch_tokens=150, sl_mix=0.5)
+STEPS = 8  # of the reward model and of DPO; finetuning takes at least as many
 EVERY = 3
 
 Train = Callable[..., tuple[dict[str, torch.Tensor], list[int]]]
 
 
-@pytest.fixture(params=["finetune", "reward", "finetune with an adapter"])
+@pytest.fixture(params=["finetune", "reward", "dpo", "finetune with an adapter", "dpo, adapter"])
 def train(request: pytest.FixtureRequest, tiny_llama: Path) -> Train:
     """``train(folder, die_at=None, **changed)``: as a new process would; weights, steps made."""
 
@@ -58,6 +64,10 @@ def train(request: pytest.FixtureRequest, tiny_llama: Path) -> Train:
             reward = RewardModel.from_policy(policy)
             reward_model.train(reward, pairs, REWARD, 1, note, ignore, saving=saving)
             trained = reward.model
+        elif request.param.startswith("dpo"):
+            read = dpo.Pairs(policy, pairs, DPO)
+            dpo.train(read, 1, note, ignore, saving=saving, examples=examples)
+            trained = policy.model
         else:
             sft.train(policy, examples, SFT, 1, note, ignore, saving=saving)
             trained = policy.model

@@ -87,6 +87,46 @@ def test_preference_loss_is_symmetric_under_a_swap_of_the_pair() -> None:
     assert losses.preference_loss(delta, p).item() == pytest.approx(swapped.item(), rel=1e-5)
 
 
+def test_dpo_loss_by_hand() -> None:
+    """β = 0.5: h = 2 at p = 0.9, h = −1 at p = 0.5, both from σ as it is defined."""
+    sigma = [1 / (1 + math.exp(-1.0)), 1 / (1 + math.exp(0.5))]
+    terms = [
+        -(p * math.log(s) + (1 - p) * math.log(1 - s))
+        for p, s in zip((0.9, 0.5), sigma, strict=True)
+    ]
+    ours = losses.dpo_loss(torch.tensor([2.0, -1.0]), torch.tensor([0.9, 0.5]), beta=0.5)
+    assert ours.item() == pytest.approx(sum(terms) / 2, rel=1e-6)
+
+
+def test_dpo_loss_has_its_minimum_at_the_logit_of_the_label_by_beta() -> None:
+    p, beta = torch.tensor([0.8, 0.3]), 0.1
+    h = (torch.logit(p) / beta).requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.dpo_loss(h, p, beta), h)
+    assert gradient.tolist() == pytest.approx([0, 0], abs=1e-7)
+    at_zero = torch.zeros(2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(losses.dpo_loss(at_zero, p, beta), at_zero)
+    assert gradient.tolist() == pytest.approx([-0.3 * beta / 2, 0.2 * beta / 2])
+
+
+@given(st.floats(-40, 40), st.floats(0.01, 2))
+def test_dpo_loss_with_a_hard_label_is_the_papers_and_ipo_a_square(h: float, beta: float) -> None:
+    one, other = (torch.tensor([x], dtype=torch.float64) for x in (h, -h))
+    right, wrong = torch.ones(1).double(), torch.zeros(1).double()
+    expected = np.logaddexp(0, -beta * h)  # −log σ(βh)
+    assert losses.dpo_loss(one, right, beta).item() == pytest.approx(expected, abs=1e-5)
+    square = (h - 0.5 / beta) ** 2
+    assert losses.ipo_loss(one, right, beta).item() == pytest.approx(square, abs=1e-4)
+    for loss in (losses.dpo_loss, losses.ipo_loss):
+        swapped = loss(other, wrong, beta).item()
+        assert swapped == pytest.approx(loss(one, right, beta).item())
+
+
+def test_ipo_loss_knows_the_side_of_a_label_and_no_more() -> None:
+    h = torch.tensor([3.0])
+    made = [losses.ipo_loss(h, torch.tensor([p]), 0.1).item() for p in (0.51, 0.99, 0.49)]
+    assert made == pytest.approx([4.0, 4.0, 64.0])  # 1 / (2β) is 5
+
+
 def brute_force_advantage(
     rewards: list[float], values: list[float], gamma: float, lam: float
 ) -> list[float]:

@@ -56,7 +56,7 @@ class Pipeline:
             raise KeyboardInterrupt
         self.ran.append((out.name, settings))
         folder = RunFolder(out, settings.rounds, settings.seed)
-        model = folder.stage("ppo", settings.rounds).path / "model"
+        model = folder.stage(settings.learner, settings.rounds).path / "model"
         model.mkdir(parents=True, exist_ok=True)
         (model / "weights").write_text(out.name)
         return folder
@@ -200,6 +200,16 @@ def test_the_second_run_is_the_first_ones_file_from_its_model_on(
     assert (first.seed, first.ppo.steps) == (5, 3)
     amended = load_constitution(again.constitution)
     assert amended.version == "1.0+amended" and amended.principle("theft").weight == 1.5
+
+
+def test_with_dpo_the_second_run_starts_from_its_model(
+    round_: loop.Round, models: Models, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    by_dpo = replace(round_, overrides=[*round_.overrides, "learner=dpo"])
+    run(by_dpo, models, tmp_path)
+    model = tmp_path / "out" / "before" / "6-dpo" / "model"
+    assert pipeline.ran[1][1].model.path == str(model)
+    assert pipeline.ran[1][1].learner == "dpo"
 
 
 def test_the_second_run_does_not_look_for_the_first_ones_revision(

@@ -19,7 +19,7 @@ from constitutional_ai.principles import load_constitution
 from constitutional_ai.progress import Progress
 from constitutional_ai.records import Row
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stage_list import STAGE_NAMES
+from constitutional_ai.stage_list import STAGE_NAMES, words_of
 from constitutional_ai.stages import check, pipeline
 from constitutional_ai.stages.pipeline import fingerprints, run_pipeline
 from constitutional_ai.store.chunks import in_chunks
@@ -76,7 +76,8 @@ def rows(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*.jsonl"))}
 
 
-ALL = [f"{number}-{name}" for number, name in enumerate(STAGE_NAMES, 1)]
+WORDS = words_of("ppo")
+ALL = [f"{number}-{name}" for number, name in enumerate(WORDS, 1)]
 
 
 def test_all_stages_run_in_order_and_a_second_run_does_nothing(
@@ -176,7 +177,7 @@ def test_changed_settings_are_refused_with_the_remedy_and_nothing_is_lost(
     assert rows(tmp_path) == before
     stages.ran.clear()
     run(tmp_path, override, redo=stage)
-    assert stages.ran == ALL[STAGE_NAMES.index(stage) :]
+    assert stages.ran == ALL[WORDS.index(stage) :]
 
 
 def test_threads_decide_nothing(tmp_path: Path, stages: Stages) -> None:
@@ -239,7 +240,7 @@ def test_one_stage_needs_those_before_it(tmp_path: Path, stages: Stages) -> None
 
 
 def test_one_stage_runs_in_its_first_open_round(tmp_path: Path, stages: Stages) -> None:
-    for name in STAGE_NAMES[:6]:
+    for name in WORDS[:6]:
         run(tmp_path, "rounds=2", stages=[name])
     run(tmp_path, "rounds=2", stages=["revise"])
     assert stages.ran == [*(f"r1/{name}" for name in ALL[:6]), "r2/1-revise"]

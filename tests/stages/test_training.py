@@ -17,6 +17,7 @@ from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.job import Job
 from constitutional_ai.learning import reward_model
+from constitutional_ai.learning.batch import Batch
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import (
@@ -30,7 +31,7 @@ from constitutional_ai.records import (
     user,
 )
 from constitutional_ai.settings import RewardSettings
-from constitutional_ai.stages import finetune, ppo, reward
+from constitutional_ai.stages import dpo, finetune, ppo, reward
 from constitutional_ai.store.rows import append_rows
 
 SMALL: dict[str, Any] = {
@@ -38,6 +39,7 @@ SMALL: dict[str, Any] = {
     "finetune": {"helpful": 6, "epochs": 1},
     "reward": {"epochs": 1, "batch_pairs": 8, "held_out": 0.4},
     "label": {"principles": 1, "fence": False},
+    "dpo": {"epochs": 1, "batch_pairs": 8, "held_out": 0.4, "sl_mix": 0.1},
     "ppo": {
         "steps": 3,
         "rollouts": 4,
@@ -329,3 +331,78 @@ def test_what_could_not_be_measured_is_left_out() -> None:
     assert "accuracy" not in known and "accuracy_clear" not in known
     assert known["ece"] == found["ece"] and known["n"] == 0
     json.dumps(known, allow_nan=False)
+
+
+def test_dpo_trains_and_measures_on_pairs_that_it_held_out(job: Job) -> None:
+    finetune.run(job)
+    counts = dpo.run(job)
+    stage, settings = job.stage("dpo"), job.settings.dpo
+    logged = lines(stage.path / "metrics.jsonl")
+    assert [row["step"] for row in logged] == list(range(-(-counts["trained"] // 8)))
+    assert logged[0]["loss/dpo"] == pytest.approx(math.log(2)) and logged[0]["loss/sft"] > 0
+    held = stage.rows("held_out.jsonl", HeldOut)
+    assert counts["trained"] + counts["held_out"] == 54 and len(held) == counts["held_out"]
+    assert counts["ties"] == counts["too_long"] == 0 and counts["n"] == len(held)
+
+    tuned, before = (Policy.load(job.stage(n).path / "model", "cpu") for n in ("dpo", "finetune"))
+    weights = [next(policy.model.parameters()) for policy in (tuned, before)]
+    assert not torch.equal(*weights)
+    row = held[0]
+    ratios = [_logprob(tuned, row.id, a) - _logprob(before, row.id, a) for a in ANSWERS]
+    h = ratios[0] - ratios[1]
+    assert row.p == pytest.approx(1 / (1 + math.exp(-settings.beta * h)), abs=0.02)
+    shares = {(r.p > 0.5) == (r.p_chosen > 0.5) for r in held}
+    assert counts["accuracy"] == 1.0 and shares == {True}  # one lesson, many times
+    stage.finish(counts)
+    assert not (stage.path / "checkpoints").exists()
+
+
+ANSWERS = ("I will not.", "Take a knife.")
+
+
+def _logprob(policy: Policy, id: str, answer: str) -> float:
+    """Of one answer to the request of ``preference(n)``, whose id ends with n."""
+    row = policy.encode([user(f"request {id.removeprefix('pair-')}")], answer)
+    batch = Batch.of([row], policy.tokens.pad_id, policy.device)
+    with torch.no_grad():
+        return float(policy.logprobs(batch).sum())
+
+
+@pytest.mark.parametrize(("loss", "ties"), [("soft", 0), ("hard", 2), ("ipo", 2)])
+def test_dpo_leaves_out_labels_without_a_side_where_it_takes_sides(
+    job: Job, loss: str, ties: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(job.progress, "note", notes.append)
+    even = [preference(n).model_copy(update={"id": f"even-{n}", "p_chosen": 0.5}) for n in (1, 2)]
+    long = longer(preference(1))
+    append_rows(job.stage("label").path / "preferences.jsonl", [*even, long])
+    finetune.run(job)
+    job.settings = job.settings.model_copy(
+        update={"dpo": job.settings.dpo.model_copy(update={"loss": loss, "sl_mix": 0.0})}
+    )
+    counts = dpo.run(job)
+    assert counts["ties"] == ties and counts["too_long"] == 1
+    assert counts["trained"] + counts["held_out"] == 56 - ties
+    assert any("preferences.jsonl:63 (" in note for note in notes)
+
+
+def test_dpo_without_a_pair_that_has_a_side_is_an_error(make_job: Any, tiny_llama: Path) -> None:
+    job = make_job({}, model={"path": str(tiny_llama)}, dpo={"loss": "hard"})
+    even = [preference(n).model_copy(update={"p_chosen": 0.5}) for n in (1, 2)]
+    append_rows(job.stage("label").path / "preferences.jsonl", even)
+    with pytest.raises(DataError, match="fewer than two labelled pairs"):
+        dpo.usable(job, Policy.load(tiny_llama, "cpu"))
+
+
+def test_dpo_with_an_adapter_saves_it_and_a_merged_model(job: Job) -> None:
+    finetune.run(job)
+    model = job.settings.model.model_copy(update={"lora_rank": 2})
+    job.settings = job.settings.model_copy(update={"model": model})
+    dpo.run(job)
+    folder = job.stage("dpo").path
+    config = json.loads((folder / "adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "2-finetune/model"
+    tuned, before = (Policy.load(job.stage(n).path / "model", "cpu") for n in ("dpo", "finetune"))
+    both = zip(tuned.model.parameters(), before.model.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in both)

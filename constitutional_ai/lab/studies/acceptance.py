@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.drawing.tables import table as in_columns
+from constitutional_ai.errors import SettingsError
 from constitutional_ai.lab.studies.pages import grid
 from constitutional_ai.lab.world import gold
 from constitutional_ai.progress import Progress
@@ -196,6 +197,11 @@ def seeds(
         settings = load_settings(settings_path, [*overrides, f"seed={seed}"])
         free = [f"seed={seed}", NO_PENALTY, f"ppo.steps={max(1, free_steps)}"]
         bare = load_settings(settings_path, [*overrides, *free]) if free_steps else None
+        if settings.learner != "ppo":
+            raise SettingsError(
+                f'learner = "{settings.learner}": the figures of this study are those of a reward'
+                ' model and of PPO; set learner = "ppo"'
+            )
         progress.note(f"seed {seed}")
         peak = _measured(settings, out / f"seed-{seed}", progress)
         if bare:
@@ -236,7 +242,10 @@ def _peak_gb() -> float:
 
 def _without_penalty(settings: Settings, source: Path, folder: Path, progress: Progress) -> None:
     """PPO alone, on copies of the stages before it."""
-    run, copy = (RunFolder(path, settings.rounds, settings.seed) for path in (source, folder))
+    run, copy = (
+        RunFolder(path, settings.rounds, settings.seed, settings.learner)
+        for path in (source, folder)
+    )
     for name in BEFORE_PPO:
         stage, target = run.stage(name), copy.stage(name)
         if not target.done:
@@ -249,7 +258,7 @@ def _without_penalty(settings: Settings, source: Path, folder: Path, progress: P
 
 def _read(settings: Settings, bare: Settings | None, out: Path, seed: int, peak_gb: float) -> Run:
     """What a finished seed's stages wrote."""
-    run = RunFolder(out / f"seed-{seed}", settings.rounds, settings.seed)
+    run = RunFolder(out / f"seed-{seed}", settings.rounds, settings.seed, settings.learner)
     evaluated = run.stage("evaluate").path
     reward = run.stage("reward", settings.rounds).path
     return Run(
@@ -264,7 +273,7 @@ def _read(settings: Settings, bare: Settings | None, out: Path, seed: int, peak_
 
 def _unpunished(settings: Settings, folder: Path) -> dict[str, Any]:
     """Whether the monitor ended the run, and the truth about its samples, step by step."""
-    stage = RunFolder(folder, settings.rounds, settings.seed).stage("ppo")
+    stage = RunFolder(folder, settings.rounds, settings.seed, settings.learner).stage("ppo")
     return {
         "stopped": bool(stage.manifest["counts"]["stopped"]),
         "gold": gold.ppo(stage.rows("samples.jsonl", Sample), settings.seed),

@@ -46,7 +46,7 @@ def stands_in(settings: Settings, stage: str) -> bool:
 def make(settings: Settings, folder: Path, step: Step, progress: Progress) -> None:
     """The stage, finished like any other. Rows of a killed start are deleted first."""
     constitution = load_constitution(settings.constitution)
-    with RunFolder(folder, settings.rounds, settings.seed).locked() as run:
+    with RunFolder(folder, settings.rounds, settings.seed, settings.learner).locked() as run:
         prints = fingerprints(settings, constitution, run.plan())
         place = run.stage(*step)
         place.claim(prints[step])

@@ -58,7 +58,9 @@ _FROM = {
 def answering(line: Line) -> Measurement:
     """The line's model answers the test prompts."""
     work = partial(answer, model=line.model, temperature=line.temperature)
-    return Measurement(_name(line), line.variant.name, work, AFTER.get(line.model, "finetune"))
+    # A run's RL-CAI is made by its learner's stage, which is the last that a study runs.
+    after = line.variant.until if line.model == RL else AFTER.get(line.model, "finetune")
+    return Measurement(_name(line), line.variant.name, work, after)
 
 
 def _name(line: Line) -> str:
@@ -81,7 +83,7 @@ def path_of(job: Job, model: str) -> str | Path:
     if model == BASE:
         return job.settings.model.path
     if model == RL:
-        return job.stage("ppo").path / "model"
+        return job.aligned_model()
     number = model.removeprefix(SL).removeprefix("-")
     last = number in ("", str(job.settings.revise.rounds))
     return job.stage("finetune").path / ("model" if last else f"model-{number}")

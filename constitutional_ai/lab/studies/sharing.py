@@ -154,7 +154,7 @@ def take(
     put_together(links)
     place.claim(print_, REMOVED)
     with (place.path / "progress.log").open("a", encoding="utf-8") as log:
-        run = RunFolder(folder, settings.rounds, settings.seed)
+        run = RunFolder(folder, settings.rounds, settings.seed, settings.learner)
         constitution = load_constitution(settings.constitution)
         job = Job(settings, constitution, run, settings.rounds, Progress("plain", log))
         place.finish(dict(wanted.work(job, place)))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from constitutional_ai.constitution.writing import to_toml
+from constitutional_ai.errors import SettingsError
 from constitutional_ai.job import Job
 from constitutional_ai.lab.studies.about import About
 from constitutional_ai.lab.studies.results import Collected
 from constitutional_ai.principles import Constitution
 from constitutional_ai.settings import Settings, load_settings
-from constitutional_ai.stage_list import ONCE, STAGE_NAMES
+from constitutional_ai.stage_list import ONCE, STAGE_NAMES, words_of
 from constitutional_ai.stages.pipeline import Step, fingerprints
 from constitutional_ai.store.run_folder import Fingerprint, RunFolder, StageFolder
 
@@ -192,14 +193,21 @@ class Planned:
     prints: dict[Step, Fingerprint] = field(init=False)
 
     def __post_init__(self) -> None:
-        every = self.run.plan()
+        every, until = self.run.plan(), self.variant.until
+        if until not in words_of(self.settings.learner):
+            raise SettingsError(
+                f'learner = "{self.settings.learner}": the run {self.variant.name} of a study needs'
+                f" the stage {until}, which a run with this learner has not"
+            )
         self.prints = fingerprints(self.settings, self.constitution, every)
-        last = every.index((self.variant.until, self.settings.rounds))
+        last = every.index((until, self.settings.rounds))
         self.steps = [step for step in every[: last + 1] if step[0] not in ONCE]
 
     @property
     def run(self) -> RunFolder:
-        return RunFolder(self.folder, self.settings.rounds, self.settings.seed)
+        return RunFolder(
+            self.folder, self.settings.rounds, self.settings.seed, self.settings.learner
+        )
 
     def upto(self, stage: str) -> list[Step]:
         """The steps up to a stage of the last round; none for ""."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from constitutional_ai.errors import SettingsError
 from constitutional_ai.lab.studies import acceptance as study
 from constitutional_ai.lab.studies.acceptance import Goal, Run
 from constitutional_ai.progress import Progress
@@ -161,6 +162,12 @@ def fake_pipeline(ran: list[tuple[str, float]]) -> Any:
         return folder
 
     return run_pipeline
+
+
+def test_seeds_of_another_learner_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r'learner = "dpo": the figures .* learner = "ppo"'):
+        study.seeds("lab", ["learner=dpo"], tmp_path / "out", [0], Progress("plain"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_seeds_run_once_and_the_table_is_written(

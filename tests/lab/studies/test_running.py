@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from constitutional_ai.errors import RunFolderError, UserError
+from constitutional_ai.errors import RunFolderError, SettingsError, UserError
 from constitutional_ai.lab.studies import results, running, sharing
 from constitutional_ai.lab.studies.running import StudyFailed, Wanted
 from constitutional_ai.lab.studies.study import Base, Study
@@ -73,6 +73,15 @@ def test_a_folder_of_other_settings_is_refused(toy: Study, base: Base, ran: list
     other = replace(base, overrides=("evaluate.harmful=7",))
     with pytest.raises(RunFolderError, match=r"evaluate\.harmful = 300, now 7"):
         running.run(wanted(toy, other, 0), Progress("plain"))
+
+
+def test_a_study_of_ppo_is_refused_for_a_run_file_with_another_learner(
+    toy: Study, base: Base, ran: list[str]
+) -> None:
+    other = replace(base, overrides=("learner=dpo",))
+    with pytest.raises(SettingsError, match=r'learner = "dpo": the run .* needs the stage ppo'):
+        running.run(wanted(toy, other, 0), Progress("plain"))
+    assert ran == []
 
 
 def test_a_step_that_fails_is_told_and_tried_again(
