@@ -28,10 +28,10 @@ class Table(BaseModel):
         """What rows are named after and folders are compared by.
 
         A field of ADDED counts only where it asks for something new, so that rows and folders of
-        earlier versions keep their names.
+        earlier versions keep their names. Values are as JSON gives them back.
         """
         return {
-            name: value
+            name: list(value) if isinstance(value, tuple) else value
             for name, value in self.model_dump().items()
             if name not in self.LIMITS and (name not in self.ADDED or value != self.ADDED[name])
         }

@@ -89,7 +89,9 @@ class RoomyLayer(DynamicLayer):
 
     def _has_room(self, rows: int, end: int) -> bool:
         """Whether ``keys`` is a view of what is held, and there are ``end`` places."""
-        if self.held is None or self.keys.data_ptr() != self.held[0].data_ptr():
+        if self.held is None or self.keys is None:
+            return False
+        if self.keys.data_ptr() != self.held[0].data_ptr():
             return False
         return len(self.held[0]) == rows and end <= self.held[0].shape[2]
 

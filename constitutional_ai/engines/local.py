@@ -214,7 +214,8 @@ def load(
 
 def _head_width(config: Any) -> int:
     config = config.get_text_config()
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width: int | None = getattr(config, "head_dim", None)
+    return width or int(config.hidden_size // config.num_attention_heads)
 
 
 def tokens_of(path: str | Path) -> tuple[ChatTokens, int]:

@@ -148,10 +148,7 @@ def fingerprint(
     if wanted.judge:
         print_["judge"] = f"{wanted.judge} {ModelSpec.parse(wanted.judge).identity()}"
         print_["constitution"] = constitution
-        print_ |= {
-            f"label.{key}": list(value) if isinstance(value, tuple) else value
-            for key, value in settings.label.identity().items()
-        }
+        print_ |= {f"label.{key}": value for key, value in settings.label.identity().items()}
     return print_ | {
         f"evaluate.{key}": value
         for key, value in settings.evaluate.identity().items()

@@ -11,7 +11,6 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from constitutional_ai.constitution.writing import keep_copy
 from constitutional_ai.data.prompts import prompts_identity
@@ -179,11 +178,11 @@ def fingerprints(
 def _of_stage(stage: Stage, settings: Settings) -> Fingerprint:
     """The settings that a stage reads, and the models and files that they name."""
     print_: Fingerprint = {"seed": settings.seed}
-    print_ |= {f"model.{key}": _plain(v) for key, v in settings.model.identity().items()}
+    print_ |= {f"model.{key}": value for key, value in settings.model.identity().items()}
     print_["model files"] = ModelSpec.parse(settings.model.path).identity()
     table = getattr(settings, stage.word)
     print_ |= {
-        f"{stage.word}.{key}": _plain(value)
+        f"{stage.word}.{key}": value
         for key, value in table.identity().items()
         if key not in stage.no_rows
     }
@@ -209,8 +208,3 @@ def _content(path: str) -> str:
     """A hash of a small file, "" if none is named or it is not there."""
     file = Path(path)
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if path and file.is_file() else ""
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back, so that a stored fingerprint compares equal."""
-    return list(value) if isinstance(value, tuple) else value

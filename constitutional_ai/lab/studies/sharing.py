@@ -123,7 +123,7 @@ def key_of(one: Planned, step: Step) -> str:
 def fingerprint(one: Planned, wanted: Measurement, steps: Sequence[Step]) -> dict[str, object]:
     """What a measurement depends on: the run so far, and how many prompts are asked."""
     before = key_of(one, steps[-1]) if steps else str(one.prints[one.steps[0]]["model files"])
-    asked = {f"evaluate.{key}": value for key, value in one.settings.evaluate}
+    asked = {f"evaluate.{key}": value for key, value in one.settings.evaluate.identity().items()}
     return {"measured": wanted.name, "the stages before": before, **asked}
 
 
