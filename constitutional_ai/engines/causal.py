@@ -74,6 +74,7 @@ class RoomyLayer(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if not self._has_room(len(key_states), end):
