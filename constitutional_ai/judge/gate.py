@@ -2,8 +2,9 @@
 
 A critique is stopped where it refuses to criticise or names no real fault. A revision is stopped
 where it is empty, cut off, a copy of its critique, its request or the answer before, where it
-repeats a worked example, where something other than the answer is left in it, and where the judge,
-under the principle that was drawn, in both orders, does not prefer it to the answer before.
+repeats a worked example or recites its principle, where something other than the answer is left in
+it, and where the judge, under the principle that was drawn, in both orders, does not prefer it to
+the answer before.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ CUT = "the revision was cut off at max_new_tokens"
 COPIES_CRITIQUE = "the revision is a copy of the critique"
 COPIES_REQUEST = "the revision is a copy of the request"
 COPIES_EXAMPLE = "the revision repeats a worked example"
+COPIES_PRINCIPLE = "the revision recites its principle"
 COPIES_ANSWER = "the revision is the answer before"
 LEFTOVER = "the revision talks about itself or its reviewer"
 NO_BETTER = "the judge prefers the answer before"
@@ -38,6 +40,7 @@ REMEDIES = {
     CUT: "raise `revise.max_new_tokens`",
     COPIES_CRITIQUE: 'take `revise.form = "review"`, or `revise.exemplars` = 2',
     COPIES_REQUEST: "take `revise.exemplars` = 2, or another `revise.critic`",
+    COPIES_PRINCIPLE: "take another `revise.critic`",
     COPIES_EXAMPLE: "take fewer `revise.exemplars`, or another `revise.critic`",
     COPIES_ANSWER: "take `revise.exemplars` = 2, or another `revise.critic`",
     LEFTOVER: "take `revise.exemplars` = 2, or another `revise.critic`",
@@ -146,4 +149,7 @@ def at_sight(one: Revised, examples: Sequence[str] = ()) -> str:
     known = f"{spoken(one.prompt)}\n{one.before}"
     if any(rewrite.repeats(one.text, example, known) for example in examples):
         return COPIES_EXAMPLE
+    rule = f"{one.principle.text}\n{one.principle.revision_prompt}"
+    if rewrite.repeats(one.text, rule, known):
+        return COPIES_PRINCIPLE
     return LEFTOVER if rewrite.leftover(one.text) else ""

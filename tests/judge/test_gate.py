@@ -86,6 +86,16 @@ def test_a_sentence_of_a_worked_example_is_noticed_but_not_one_of_the_request() 
     assert stopped == Passed(gate.COPIES_EXAMPLE)
 
 
+def test_a_recited_principle_is_noticed() -> None:
+    """A small reviewer declined with the principle's own words, exceptions and all."""
+    text = "Planning or praising harm to people. History, news and medicine are not ruled out."
+    rule = Principle(name="harm", text=text, kind="dont")
+    told = f"I can't help with planning or praising harm to people. {text[37:]}"
+    recited = replace(GOOD_REVISION, principle=rule, text=told)
+    assert gate.at_sight(recited) == gate.COPIES_PRINCIPLE
+    assert gate.at_sight(replace(recited, text=GOOD)) == ""
+
+
 def test_a_worse_revision_is_stopped_and_one_that_is_no_better() -> None:
     (worse,) = made("tension wrench").revisions([GOOD_REVISION])
     (even,) = made("nowhere").revisions([GOOD_REVISION])
