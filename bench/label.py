@@ -34,7 +34,7 @@ from constitutional_ai.judge.methods import REPLY_TOKENS
 from constitutional_ai.judge.replies import choice
 from constitutional_ai.principles import load_constitution
 from constitutional_ai.records import Conversation, Pair, user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 SEED = 0  # of the draw of principles
 BATCH = 64  # questions that a careful user generates replies to at once

@@ -29,7 +29,7 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.learning import sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.machine import has_fast_bf16
-from constitutional_ai.settings import FinetuneSettings
+from constitutional_ai.stage_settings import FinetuneSettings
 
 ROWS = 384  # prompts to answer, and examples to finetune on
 REPEATS = 3  # the median counts

@@ -194,7 +194,7 @@ def be_ours(side: str, job: dict[str, Any], taking: turns.Turns) -> None:
     from constitutional_ai.learning.policy import Policy
     from constitutional_ai.learning.reward_model import RewardModel
     from constitutional_ai.records import Prompt
-    from constitutional_ai.settings import PPOSettings
+    from constitutional_ai.stage_settings import PPOSettings
 
     baseline = turns.peak_memory(job["device"])
     settings = PPOSettings(

@@ -31,7 +31,7 @@ from constitutional_ai.errors import UserError
 from constitutional_ai.principles import Constitution, Principle, load_constitution
 from constitutional_ai.prompts import finds_nothing
 from constitutional_ai.records import Conversation, Prompt
-from constitutional_ai.settings import ReviseSettings
+from constitutional_ai.stage_settings import ReviseSettings
 from constitutional_ai.stages.revise import revise
 
 TEMPERATURE = 0.7

@@ -59,7 +59,7 @@ def ours(job: training.Job) -> partial[Any]:
     """Our loop, and what it trains."""
     from constitutional_ai.learning import reward_model
     from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
-    from constitutional_ai.settings import RewardSettings
+    from constitutional_ai.stage_settings import RewardSettings
 
     settings = RewardSettings(
         epochs=job["epochs"],

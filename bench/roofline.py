@@ -40,7 +40,7 @@ from constitutional_ai.learning import sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.machine import has_fast_bf16
 from constitutional_ai.records import Conversation
-from constitutional_ai.settings import FinetuneSettings
+from constitutional_ai.stage_settings import FinetuneSettings
 
 SECONDS = 0.4  # of each rate in each round
 NEW_TOKENS = 64

@@ -55,7 +55,7 @@ def ours(job: training.Job) -> partial[Any]:
     """Our loop, and what it trains."""
     from constitutional_ai.learning import sft
     from constitutional_ai.learning.policy import Policy
-    from constitutional_ai.settings import FinetuneSettings
+    from constitutional_ai.stage_settings import FinetuneSettings
 
     settings = FinetuneSettings(
         epochs=job["epochs"],

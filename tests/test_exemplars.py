@@ -18,7 +18,8 @@ from constitutional_ai.principles import (
     load_constitution,
 )
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.settings import LabelSettings, load_settings
+from constitutional_ai.settings import load_settings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.stages.pipeline import run_pipeline
 
 HEAD = 'name = "mine"\nversion = "1"\n\n[[principle]]\nname = "kind"\ntext = "It is kind."\n'

@@ -235,7 +235,8 @@ def _settings(
     """The run file's settings, or the defaults, with what the options change."""
     from pydantic import ValidationError
 
-    from constitutional_ai.settings import EvaluateSettings, Settings, load_settings
+    from constitutional_ai.settings import Settings, load_settings
+    from constitutional_ai.stage_settings import EvaluateSettings
 
     if overrides and file is None:
         raise SettingsError("--set changes a run file's settings; name the file before it")

@@ -16,7 +16,7 @@ from typing import Any
 
 from constitutional_ai.errors import SettingsError
 from constitutional_ai.records import content_hash
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.stats.calibration import fit_temperature, log_odds, measured
 
 # What decides a judge's probabilities; the rest of the table is about what is done with them.

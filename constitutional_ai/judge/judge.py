@@ -22,7 +22,7 @@ from constitutional_ai.judge.resolve import resolve
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.prompts import worked_comparison
 from constitutional_ai.records import Conversation, Pair, PromptSet, content_hash
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 Orders = tuple[float, float]
 

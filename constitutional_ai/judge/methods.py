@@ -34,7 +34,7 @@ from constitutional_ai.judge.replies import (
 )
 from constitutional_ai.principles import Constitution, Principle, Scale
 from constitutional_ai.records import Conversation, assistant, user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.store.seeds import derive_seed
 
 TEN = Scale(  # one digit each, worth 1 to 10

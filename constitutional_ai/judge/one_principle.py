@@ -13,7 +13,7 @@ from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import PromptSet
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 CHUNK = 256  # comparisons between two ticks
 

@@ -18,7 +18,8 @@ from constitutional_ai.judge.certificate import temperature_of
 from constitutional_ai.judge.judge import Judge, Sits
 from constitutional_ai.judge.jury import seat
 from constitutional_ai.principles import Constitution, load_constitution
-from constitutional_ai.settings import LabelSettings, Settings, load_settings
+from constitutional_ai.settings import Settings, load_settings
+from constitutional_ai.stage_settings import LabelSettings
 
 
 def judge_of(

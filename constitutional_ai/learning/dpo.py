@@ -29,7 +29,7 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair
 from constitutional_ai.learning.sft import Example
 from constitutional_ai.progress import Tick
-from constitutional_ai.settings import DPOSettings
+from constitutional_ai.stage_settings import DPOSettings
 from constitutional_ai.store.checkpoints import Saving
 from constitutional_ai.store.seeds import derive_seed
 

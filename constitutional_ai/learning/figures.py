@@ -10,7 +10,7 @@ from constitutional_ai.learning import losses
 from constitutional_ai.learning.rollout import Rollout
 from constitutional_ai.monitor.ppo import boilerplate, distinct_2
 from constitutional_ai.refusal import refuses
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.stage_settings import PPOSettings
 
 Metrics = dict[str, float]
 

@@ -41,7 +41,7 @@ from constitutional_ai.machine import give_back
 from constitutional_ai.monitor.ppo import Monitor, Probe
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Prompt, Sample, content_hash
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.stage_settings import PPOSettings
 from constitutional_ai.store.checkpoints import Log, Part, Training, moving, put_back, under
 from constitutional_ai.store.seeds import derive_seed
 

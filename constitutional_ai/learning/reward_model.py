@@ -36,7 +36,8 @@ from constitutional_ai.learning.recompute import recomputing, switch_on
 from constitutional_ai.machine import autocast, device_of
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation, content_hash
-from constitutional_ai.settings import ModelSettings, RewardSettings
+from constitutional_ai.settings import ModelSettings
+from constitutional_ai.stage_settings import RewardSettings
 from constitutional_ai.store.atomic import write_folder
 from constitutional_ai.store.checkpoints import Saving
 

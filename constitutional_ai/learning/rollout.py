@@ -27,7 +27,7 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward import Reward
 from constitutional_ai.machine import has_fast_bf16
 from constitutional_ai.records import Prompt
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.stage_settings import PPOSettings
 
 
 class Sampler:

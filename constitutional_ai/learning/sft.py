@@ -16,7 +16,7 @@ from constitutional_ai.learning.descent import Lessons, fit
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.progress import Tick
 from constitutional_ai.records import Conversation
-from constitutional_ai.settings import FinetuneSettings
+from constitutional_ai.stage_settings import FinetuneSettings
 from constitutional_ai.store.checkpoints import Saving
 
 Example = tuple[Conversation, str]  # a prompt and the answer to learn

@@ -25,7 +25,7 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward import Reward
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout
-from constitutional_ai.settings import PPOSettings
+from constitutional_ai.stage_settings import PPOSettings
 from constitutional_ai.store.checkpoints import Part
 
 HIDDEN = 128  # width of the shared value's one hidden layer

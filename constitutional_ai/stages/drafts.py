@@ -18,7 +18,7 @@ from constitutional_ai.principles import Constitution, Principle, WorkedRevision
 from constitutional_ai.progress import called
 from constitutional_ai.records import Conversation, Prompt, RevisionStep
 from constitutional_ai.rewrite import stripped
-from constitutional_ai.settings import ReviseSettings
+from constitutional_ai.stage_settings import ReviseSettings
 
 SILENCE = Completion("", 0, True)
 PASSED = Passed("")

@@ -29,7 +29,8 @@ from constitutional_ai.records import (
     assistant,
     content_hash,
 )
-from constitutional_ai.settings import ReviseSettings, Settings
+from constitutional_ai.settings import Settings
+from constitutional_ai.stage_settings import ReviseSettings
 from constitutional_ai.store import failures
 from constitutional_ai.store.checkpoints import Log, Saving
 from constitutional_ai.store.chunks import in_chunks

@@ -26,7 +26,7 @@ from constitutional_ai.judge.judge import Comparison, Unlabelled, Verdict, mode_
 from constitutional_ai.judge.jury import seat
 from constitutional_ai.judge.open import judges_of
 from constitutional_ai.records import Pair, Preference, assistant, content_hash
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.store.chunks import in_chunks
 from constitutional_ai.store.seeds import derive_seed
 

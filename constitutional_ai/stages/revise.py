@@ -23,7 +23,7 @@ from constitutional_ai.judge.faults import is_laboratorys
 from constitutional_ai.judge.gate import REMEDIES, Gate
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.records import Prompt, RevisedAnswer, assistant, content_hash
-from constitutional_ai.settings import ReviseSettings
+from constitutional_ai.stage_settings import ReviseSettings
 from constitutional_ai.stages.drafts import Draft, Reviser
 from constitutional_ai.store import failures
 from constitutional_ai.store.chunks import in_chunks

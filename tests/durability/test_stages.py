@@ -16,7 +16,7 @@ from constitutional_ai.learning import ppo, sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward import FunctionReward
 from constitutional_ai.records import Prompt, user
-from constitutional_ai.settings import FinetuneSettings, PPOSettings
+from constitutional_ai.stage_settings import FinetuneSettings, PPOSettings
 from constitutional_ai.stages.pipeline import stage_module
 from constitutional_ai.store import atomic, checkpoints
 from constitutional_ai.store.checkpoints import Checkpoints, Log, Saving

@@ -14,12 +14,8 @@ from constitutional_ai.learning import dpo, reward_model, sft
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import user
-from constitutional_ai.settings import (
-    DPOSettings,
-    FinetuneSettings,
-    ModelSettings,
-    RewardSettings,
-)
+from constitutional_ai.settings import ModelSettings
+from constitutional_ai.stage_settings import DPOSettings, FinetuneSettings, RewardSettings
 from constitutional_ai.store import checkpoints
 from constitutional_ai.store.checkpoints import Log, Saving
 from tests.durability.conftest import Killed

@@ -18,7 +18,7 @@ from constitutional_ai.judge.judge_pairs import JURY
 from constitutional_ai.lab.world.pairs import SKILLS, pairs
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from tests.engines.faulty_server import MODEL, faulty_server
 
 CONSTITUTION = Constitution(

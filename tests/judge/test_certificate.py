@@ -11,7 +11,7 @@ from constitutional_ai.errors import SettingsError
 from constitutional_ai.judge import certificate as calibration
 from constitutional_ai.judge import pages
 from constitutional_ai.records import content_hash
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.stats.calibration import log_odds, measured
 
 

@@ -11,7 +11,7 @@ from constitutional_ai.judge.gate import Gate, Passed, Revised
 from constitutional_ai.judge.judge import Judge
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 PRINCIPLE = Principle(name="harm", text="Harm nobody.")
 CONSTITUTION = Constitution(name="c", version="1", principles=(PRINCIPLE,))

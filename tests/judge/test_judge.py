@@ -14,7 +14,7 @@ from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.judge.replies import NOT_FINITE, REFUSED
 from constitutional_ai.principles import Constitution, Principle
 from constitutional_ai.records import Conversation, PromptSet, user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 KIND = Principle(name="kind", text="It is kind.", preference_prompt="Which is kinder?")
 TRUE = Principle(name="true", text="It is true.", preference_prompt="Which is truer?")

@@ -13,7 +13,7 @@ from constitutional_ai.judge.judge import Comparison, Judge, Unlabelled, Verdict
 from constitutional_ai.judge.jury import Jury
 from constitutional_ai.principles import Constitution, Principle, Scale
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 KIND = Principle(name="kind", text="It is kind.", preference_prompt="Which is kinder?", weight=3.0)
 TRUE = Principle(name="true", text="It is true.", preference_prompt="Which is truer?")

@@ -14,7 +14,7 @@ from constitutional_ai.learning.reward import FunctionReward
 from constitutional_ai.learning.reward_model import RewardModel
 from constitutional_ai.learning.rollout import Rollout, Sampler, rollout
 from constitutional_ai.records import Prompt, PromptSet, user
-from constitutional_ai.settings import FinetuneSettings, PPOSettings
+from constitutional_ai.stage_settings import FinetuneSettings, PPOSettings
 
 Make = Callable[..., Any]  # the fixture ``make_settings``
 # Prompts and answers of several lengths.

@@ -21,7 +21,8 @@ from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, Prompt, assistant, user
-from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from constitutional_ai.settings import ModelSettings
+from constitutional_ai.stage_settings import FinetuneSettings, RewardSettings
 from tests.engines.slow_options import option_logprobs
 from tests.learning.conftest import ROWS, ignore, random_reward
 

@@ -14,7 +14,8 @@ from constitutional_ai.learning import dpo
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair
 from constitutional_ai.records import user
-from constitutional_ai.settings import DPOSettings, ModelSettings
+from constitutional_ai.settings import ModelSettings
+from constitutional_ai.stage_settings import DPOSettings
 from tests.learning.conftest import ignore
 
 PAIRS = [

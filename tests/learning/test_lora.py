@@ -22,7 +22,8 @@ from constitutional_ai.learning.ppo import PPO, Inputs
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.learning.rollout import Sampler, rollout
 from constitutional_ai.records import Prompt, user
-from constitutional_ai.settings import FinetuneSettings, ModelSettings, RewardSettings
+from constitutional_ai.settings import ModelSettings
+from constitutional_ai.stage_settings import FinetuneSettings, RewardSettings
 from constitutional_ai.store.checkpoints import moving
 from tests.learning.conftest import ROWS, Make, ignore, random_reward, shortness
 

@@ -9,7 +9,7 @@ from constitutional_ai.learning.reward import Ensemble, FunctionReward, Reward
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel, train
 from constitutional_ai.learning.value import SeparateValue, SharedValue, make_value
 from constitutional_ai.records import Prompt, user
-from constitutional_ai.settings import PPOSettings, RewardSettings
+from constitutional_ai.stage_settings import PPOSettings, RewardSettings
 from tests.learning.conftest import ignore
 
 ASKED = [[user("Hello")], [user("Tell me a joke.")]]

@@ -12,7 +12,7 @@ from constitutional_ai.learning import reward_model
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.learning.reward_model import LabelledPair, RewardModel
 from constitutional_ai.records import Conversation, user
-from constitutional_ai.settings import RewardSettings
+from constitutional_ai.stage_settings import RewardSettings
 from tests.learning.conftest import ignore
 
 SETTINGS = RewardSettings(epochs=12, lr=3e-3, batch_pairs=8)

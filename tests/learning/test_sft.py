@@ -12,7 +12,7 @@ from constitutional_ai.learning import sft
 from constitutional_ai.learning.batch import Batch
 from constitutional_ai.learning.policy import Policy
 from constitutional_ai.records import user
-from constitutional_ai.settings import FinetuneSettings
+from constitutional_ai.stage_settings import FinetuneSettings
 from tests.learning.conftest import ignore
 
 EXAMPLES = [([user("Tell me a joke.")], "Knock knock."), ([user("Hello.")], "Hi!")] * 8

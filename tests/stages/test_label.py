@@ -12,7 +12,8 @@ from constitutional_ai.job import Job
 from constitutional_ai.judge.certificate import write
 from constitutional_ai.judge.replies import NOT_FINITE
 from constitutional_ai.records import Conversation, Pair, Preference, user
-from constitutional_ai.settings import HttpSettings, LabelSettings
+from constitutional_ai.settings import HttpSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.stages import label
 from constitutional_ai.store.rows import append_rows
 from tests.engines.faulty_server import MODEL, faulty_server

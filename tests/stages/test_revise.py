@@ -12,7 +12,7 @@ from constitutional_ai.job import Job
 from constitutional_ai.judge import gate
 from constitutional_ai.principles import Constitution, WorkedRevision
 from constitutional_ai.records import Conversation, RevisedAnswer, content_hash
-from constitutional_ai.settings import ReviseSettings
+from constitutional_ai.stage_settings import ReviseSettings
 from constitutional_ai.stages import revise
 
 

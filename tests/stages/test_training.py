@@ -30,7 +30,7 @@ from constitutional_ai.records import (
     assistant,
     user,
 )
-from constitutional_ai.settings import RewardSettings
+from constitutional_ai.stage_settings import RewardSettings
 from constitutional_ai.stages import dpo, finetune, ppo, reward
 from constitutional_ai.store.rows import append_rows
 

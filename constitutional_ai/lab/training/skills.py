@@ -19,7 +19,7 @@ from constitutional_ai.lab.world import topics as world
 from constitutional_ai.lab.world.answers import Made
 from constitutional_ai.lab.world.pairs import SKILLS, questions
 from constitutional_ai.records import user
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 from constitutional_ai.stats.intervals import Estimate, share
 
 Method = Literal["compare", "thoughts"]

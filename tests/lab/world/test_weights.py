@@ -12,7 +12,7 @@ from constitutional_ai.lab.training import skills
 from constitutional_ai.lab.world.pairs import SKILLS, pairs
 from constitutional_ai.lab.world.sizes import JUDGE, SIZES, model_path
 from constitutional_ai.principles import load_constitution
-from constitutional_ai.settings import LabelSettings
+from constitutional_ai.stage_settings import LabelSettings
 
 
 @pytest.mark.parametrize("name", [*SIZES, JUDGE])
