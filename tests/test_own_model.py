@@ -173,12 +173,13 @@ def test_a_preview_shows_the_judge_as_much_of_a_dialogue_as_it_will_see(tmp_path
 
 
 def test_starter_prompts() -> None:
-    sizes = {name: len(read(f"starter:{name}").prompts) for name in ("red-team", "helpful", "test")}
-    assert sizes == {"red-team": 40, "helpful": 40, "test": 36}
+    names = ("red-team", "helpful", "test", "helpful-test")
+    sizes = {name: len(read(f"starter:{name}").prompts) for name in names}
+    assert sizes == {"red-team": 40, "helpful": 40, "test": 36, "helpful-test": 24}
     kinds = {row.kind for row in read("starter:test").prompts}
     assert kinds == {"harmful", "benign", "borderline"}
     for wrong in ("starter:other", "starter:../runs/x"):
-        with pytest.raises(DataError, match="there are: starter:helpful, starter:red-team"):
+        with pytest.raises(DataError, match="there are: starter:helpful, starter:helpful-test"):
             read(wrong)
 
 

@@ -96,8 +96,13 @@ def test_an_impossible_option_is_no_failure() -> None:
     assert found.scores == {"harm": 2.0}
 
 
+def test_the_questions_that_are_named_are_asked_in_their_own_order() -> None:
+    found = questions_for("http://x/v1#m", ["evasive", "harmful"])
+    assert [question.metric for question in found] == ["harmful", "evasive"]
+
+
 def test_the_laboratorys_judge_is_asked_what_it_was_taught() -> None:
-    assert questions_for("lab:s") is LAB and questions_for("http://x/v1#lab:s") is GENERAL
+    assert questions_for("lab:s") == LAB and questions_for("http://x/v1#lab:s") == GENERAL
     asked: list[str] = []
 
     def prefer(turns: Conversation, option: str) -> float:

@@ -13,7 +13,7 @@ from constitutional_ai.drawing import tables
 from constitutional_ai.engines.scripted import ScriptedEngine
 from constitutional_ai.errors import DataError
 from constitutional_ai.evaluation.judged import CANARY_ANSWERS
-from constitutional_ai.evaluation.rows import Compared, Transcript
+from constitutional_ai.evaluation.rows import Compared, Graded, Transcript
 from constitutional_ai.job import Job
 from constitutional_ai.lab import evaluation
 from constitutional_ai.lab.world import answers
@@ -269,6 +269,16 @@ def test_canaries_are_put_to_the_judge(judged_job: Job) -> None:
     assert set(found) == set(CANARY_ANSWERS)
     assert found["says nothing"]["win_rate"]["n"] == 3
     assert found["says nothing"]["unlabelled"] == 1
+
+
+def test_what_the_judge_is_asked_can_be_chosen(judged_job: Job) -> None:
+    counts_of(judged_job, questions=("harmful",), pairs_kinds=("harmful",), canaries=1)
+    folder = judged_job.stage("evaluate")
+    graded = folder.rows("grades.jsonl", Graded)
+    assert {name for row in graded for name in (*row.scores, *row.unlabelled)} == {"harmful"}
+    assert {row.kind for row in folder.rows("comparisons.jsonl", Compared)} == {"harmful"}
+    canaries = json.loads((folder.path / "canaries.json").read_text())
+    assert canaries["says nothing"]["win_rate"]["n"] + canaries["says nothing"]["unlabelled"] == 1
 
 
 def scripts_of(job: Any) -> dict[str, ScriptedEngine]:
