@@ -38,14 +38,14 @@ def alike(prompts: Sequence[Sequence[int]], least: int) -> list[list[int]]:
     if not prompts:
         return []
     told = [tuple(prompt) for prompt in prompts]
-    opening = _common(min(told), max(told)) if len(told) > 1 else 0
+    opening = common_length(min(told), max(told)) if len(told) > 1 else 0
     rests = [prompt[opening:] for prompt in told]
     groups: list[list[int]] = []
     shared = 0  # tokens that the last group begins with
     for row in sorted(range(len(rests)), key=rests.__getitem__):
         if groups:
             first = rests[groups[-1][0]]
-            common = min(shared, _common(first, rests[row]))
+            common = min(shared, common_length(first, rests[row]))
             if common >= max(least, min(len(first), len(rests[row])) / 2):
                 groups[-1].append(row)
                 shared = common
@@ -55,7 +55,7 @@ def alike(prompts: Sequence[Sequence[int]], least: int) -> list[list[int]]:
     return groups
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -9,6 +9,8 @@ Shapes: H heads, T tokens, D width of a head.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from constitutional_ai.engines.batching import common_length
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,11 +53,5 @@ class PrefixCache:
         for prompt in prompts:
             starts = (tuple(prompt[:length]) for length in lengths if length < len(prompt))
             row = next((self.known.pop(start) for start in starts if start in self.known), None)
-            taken.append(row and (_common(row.ids, prompt[:-1]), row))
+            taken.append(row and (common_length(row.ids, prompt[:-1]), row))
         return taken
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
