@@ -15,9 +15,10 @@ from constitutional_ai.evaluation.likelihood import Dialogue, Likelihood
 from constitutional_ai.records import user
 
 
-@pytest.fixture(scope="module")
-def engine() -> LocalEngine:
-    return LocalEngine.load("lab:xxs", device="cpu")
+@pytest.fixture(scope="module", params=["lab:xxs", "tiny_llama"])  # the latter's layers are packed
+def engine(request: pytest.FixtureRequest, tiny_llama: Path) -> LocalEngine:
+    model = str(tiny_llama) if request.param == "tiny_llama" else request.param
+    return LocalEngine.load(model, dtype="float32", device="cpu")
 
 
 def test_only_the_answers_tokens_count(engine: LocalEngine) -> None:
